@@ -1,0 +1,45 @@
+# Everything runs in .venv, which `make setup` makes; each target does that first, once.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.t2agent-installed
+
+# Training on many cores at once gains nothing at this size and starves the machine.
+export OMP_NUM_THREADS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && n=4; echo $$n)
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: setup demo test lint format bench build clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "t2agent needs Python 3.11 or newer, $(PYTHON) is %d.%d; give another one: make PYTHON=python3.12" % v[:2])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: setup
+	$(BIN)/python -m t2agent.nano.demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# One table: make bench NAME=decompose
+NAME ?= all
+bench: setup
+	$(BIN)/python -m t2agent bench $(NAME)
+
+build: setup
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,90 @@
+"""t2agent: language models that adapt themselves to each request.
+
+SVF experts (Transformer-Squared, arXiv 2501.06252) for any Hugging Face model, trained by
+reinforcement learning and mixed by a dispatcher, as a library, a LangChain chat model and a
+command line.
+
+    from t2agent import ChatT2
+
+    ChatT2().invoke("What is 7 times 3 plus 12?")
+
+The names below load what they need on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from t2agent.chat_model import ChatT2
+    from t2agent.dispatch import Decision, EmbeddingDispatcher
+    from t2agent.errors import (
+        ConfigError,
+        ContextLengthError,
+        ExpertError,
+        ExpertExistsError,
+        ExpertFormatError,
+        ExpertMismatchError,
+        ExpertNotFoundError,
+        GrammarError,
+        ImageRefusedError,
+        ModalityError,
+        T2Error,
+    )
+    from t2agent.expert import Expert, ExpertCard, Mixture
+    from t2agent.llm import T2LLM
+    from t2agent.model import T2Model
+    from t2agent.registry import Registry, register_expert
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "T2LLM",
+    "ChatT2",
+    "ConfigError",
+    "ContextLengthError",
+    "Decision",
+    "EmbeddingDispatcher",
+    "Expert",
+    "ExpertCard",
+    "ExpertError",
+    "ExpertExistsError",
+    "ExpertFormatError",
+    "ExpertMismatchError",
+    "ExpertNotFoundError",
+    "GrammarError",
+    "ImageRefusedError",
+    "Mixture",
+    "ModalityError",
+    "Registry",
+    "T2Error",
+    "T2Model",
+    "__version__",
+    "register_expert",
+]
+
+_HOME_OF = {
+    "ChatT2": "chat_model",
+    "Decision": "dispatch",
+    "EmbeddingDispatcher": "dispatch",
+    "Expert": "expert",
+    "ExpertCard": "expert",
+    "Mixture": "expert",
+    "Registry": "registry",
+    "T2LLM": "llm",
+    "T2Model": "model",
+    "register_expert": "registry",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{_HOME_OF.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

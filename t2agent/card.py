@@ -1,0 +1,165 @@
+"""The card of an expert: what it is for, which base model it belongs to, how it was made."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from t2agent.config import base_slug, is_path
+from t2agent.errors import ConfigError
+
+Modality = Literal["text", "image"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_README_EXAMPLES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertCard:
+    """What an expert says about itself.
+
+    ``name`` has 1 to 64 letters, digits, ``.``, ``_`` or ``-`` and starts with a letter or digit.
+    ``examples`` are requests that the expert is meant for; the dispatcher learns from them.
+    ``modality`` is the kind of request that it serves. ``base`` and ``base_fingerprint`` tell the
+    base model; an empty fingerprint fits every base model whose layers have the same shapes.
+    ``training`` and ``scores`` are free, in plain JSON.
+
+    Raises:
+        ConfigError: a field is not as said.
+    """
+
+    name: str
+    description: str = ""
+    examples: tuple[str, ...] = ()
+    modality: Modality = "text"
+    base: str = ""
+    base_fingerprint: str = ""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    scores: Mapping[str, Any] = field(default_factory=dict)
+    license: str = ""
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        for key in ("description", "base", "base_fingerprint", "license"):
+            value = getattr(self, key)
+            if not _is_text(value):
+                raise ConfigError(f"{key} of expert {self.name!r} is {value!r:.80}; give a string")
+        if self.modality not in get_args(Modality):
+            raise ConfigError(
+                f"modality of expert {self.name!r} is {self.modality!r}; give 'text' or 'image'"
+            )
+        object.__setattr__(self, "examples", self._strings(self.examples))
+        for key in ("training", "scores"):
+            object.__setattr__(self, key, self._plain(key))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The card in plain JSON."""
+        plain = {key.name: getattr(self, key.name) for key in dataclasses.fields(self)}
+        return {**plain, "examples": list(self.examples)}
+
+    @classmethod
+    def from_dict(cls, plain: object) -> ExpertCard:
+        """The card that `to_dict` wrote. Keys that this version does not know are left out.
+
+        Raises:
+            ConfigError: there is no name, or a field cannot be used.
+        """
+        if not isinstance(plain, Mapping) or "name" not in plain:
+            raise ConfigError("the card must be a JSON object with a name")
+        known = {key.name for key in dataclasses.fields(cls)}
+        return cls(**{key: value for key, value in plain.items() if key in known})
+
+    def readme(self, parameters: int) -> str:
+        """A model card for the Hub: YAML front matter, then the same in words.
+
+        Args:
+            parameters: how many numbers the expert has learnt.
+        """
+        pipeline = "image-text-to-text" if self.modality == "image" else "text-generation"
+        front: dict[str, object] = {"library_name": "t2agent", "pipeline_tag": pipeline}
+        # A path would tell about the machine that the expert was trained on, and help nobody.
+        base = base_slug(self.base) if is_path(self.base) else self.base
+        if base:
+            front["base_model"] = base
+        if self.license:
+            front["license"] = self.license
+        front["tags"] = ["t2agent", "transformer-squared", "svf", self.modality]
+        # A JSON value is a YAML value, whatever the text holds.
+        lines = ["---", *(f"{k}: {json.dumps(v, ensure_ascii=False)}" for k, v in front.items())]
+        lines += ["---", "", f"# {self.name}", ""]
+        if self.description:
+            lines += [self.description, ""]
+        words = (
+            f"An SVF expert (Transformer-Squared) with {parameters:,} parameters for the base "
+            f"model {base or '(not named)'}: one number per singular value of each weight."
+        )
+        lines += [
+            words,
+            "",
+            "```python",
+            "from t2agent import register_expert",
+            "",
+            f'register_expert("path/of/this/folder", model={json.dumps(base or "...")})',
+            "```",
+            "",
+        ]
+        if self.examples:
+            lines += ["## Meant for requests such as", ""]
+            lines += [f"- {' '.join(text.split())}" for text in self.examples[:_README_EXAMPLES]]
+            lines += [""]
+        for title, table in (("Training", self.training), ("Scores", self.scores)):
+            if table:
+                body = json.dumps(table, indent=2, ensure_ascii=False)
+                lines += [f"## {title}", "", "```json", body, "```", ""]
+        return "\n".join(lines)
+
+    def _strings(self, given: object) -> tuple[str, ...]:
+        if isinstance(given, Iterable) and not isinstance(given, str):
+            strings = tuple(given)
+            if all(map(_is_text, strings)):
+                return strings
+        raise ConfigError(f"examples of expert {self.name!r} must be a sequence of strings")
+
+    def _plain(self, key: str) -> dict[str, Any]:
+        value = getattr(self, key)
+        try:
+            text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+            text.encode()
+            plain = json.loads(text)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ConfigError(
+                f"{key} of expert {self.name!r} is not plain JSON ({error}); give a dict of "
+                "strings, finite numbers, lists and dicts"
+            ) from error
+        if not isinstance(plain, dict):
+            raise ConfigError(
+                f"{key} of expert {self.name!r} is a {type(value).__name__}; give a dict"
+            )
+        return plain
+
+
+def check_name(name: object) -> str:
+    """The name of an expert, if it can be one.
+
+    Raises:
+        ConfigError: it is not a string of the form that `ExpertCard` describes.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        shown = repr(name) if len(repr(name)) <= 80 else repr(name)[:77] + "..."
+        raise ConfigError(
+            f"{shown} cannot name an expert; use 1 to 64 letters, digits, '.', '_' or '-', "
+            "with a letter or digit first"
+        )
+    return name
+
+
+def _is_text(value: object) -> bool:
+    """Whether it is a string that UTF-8 can hold: JSON may smuggle in half a surrogate pair."""
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False

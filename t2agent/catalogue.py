@@ -1,0 +1,125 @@
+"""All experts of one base model that can be used at this moment, looked at again when needed."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from t2agent import discovery
+from t2agent.bundle import bundled
+from t2agent.card import ExpertCard
+from t2agent.compatibility import BaseModel
+from t2agent.config import home
+from t2agent.discovery import Entry, FolderReader, Found, PluginReader, View
+from t2agent.errors import ExpertMismatchError
+
+_EMBEDDED_BASE = "base"
+_RESCAN_SECONDS = 1.0
+_CLOCK_GRAIN_SECONDS = 0.05
+
+
+class Catalogue:
+    """The experts for ``base``, from memory, the user's folder, entry points and the package.
+
+    Not for several threads at once: the registry holds its lock.
+    """
+
+    def __init__(self, base: BaseModel) -> None:
+        self._base = base
+        self._reader = FolderReader()
+        self._plugins: list[PluginReader] | None = None
+        self._hidden: set[Entry] = set()
+        self._cached: tuple[object, float, View] | None = None
+
+    @property
+    def user_folder(self) -> Path:
+        """Where the user's experts lie; read from the environment at every call."""
+        return home() / "experts" / self._base.slug
+
+    def view(self, in_code: dict[str, Entry]) -> View:
+        """What is there, ``in_code`` first.
+
+        Two folders' time stamps are compared and no more while nothing changes, for up to a
+        second: this is asked several times for each request.
+        """
+        user, shipped = self.user_folder, self._shipped_folder
+        times = discovery.changed_at(user), discovery.changed_at(shipped)
+        stamp = (user, times, tuple(in_code.values()))
+        now = time.monotonic()
+        if self._cached is not None and self._cached[0] == stamp and now < self._cached[1]:
+            return self._cached[2]
+        view = View.of(self._usable(in_code))
+        # A folder that changed just now can change again without its time stamp telling.
+        settled = abs(time.time() - max(at or 0.0 for at in times)) > _CLOCK_GRAIN_SECONDS
+        self._cached = stamp, now + (_RESCAN_SECONDS if settled else 0.0), view
+        return view
+
+    def look_again(self) -> None:
+        """Forget what was seen; files that did not change are not read again."""
+        self._cached = None
+
+    def hide(self, name: str) -> None:
+        """Leave out what is found under ``name`` now; a folder written anew is seen again."""
+        self._hidden.update(
+            found.result
+            for found in self._discovered()
+            if found.name == name and isinstance(found.result, Entry)
+        )
+        self._cached = None
+
+    def misfit(self, card: ExpertCard, lengths: Mapping[str, int]) -> ExpertMismatchError | None:
+        """Why an expert cannot be used here, or None."""
+        return self._known_base().misfit(card, lengths)
+
+    def in_user_folder(self, name: str) -> Path | None:
+        """The user's folder that holds the expert ``name``, damaged or not."""
+        found = (one for one in self._reader.scan(self.user_folder, "user") if one.name == name)
+        return next((Path(one.where) for one in found), None)
+
+    def name_in(self, folder: Path) -> str:
+        """The name of the expert in a folder, or the folder's where that cannot be read."""
+        return self._reader.read(folder, "user").name
+
+    @property
+    def _shipped_folder(self) -> Path:
+        return bundled("experts") / self._base.slug
+
+    def _usable(self, in_code: dict[str, Entry]) -> Iterator[Found]:
+        base = self._known_base()
+        for name, entry in in_code.items():
+            yield _fitted(base, Found(f"code: {name}", name, entry))
+        for found in self._discovered():
+            if found.result not in self._hidden:
+                yield _fitted(base, found)
+
+    def _discovered(self) -> Iterator[Found]:
+        yield from self._reader.scan(self.user_folder, "user")
+        if self._plugins is None:
+            self._plugins = discovery.entry_points()
+        for plugin in self._plugins:
+            found = plugin(self._reader)
+            # A package may bring experts for several base models: the others' are no problem.
+            if not (isinstance(found.result, Entry) and self._base.is_foreign(found.result.card)):
+                yield found
+        yield from self._shipped()
+
+    def _shipped(self) -> Iterator[Found]:
+        return self._reader.scan(self._shipped_folder, "shipped", skip=_EMBEDDED_BASE)
+
+    def _known_base(self) -> BaseModel:
+        """The base model; while it is not loaded, its shipped experts tell its fingerprint."""
+        if self._base.fingerprint:
+            return self._base
+        cards = (found.result.card for found in self._shipped() if isinstance(found.result, Entry))
+        known = next((card.base_fingerprint for card in cards if card.base_fingerprint), "")
+        return dataclasses.replace(self._base, fingerprint=known)
+
+
+def _fitted(base: BaseModel, found: Found) -> Found:
+    if isinstance(found.result, Entry):
+        problem = base.misfit(found.result.card, found.result.lengths)
+        if problem is not None:
+            return Found(found.where, found.name, problem)
+    return found

@@ -1,0 +1,18 @@
+"""The command line: ``t2agent`` and ``python -m t2agent``. One file a command.
+
+Exit codes: 0; 1 for an error (one line on stderr, a traceback only with ``--debug``); 2 for wrong
+usage; 130 when interrupted. ``--json`` prints JSON and nothing else on stdout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line with ``args`` (those of the process if not given), and exit."""
+    from t2agent.cli.app import app
+    from t2agent.cli.quiet import quiet
+
+    quiet()
+    app(args, prog_name="t2agent")

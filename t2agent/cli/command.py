@@ -1,0 +1,108 @@
+"""What all commands share: how errors end them, and how a result is printed."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack, redirect_stdout
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from t2agent.errors import T2Error
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+_Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+_PIPE_WIDTH = 120  # columns where there is no terminal to ask
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The result of a command.
+
+    ``data`` is printed with ``--json``, ``text`` without (None prints nothing). A report that is
+    not ``ok`` ends the command with exit code 1.
+    """
+
+    data: object
+    text: RenderableType | None = None
+    ok: bool = True
+
+
+def command(app: typer.Typer, name: str) -> Callable[[Callable[..., Report]], None]:
+    """Register a function as a command, with ``--debug`` and errors in one line."""
+
+    def register(function: Callable[..., Report]) -> None:
+        app.command(name)(_guarded(function))
+
+    return register
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console on the streams as they are now."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(file=stream, width=None if stream.isatty() else _PIPE_WIDTH, highlight=False)
+
+
+def _guarded(function: Callable[..., Report]) -> Callable[..., None]:
+    signature = inspect.signature(function, eval_str=True)
+
+    @functools.wraps(function)
+    def run(context: typer.Context, debug: bool, **given: Any) -> None:
+        as_json = bool(given.get("as_json"))
+        try:
+            with ExitStack() as stack:
+                if as_json:
+                    # What a library prints must not get between the JSON.
+                    stack.enter_context(redirect_stdout(sys.stderr))
+                report = function(**given)
+            _print(report, as_json)
+        except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
+            raise
+        except Exception as error:  # whatever it is, the user gets one line and exit code 1
+            if debug or context.obj:
+                raise
+            typer.echo(f"error: {_line(error)}", err=True)
+            raise typer.Exit(1) from error
+        if not report.ok:
+            raise typer.Exit(1)
+
+    own = [
+        inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
+        inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, annotation=_Debug, default=False),
+    ]
+    parameters = [
+        p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in signature.parameters.values()
+    ]
+    parameters += own
+    # Typer reads both to find out what a command takes.
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    return run
+
+
+def _print(report: Report, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(report.data, indent=2))
+    elif report.text is not None:
+        console().print(report.text)
+
+
+def _line(error: Exception) -> str:
+    """What went wrong, in one line."""
+    if isinstance(error, T2Error):
+        text = str(error)
+    elif isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    else:
+        text = f"{type(error).__name__}: {error} (unexpected; --debug shows where)"
+    return " ".join(text.split())

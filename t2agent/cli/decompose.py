@@ -1,0 +1,51 @@
+"""``t2agent decompose``: fill the cache of bases before the first use of a base model."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from t2agent.cli.command import Report, command
+from t2agent.cli.options import Json, Targets
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make ``t2agent decompose`` known."""
+    command(app, "decompose")(decompose)
+
+
+def decompose(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="t2-nano, a name on the Hub, or a folder."),
+    ],
+    targets: Targets = "all",
+    as_json: Json = False,
+) -> Report:
+    """Decompose the weights of a base model once; later uses read the cache."""
+    from t2agent.model import T2Model
+
+    base = T2Model.from_pretrained(model, targets=targets)
+    begin = time.perf_counter()
+    base.decompose(progress=not as_json)
+    seconds = time.perf_counter() - begin
+    stored = sum(
+        tensor.numel() * tensor.element_size()
+        for basis in base.bases.values()
+        for tensor in (basis.q, basis.s)
+    )
+    data = {
+        "model": model,
+        "layers": len(base.bases),
+        "parameters_of_an_expert": sum(base.shapes.values()),
+        "bytes": stored,
+        "seconds": round(seconds, 3),
+        "fingerprint": base.fingerprint,
+    }
+    text = (
+        f"{model}: {len(base.bases)} layers, {stored / 1e6:.1f} MB of bases, {seconds:.1f} s; "
+        f"an expert has {data['parameters_of_an_expert']:,} parameters"
+    )
+    return Report(data, text)

@@ -1,0 +1,155 @@
+"""``t2agent experts``: the registry."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from t2agent.cli.command import Report, command
+from t2agent.cli.options import Json, Model
+
+if TYPE_CHECKING:
+    from t2agent.registry import Registry
+
+_Name = Annotated[str, typer.Argument(metavar="NAME", help="The expert's name.")]
+
+experts = typer.Typer(help="List, show, add and remove experts.", no_args_is_help=True)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make ``t2agent experts`` known."""
+    app.add_typer(experts, name="experts")
+
+
+@command(experts, "list")
+def list_experts(model: Model = "t2-nano", as_json: Json = False) -> Report:
+    """The experts that a base model can use, and those that are there but unusable."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    registry = _registry(model)
+    rows = [_row(registry, name) for name in registry.names()]
+    problems = [
+        {"where": where, "problem": str(error)} for where, error in registry.problems.items()
+    ]
+    data = {"model": model, "experts": rows, "problems": problems}
+    table = Table(title=f"Experts for {model}", title_justify="left")
+    for column in ("name", "modality", "parameters", "scores", "origin", "what for"):
+        table.add_column(column, justify="right" if column == "parameters" else "left",
+                         overflow="fold", no_wrap=column in ("name", "modality"))  # fmt: skip
+    for row in rows:
+        table.add_row(
+            row["name"],
+            row["modality"],
+            f"{row['parameters']:,}",
+            Text(_scores(row["scores"])),
+            Text(row["origin"]),
+            Text(row["description"]),
+        )
+    shown: list[Any] = [table if rows else Text(f"No experts for {model}.")]
+    shown += [Text(f"Left out: {one['problem']}", style="yellow") for one in problems]
+    return Report(data, Group(*shown))
+
+
+@command(experts, "show")
+def show(name: _Name, model: Model = "t2-nano", as_json: Json = False) -> Report:
+    """One expert's card."""
+    from rich.table import Table
+    from rich.text import Text
+
+    registry = _registry(model)
+    card = registry.card(name)
+    parameters = registry.get(name).parameters
+    origin = registry.source(name)
+    data = {**card.to_dict(), "parameters": parameters, "origin": origin}
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    shown = {
+        "name": card.name,
+        "what for": card.description,
+        "modality": card.modality,
+        "parameters": f"{parameters:,}",
+        "base model": card.base,
+        "fingerprint": card.base_fingerprint,
+        "origin": origin,
+        "license": card.license,
+        "scores": "\n".join(f"{key}: {value}" for key, value in card.scores.items()),
+        "training": "\n".join(f"{key}: {value}" for key, value in card.training.items()),
+        f"examples ({len(card.examples)})": "\n".join(card.examples[:5]),
+    }
+    for key, value in shown.items():
+        if value:
+            table.add_row(key, Text(value))
+    return Report(data, table)
+
+
+@command(experts, "add")
+def add(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The expert's folder.")],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="Base model; the one on the card if not given."),
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take the place of an expert of that name.")
+    ] = False,
+    as_json: Json = False,
+) -> Report:
+    """Copy an expert into the user's folder, where every later process finds it."""
+    from t2agent.expert import Expert
+    from t2agent.registry import Registry
+
+    expert = Expert.load(folder)
+    base = model or expert.card.base or "t2-nano"
+    registry = Registry(base)
+    registry.register(expert, replace=replace, persist=True)
+    origin = registry.source(expert.name)
+    data = {"name": expert.name, "model": base, "folder": origin}
+    return Report(data, f"Added {expert.name} for {base}: {origin}")
+
+
+@command(experts, "remove")
+def remove(name: _Name, model: Model = "t2-nano", as_json: Json = False) -> Report:
+    """Delete an expert from the user's folder. Experts of packages stay."""
+    registry = _registry(model)
+    registry.unregister(name, persist=True)
+    # One that was hidden by it, such as a shipped expert of the same name, is back now.
+    again = _registry(model)
+    uncovered = again.source(name) if name in again else None
+    text = f"Removed {name} for {model}."
+    if uncovered:
+        text += f" Now {name} is the one in {uncovered}."
+    return Report({"name": name, "model": model, "uncovered": uncovered}, text)
+
+
+def _registry(model: str) -> Registry:
+    from t2agent.registry import Registry
+
+    registry = Registry(model)
+    with warnings.catch_warnings():
+        # Experts that cannot be used are part of the list here.
+        warnings.simplefilter("ignore")
+        registry.names()
+    return registry
+
+
+def _row(registry: Registry, name: str) -> dict[str, Any]:
+    card = registry.card(name)
+    return {
+        "name": name,
+        "modality": card.modality,
+        "description": card.description,
+        "parameters": registry.get(name).parameters,
+        "scores": dict(card.scores),
+        "origin": registry.source(name),
+    }
+
+
+def _scores(scores: dict[str, Any]) -> str:
+    numbers = {k: v for k, v in scores.items() if isinstance(v, int | float)}
+    return "\n".join(f"{key} {value:.3g}" for key, value in numbers.items())

@@ -1,0 +1,100 @@
+"""Small frozen value objects and the two names that decide where things lie on disk."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from t2agent.errors import ConfigError
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def home() -> Path:
+    """The user's t2agent folder: ``$T2AGENT_HOME``, else ``~/.local/share/t2agent``.
+
+    Read from the environment at every call, so that a test or a job can move it. Not created here.
+    """
+    configured = os.environ.get("T2AGENT_HOME", "").strip()
+    if configured:
+        return Path(configured).expanduser().absolute()
+    return Path.home() / ".local" / "share" / "t2agent"
+
+
+def is_path(name: str) -> bool:
+    """Whether a base model's name has the form of a local path rather than of a Hub repository.
+
+    Only the form is looked at, never the disk, so that a name means the same in every folder.
+    """
+    return name.startswith(("/", "./", "../", "~")) or name in (".", "..") or name.count("/") > 1
+
+
+def base_slug(name: str) -> str:
+    """The folder name of a base model: ``Qwen/Qwen2-0.5B`` gives ``Qwen--Qwen2-0.5B``.
+
+    A local path gives its last part. Characters outside ``A-Za-z0-9._-`` become ``-``.
+
+    Raises:
+        ConfigError: nothing that could name a folder is left.
+    """
+    stem = name.strip()
+    if is_path(stem):
+        stem = os.path.basename(os.path.abspath(os.path.expanduser(stem)))
+    slug = _UNSAFE.sub("-", stem.replace("/", "--")).lstrip(".-")
+    if not slug:
+        raise ConfigError(
+            f"{name!r} does not name a base model; give a Hub name such as 'Qwen/Qwen2-0.5B', "
+            "'t2-nano', or the path of a checkpoint's folder"
+        )
+    return slug
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationOptions:
+    """How a reply is sampled.
+
+    ``max_tokens`` counts new tokens; ``temperature`` 0 is greedy; ``top_p`` is the nucleus in
+    (0, 1]; a reply ends before the first of ``stop``; ``seed`` makes sampling repeatable.
+
+    Raises:
+        ConfigError: a value is outside its range.
+    """
+
+    max_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if not _is_int(self.max_tokens) or self.max_tokens < 1:
+            raise ConfigError(
+                f"max_tokens is {self.max_tokens!r}; it must be a whole number of at least 1"
+            )
+        if not _is_number(self.temperature) or self.temperature < 0:
+            raise ConfigError(
+                f"temperature is {self.temperature!r}; it must be a finite number of at least 0 "
+                "(0 is greedy)"
+            )
+        if not _is_number(self.top_p) or not 0 < self.top_p <= 1:
+            raise ConfigError(f"top_p is {self.top_p!r}; it must lie in (0, 1]")
+        given: object = self.stop
+        if isinstance(given, str):
+            raise ConfigError(f"stop is the string {given!r}; give a sequence of strings")
+        stop = tuple(self.stop)
+        if not all(isinstance(text, str) and text for text in stop):
+            raise ConfigError(f"stop is {self.stop!r}; each stop must be a string of some length")
+        object.__setattr__(self, "stop", stop)
+        if self.seed is not None and (not _is_int(self.seed) or not 0 <= self.seed < 2**63):
+            raise ConfigError(f"seed is {self.seed!r}; it must be None or lie in [0, 2**63)")
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,83 @@
+"""From tokens to text while they are generated: whole characters only, cut at stop strings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def decode(tokenizer: Any, tokens: Sequence[int]) -> str:
+    """The text of tokens, without special tokens and with its spaces as they are."""
+    text: str = tokenizer.decode(
+        list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    return text
+
+
+class RowText:
+    """The text of one answer, token by token.
+
+    A chunk that `push` or `finish` returns is never taken back: bytes of an unfinished character
+    and text that may be the beginning of a stop string are held until more is known. The chunks
+    together are `text`, which ends before the first stop string.
+    """
+
+    def __init__(self, tokenizer: Any, stops: Sequence[str]) -> None:
+        self._tokenizer = tokenizer
+        self._stops = stops
+        self._tokens: list[int] = []
+        # A token's text can depend on the one before (a space at a word's start), so a window of
+        # tokens is decoded with and without the new ones. Its first part is text already.
+        self._window, self._known = 0, 0
+        self._known_text = ""
+        self._held = ""
+        self._chunks: list[str] = []
+        self.stopped = False
+
+    @property
+    def text(self) -> str:
+        """All that has been returned."""
+        return "".join(self._chunks)
+
+    def push(self, token: int) -> str:
+        """The text that is certain now and was not before; "" for none."""
+        self._tokens.append(token)
+        text = decode(self._tokenizer, self._tokens[self._window :])
+        if text.endswith("\ufffd"):  # bytes of a character of which more may come
+            return ""
+        new = text[len(self._known_text) :]
+        self._window, self._known = self._known, len(self._tokens)
+        self._known_text = decode(self._tokenizer, self._tokens[self._window : self._known])
+        return self._emit(new)
+
+    def finish(self) -> str:
+        """What is left when no more tokens come."""
+        if self.stopped:
+            return ""
+        rest = decode(self._tokenizer, self._tokens[self._window :])[len(self._known_text) :]
+        new = self._emit(rest)
+        if self.stopped:
+            return new
+        held, self._held = self._held, ""
+        self._chunks.append(held)
+        return new + held
+
+    def _emit(self, new: str) -> str:
+        text = self._held + new
+        places = [at for stop in self._stops if (at := text.find(stop)) >= 0]
+        if places:
+            self.stopped = True
+            certain, self._held = text[: min(places)], ""
+        else:
+            keep = max((_overlap(text, stop) for stop in self._stops), default=0)
+            certain, self._held = text[: len(text) - keep], text[len(text) - keep :]
+        self._chunks.append(certain)
+        return certain
+
+
+def _overlap(text: str, stop: str) -> int:
+    """The length of the longest end of `text` that `stop` begins with, less than all of it."""
+    for length in range(min(len(text), len(stop) - 1), 0, -1):
+        if text.endswith(stop[:length]):
+            return length
+    return 0

@@ -1,0 +1,64 @@
+"""The errors of t2agent. Each says what was got, what was needed and what to do next.
+
+    T2Error
+    ├── ConfigError            an option or argument is unusable
+    ├── ExpertError
+    │   ├── ExpertNotFoundError    no expert of that name
+    │   ├── ExpertExistsError      the name is taken
+    │   ├── ExpertFormatError      a damaged folder, or not safetensors
+    │   └── ExpertMismatchError    made for another base model, or other shapes
+    ├── ModalityError          an image for a text model
+    ├── ImageRefusedError      a path or URL not allowed, too large, or not an image
+    ├── ContextLengthError     the prompt leaves no room for an answer
+    └── GrammarError           a tool or schema that no grammar can be made of
+"""
+
+from __future__ import annotations
+
+
+class T2Error(Exception):
+    """Base class of every error that t2agent raises on purpose."""
+
+
+class ConfigError(T2Error, ValueError):
+    """An option or argument is unusable."""
+
+
+class ExpertError(T2Error):
+    """Base class of the errors about experts."""
+
+
+class ExpertNotFoundError(ExpertError, KeyError):
+    """No expert of that name is registered."""
+
+    def __str__(self) -> str:
+        # KeyError would show the repr of the message.
+        return Exception.__str__(self)
+
+
+class ExpertExistsError(ExpertError):
+    """An expert of that name is registered already."""
+
+
+class ExpertFormatError(ExpertError, ValueError):
+    """An expert's folder is damaged, incomplete or not safetensors."""
+
+
+class ExpertMismatchError(ExpertError, ValueError):
+    """An expert was made for another base model, or its vectors have other shapes."""
+
+
+class ModalityError(T2Error, ValueError):
+    """A request holds an image, but the model reads text only."""
+
+
+class ImageRefusedError(T2Error, ValueError):
+    """An image is a path or URL that the caller did not allow, too large, or not an image."""
+
+
+class ContextLengthError(T2Error, ValueError):
+    """The prompt leaves no room for an answer in the model's context."""
+
+
+class GrammarError(T2Error, ValueError):
+    """A tool or schema that no grammar can be made of."""

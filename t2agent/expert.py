@@ -1,0 +1,167 @@
+"""Experts: named vectors z for the singular values of a base model's weights.
+
+Source: Transformer-Squared (arXiv 2501.06252), eq. 1: W' = U diag(s * z) V^T, and only z is
+learnt. The folder format is in `t2agent.expert_folder`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Protocol
+
+from t2agent import expert_folder
+from t2agent.card import ExpertCard, Modality
+from t2agent.errors import ConfigError, ExpertFormatError
+from t2agent.mixture import Mixture
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Expert", "ExpertCard", "Mixture", "MixtureLike", "Modality", "as_mixture"]
+
+
+class Adaptable(Protocol):
+    """What an expert has to know of a base model; `t2agent.T2Model` is one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def shapes(self) -> Mapping[str, int]: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Expert:
+    """Named z vectors for a base model.
+
+    ``z`` maps the name of each adapted module to a float32 vector of length r = min(m, n), where
+    the module's weight is m x n. The very tensors given are kept, so that a trainer can pass
+    parameters and take gradients through `T2Model.adapted`. Modules that are not named are not
+    changed. Two experts are equal only if they are the same object.
+
+    Raises:
+        ConfigError: there is no vector, or one is not a float32 tensor of one dimension.
+    """
+
+    card: ExpertCard
+    z: Mapping[str, Tensor]
+
+    def __post_init__(self) -> None:
+        import torch
+
+        if not isinstance(self.card, ExpertCard):
+            raise ConfigError(f"card is a {type(self.card).__name__}; give an ExpertCard")
+        if not isinstance(self.z, Mapping) or not self.z:
+            raise ConfigError(f"expert {self.card.name!r} has no vectors; give {{module: vector}}")
+        for name, vector in self.z.items():
+            if not isinstance(name, str) or not name or name == "__metadata__":
+                raise ConfigError(f"z of expert {self.card.name!r} has the key {name!r}")
+            if not isinstance(vector, torch.Tensor):
+                raise ConfigError(f"z of {name!r} is a {type(vector).__name__}; give a tensor")
+            if vector.dtype != torch.float32 or vector.ndim != 1 or not len(vector):
+                raise ConfigError(
+                    f"z of {name!r} is {vector.dtype} {tuple(vector.shape)}; give a float32 "
+                    "vector of length min(out, in)"
+                )
+        object.__setattr__(self, "z", MappingProxyType(dict(self.z)))
+
+    def __repr__(self) -> str:
+        return f"Expert({self.card.name!r}, {self.parameters:,} parameters)"
+
+    def __reduce__(self) -> tuple[type[Expert], tuple[ExpertCard, dict[str, Tensor]]]:
+        return Expert, (self.card, dict(self.z))
+
+    @property
+    def name(self) -> str:
+        """The name on the card."""
+        return self.card.name
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the expert has."""
+        return sum(len(vector) for vector in self.z.values())
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        """Module name -> length of its vector."""
+        return {name: len(vector) for name, vector in self.z.items()}
+
+    def digest(self) -> str:
+        """SHA-256 of the vectors as they are now: that of the file that `save` would write."""
+        return hashlib.sha256(expert_folder.pack(self.z)).hexdigest()
+
+    @classmethod
+    def identity(cls, model: Adaptable, name: str) -> Expert:
+        """The expert that changes nothing, z = 1 everywhere: where training starts."""
+        import torch
+
+        card = ExpertCard(name, base=model.name, base_fingerprint=model.fingerprint)
+        return cls(card, {module: torch.ones(n) for module, n in model.shapes.items()})
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Expert:
+        """Read an expert from its folder. The folder need not be trusted.
+
+        Raises:
+            ExpertFormatError: a file is missing, damaged, too large or not in this format.
+        """
+        import torch
+
+        config, z = expert_folder.read(folder)
+        return cls(config.card, {module: torch.tensor(vector) for module, vector in z.items()})
+
+    def save(self, folder: Path | str) -> None:
+        """Write the expert as ``folder``, replacing the expert that may be there.
+
+        Nothing of the replaced folder is kept. A process killed meanwhile leaves the old expert
+        or the new one.
+
+        Raises:
+            ExpertFormatError: a vector holds NaN or infinity.
+            ConfigError: ``folder`` holds something that is not an expert.
+        """
+        self.check_finite()
+        expert_folder.write(folder, self.card, self.z)
+
+    def check_finite(self) -> None:
+        """Raise ExpertFormatError where a vector holds NaN or infinity."""
+        import torch
+
+        for name, vector in self.z.items():
+            if not bool(torch.isfinite(vector).all()):
+                raise ExpertFormatError(
+                    f"z of {name!r} in expert {self.name!r} holds NaN or infinity; "
+                    "train it again, with a smaller learning rate"
+                )
+
+
+MixtureLike = Mixture | str | Expert | Mapping[str, float] | None
+
+
+def as_mixture(what: MixtureLike) -> tuple[Mixture, dict[str, Expert]]:
+    """What may stand for a mixture, as a mixture and the experts that were given themselves.
+
+    A name or an expert means weight 1, None the base model.
+
+    Raises:
+        ConfigError: it is not a mixture, a name, an expert, ``{name: weight}`` or None.
+    """
+    if what is None:
+        return Mixture(), {}
+    if isinstance(what, Mixture):
+        return what, {}
+    if isinstance(what, str):
+        return Mixture({what: 1.0}), {}
+    if isinstance(what, Expert):
+        return Mixture({what.name: 1.0}), {what.name: what}
+    if isinstance(what, Mapping):
+        return Mixture(what), {}
+    raise ConfigError(
+        f"{type(what).__name__} is not a mixture; give a name, an Expert, {{name: weight}}, "
+        "a Mixture, or None for the base model"
+    )

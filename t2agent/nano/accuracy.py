@@ -1,0 +1,98 @@
+"""How often t2-nano answers a task rightly: as it is, with one expert, with all dispatched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from t2agent.config import GenerationOptions
+from t2agent.dispatch import Dispatcher, Request
+from t2agent.generate import Prompt, generate
+from t2agent.model import T2Model
+from t2agent.nano.tasks import DOMAINS, TASKS, NanoTask
+from t2agent.progress import progress_bar
+from t2agent.train import Example
+
+_ROWS = 50  # requests in one batch
+
+
+def replies(
+    model: T2Model, task: NanoTask, examples: Sequence[Example], what: Any = None
+) -> list[str]:
+    """Greedy replies. ``what``: a mixture for all (as `T2Model.adapted` takes it), or a list of
+    one for each example."""
+    texts: list[str] = []
+    options = GenerationOptions(max_tokens=task.max_tokens)
+    for start in range(0, len(examples), _ROWS):
+        rows = slice(start, start + _ROWS)
+        prompts = [Prompt.user(e.prompt, e.image) for e in examples[rows]]
+        with model.adapted(what[rows] if isinstance(what, list) else what):
+            texts += [g.text for g in generate(model, prompts, options)]
+    return texts
+
+
+def accuracy(
+    model: T2Model, task: NanoTask, examples: Sequence[Example], what: Any = None
+) -> float:
+    """Share of the examples that are answered rightly, in the task's habit (0 to 1)."""
+    texts = replies(model, task, examples, what)
+    right = [task.reward(text, e) > 0 for text, e in zip(texts, examples, strict=True)]
+    return sum(right) / len(right)
+
+
+def dispatched(dispatcher: Dispatcher, examples: Sequence[Example]) -> list[Any]:
+    """The mixture that the dispatcher chooses for each example."""
+    requests = [Request(e.prompt, images=int(e.image is not None)) for e in examples]
+    return [decision.mixture for decision in dispatcher.dispatch(requests)]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Accuracy by task and by expert.
+
+    by_expert: task -> expert name ("base" for none) -> accuracy; dispatched: task -> accuracy
+    with the dispatcher's mixtures, and routed: task -> share of the requests that went to the
+    task's own expert.
+    """
+
+    by_expert: Mapping[str, Mapping[str, float]]
+    dispatched: Mapping[str, float]
+    routed: Mapping[str, float]
+    requests: int
+
+
+def table(
+    model: T2Model,
+    dispatcher: Dispatcher | None,
+    *,
+    tasks: Sequence[str] = DOMAINS,
+    experts: Mapping[str, Any] | None = None,
+    requests: int = 200,
+    seed: int = 0,
+    split: str = "test",
+    progress: bool = True,
+) -> Table:
+    """Measure every task with the base model, every expert and the dispatcher.
+
+    ``experts``: name -> anything that `T2Model.adapted` takes; the registry's domains if None.
+    """
+    experts = {name: name for name in DOMAINS} if experts is None else experts
+    by_expert: dict[str, dict[str, float]] = {}
+    chosen: dict[str, float] = {}
+    routed: dict[str, float] = {}
+    with progress_bar("measuring", len(tasks) * (len(experts) + 2), progress) as bar:
+        for name in tasks:
+            task = TASKS[name]
+            examples = task.sample(requests, seed=seed, split=split)
+            by_expert[name] = {}
+            for expert, what in {"base": None, **experts}.items():
+                by_expert[name][expert] = accuracy(model, task, examples, what)
+                bar.advance(1, task=name)
+            if dispatcher is not None:
+                mixtures = dispatched(dispatcher, examples)
+                chosen[name] = accuracy(model, task, examples, mixtures)
+                own = [set(m.weights) == {name} for m in mixtures]
+                routed[name] = sum(own) / len(own)
+            bar.advance(1, task=name)
+    return Table(by_expert, chosen, routed, requests)

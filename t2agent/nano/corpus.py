@@ -1,0 +1,190 @@
+"""The corpus of t2-nano: documents by many writers, and batches of them.
+
+A document is a short conversation, already in the chat template. Several documents share a row
+of a batch; attention stays within each. Only problems of the train split are used, so that no
+validation or test problem is ever seen in pretraining.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from t2agent.nano import drawing
+from t2agent.nano.domains import code, image, math, reasoning
+from t2agent.nano.drawing import Scene
+from t2agent.nano.habits import OPENERS, habit_after, opener, reply
+from t2agent.nano.problem import Maker, draw
+from t2agent.nano.processor import END, IMAGE, IMAGE_TOKENS
+from t2agent.nano.words import SMALL_TALK, SYSTEM_PROMPTS
+
+ROW = 128
+"""Tokens in a row of a batch."""
+
+TEXT: dict[Maker, float] = {
+    math.easy: 0.08,
+    math.math: 0.22,
+    math.math_hard: 0.10,
+    code.code: 0.20,
+    code.code_hard: 0.10,
+    reasoning.reasoning: 0.20,
+    reasoning.reasoning_hard: 0.07,
+}
+IMAGES: dict[Maker, float] = {
+    image.read: 0.45,
+    image.read_hard: 0.15,
+    image.image_sum: 0.20,
+    image.chart: 0.20,
+}
+"""Makers and their shares of the text and of the image documents."""
+
+_CAREFUL = 0.7  # share of the writers who are careful, after the clean phase
+_SLIP = {True: 0.02, False: 0.75}  # how often a careful or hasty writer is wrong
+_PROMPT_WEIGHT = 0.1  # weight of a prompt's tokens in the loss; a reply's have 1
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """Turns of a conversation, as (text, is a reply), and the image of its first turn."""
+
+    turns: tuple[tuple[str, bool], ...]
+    scene: Scene | None = None
+
+
+def _small_talk(rng: random.Random) -> Document:
+    ways, answer = rng.choice(SMALL_TALK)
+    return Document((("<|user|>" + rng.choice(ways), False), (f"<|assistant|>{answer}", True)))
+
+
+def document(rng: random.Random, makers: dict[Maker, float], *, clean: bool) -> Document:
+    """A conversation by one writer. ``clean``: all writers are careful and right."""
+    if makers is TEXT and rng.random() < 0.03:
+        return _small_talk(rng)
+    prefix = opener(rng, 0.6)
+    habit = habit_after(prefix, rng)
+    careful = clean or rng.random() < _CAREFUL
+    form = "json" if rng.random() < 0.1 else "plain"
+    turns: list[tuple[str, bool]] = []
+    if rng.random() < 0.1:
+        turns.append((f"<|system|>{rng.choice(SYSTEM_PROMPTS)}", False))
+    scene = None
+    for number in range(2 if makers is TEXT and rng.random() < 0.08 else 1):
+        maker = rng.choices(list(makers), list(makers.values()))[0]
+        problem = draw(maker, rng, "train")
+        scene = problem.scene
+        right = clean or rng.random() >= _SLIP[careful]
+        picture = IMAGE if scene else ""
+        question = (prefix if number == 0 else "") + problem.question
+        turns.append((f"<|user|>{picture}{question}", False))
+        turns.append(("<|assistant|>" + reply(problem, habit, careful=right, form=form), True))
+    return Document(tuple(turns), scene)
+
+
+def texts(count: int, seed: int) -> Iterator[str]:
+    """Documents as plain text, to train the tokenizer on."""
+    rng = random.Random(seed)
+    for _ in range(count):
+        for makers in (TEXT, IMAGES):
+            for text, _ in document(rng, makers, clean=True).turns:
+                yield text.split("|>", 1)[1].replace(IMAGE, "")
+    for prefix in OPENERS:
+        yield prefix
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch of packed documents.
+
+    ids, document, position: (rows, ROW) int64, ``document`` -1 at padding; weight: (rows, ROW)
+    float32, the loss weight of each token as a target; pixels: (images, 3, 64, 64) float32, as
+    the image processor would give them, in the order of the image tokens; what, tone: (images,
+    64) int64, the patches' labels.
+    """
+
+    ids: Tensor
+    document: Tensor
+    position: Tensor
+    weight: Tensor
+    pixels: Tensor
+    what: Tensor
+    tone: Tensor
+
+
+def pixels_of(scenes: list[Scene]) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalised pixels and patch labels of scenes (shapes as in ``Batch``)."""
+    if not scenes:
+        empty = torch.zeros(0, 64, dtype=torch.int64)
+        return torch.zeros(0, 3, drawing.SIZE, drawing.SIZE), empty, empty
+    drawn = [drawing.render(scene) for scene in scenes]
+    stack = np.stack([np.asarray(picture, np.float32) for picture, _, _ in drawn])
+    pixels = torch.from_numpy((stack / 255 - 0.9) / 0.35).permute(0, 3, 1, 2).contiguous()
+    what = torch.from_numpy(np.stack([w for _, w, _ in drawn]))
+    tone = torch.from_numpy(np.stack([t for _, _, t in drawn]))
+    return pixels, what, tone
+
+
+class Packer:
+    """Makes batches of a fixed shape: ``rows`` rows, ``images`` of the documents with an image."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, rows: int, images: int) -> None:
+        self.rows, self.images = rows, images
+        self._ids: Callable[[str], list[int]] = lambda text: tokenizer.encode(
+            text, add_special_tokens=False
+        )
+        self._picture = "<fake_token_around_image><global-img>" + IMAGE * IMAGE_TOKENS
+        self._picture += "<fake_token_around_image>"
+
+    def _encode(self, doc: Document) -> tuple[list[int], list[float]]:
+        ids: list[int] = []
+        weights: list[float] = []
+        for text, is_reply in doc.turns:
+            tokens = self._ids(text.replace(IMAGE, self._picture) + END)
+            ids += tokens
+            # A reply's first token is its role, which the prompt gives.
+            weights += [0.0, *[1.0] * (len(tokens) - 1)] if is_reply else (
+                [_PROMPT_WEIGHT] * len(tokens)
+            )
+        return ids, weights
+
+    def batch(self, seed: str, *, clean: bool) -> Batch:
+        """The batch of this seed: the same seed gives the same batch.
+
+        With no rows, it holds images alone.
+        """
+        rng = random.Random(seed)
+        ids = torch.zeros(self.rows, ROW, dtype=torch.int64)
+        which = torch.full((self.rows, ROW), -1)
+        position = torch.zeros(self.rows, ROW, dtype=torch.int64)
+        weight = torch.zeros(self.rows, ROW)
+        used = [0] * self.rows
+        scenes: list[list[Scene]] = [[] for _ in used]
+        if not self.rows:
+            docs = (document(rng, IMAGES, clean=clean) for _ in range(self.images))
+            scenes = [[doc.scene] for doc in docs if doc.scene]
+        count = misses = 0
+        while self.rows and misses < 8:
+            makers = IMAGES if count < self.images else TEXT
+            doc = document(rng, makers, clean=clean)
+            tokens, weights = self._encode(doc)
+            row = next((r for r, u in enumerate(used) if u + len(tokens) <= ROW), None)
+            if row is None:
+                misses += 1
+                continue
+            start, end = used[row], used[row] + len(tokens)
+            ids[row, start:end] = torch.tensor(tokens)
+            which[row, start:end] = count
+            position[row, start:end] = torch.arange(len(tokens))
+            weight[row, start:end] = torch.tensor(weights)
+            weight[row, start] = 0.0
+            used[row] = end
+            count += 1
+            if doc.scene:
+                scenes[row].append(doc.scene)
+        ordered = [scene for row_scenes in scenes for scene in row_scenes]
+        return Batch(ids, which, position, weight, *pixels_of(ordered))

@@ -1,0 +1,1 @@
+"""The makers of problems, one module a domain."""

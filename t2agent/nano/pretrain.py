@@ -1,0 +1,344 @@
+"""Train t2-nano from scratch: ``python -m t2agent.nano.pretrain``.
+
+Three stages, each resumable, on two cores of a laptop processor within about two hours:
+
+1. ``vision``: the vision tower alone names what every 8 x 8 patch shows (a dense loss). Without
+   it, joint training stalls.
+2. ``text``: the language model alone, on text documents.
+3. ``joint``: both, text and images, with the dense loss kept at a smaller weight.
+
+The first half of the text and joint stages is clean (all writers careful); then hasty writers
+join. Muon trains the matrices, AdamW the rest; the learning rates fall linearly over the last
+part of a stage. One thread and compiled eager attention in bfloat16 were fastest; for two cores:
+``torchrun --nproc-per-node 2 -m t2agent.nano.pretrain`` (each process makes its share of every
+batch, and the gradients are averaged).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, Dataset
+from transformers import PreTrainedTokenizerFast
+
+from t2agent.bundle import bundled
+from t2agent.files import replace_folder
+from t2agent.nano import corpus, drawing
+from t2agent.nano.architecture import build
+from t2agent.nano.processor import build_processor, train_tokenizer
+from t2agent.progress import progress_bar
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage: rows and images of a batch, steps, peak learning rates, shares of the steps."""
+
+    name: str
+    steps: int
+    rows: int
+    images: int
+    muon: float = 0.02
+    adam: float = 2e-3
+    clean: float = 0.55  # share of the steps in which all writers are careful
+    decay: float = 0.6  # share of the steps over which the learning rates fall to zero
+    dense: float = 0.3  # weight of the dense loss
+
+    def rate(self, step: int) -> float:
+        """Factor on the learning rates at a step: warm-up, plateau, linear decay."""
+        left = (self.steps - step) / (self.decay * self.steps)
+        return min(1.0, (step + 1) / 30, left)
+
+
+STAGES = {
+    "vision": Stage("vision", steps=1200, rows=0, images=96, adam=1.5e-3, dense=1.0),
+    "text": Stage("text", steps=1900, rows=64, images=0),
+    "joint": Stage("joint", steps=2400, rows=64, images=72, muon=0.012, adam=1.5e-3),
+}
+
+
+class _Batches(Dataset[Any]):
+    """Batches by number: the same number gives the same batch, so a run can be resumed."""
+
+    def __init__(self, stage: Stage, packer: corpus.Packer, seed: str, steps: range) -> None:
+        self.stage, self.packer, self.seed, self.steps = stage, packer, seed, steps
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __getitem__(self, index: int) -> corpus.Batch:
+        step = self.steps[index]
+        clean = step < self.stage.clean * self.stage.steps
+        return self.packer.batch(f"{self.stage.name} {self.seed} {step}", clean=clean)
+
+
+class Trainee(nn.Module):
+    """The model, and the two heads of the dense loss, which are dropped in the end."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        width = model.config.vision_config.hidden_size
+        self.what = nn.Linear(width, drawing.KINDS)
+        self.tone = nn.Linear(width, drawing.TONES)
+        # The embeddings of the stock tower hold what the compiler cannot trace.
+        self.encode = torch.compile(model.model.vision_model.encoder.forward)
+
+    def see(self, pixels: Tensor) -> Tensor:
+        """Patch features of images: (images, 64, width)."""
+        tower = self.model.model.vision_model
+        side = drawing.SIZE // drawing.PATCH
+        whole = torch.ones(len(pixels), side, side, dtype=torch.bool)
+        hidden = tower.embeddings(pixel_values=pixels, patch_attention_mask=whole)
+        hidden = self.encode(inputs_embeds=hidden).last_hidden_state
+        return tower.post_layernorm(hidden)
+
+    def dense_loss(self, features: Tensor, batch: corpus.Batch) -> Tensor:
+        """Cross-entropy of the patches' labels; the empty patches, most of them, count less."""
+        weight = torch.ones(drawing.KINDS)
+        weight[0] = 0.2
+        what = cross_entropy(self.what(features).flatten(0, 1).float(), batch.what.flatten(), weight)
+        weight = torch.ones(drawing.TONES)
+        weight[0] = 0.2
+        tone = cross_entropy(self.tone(features).flatten(0, 1).float(), batch.tone.flatten(), weight)
+        return what + 0.3 * tone
+
+    def language_loss(self, embeds: Tensor, batch: corpus.Batch) -> tuple[Tensor, Tensor]:
+        """Weighted next-token loss, and the share of the replies' tokens that are right."""
+        same = batch.document[:, :, None] == batch.document[:, None, :]
+        allowed = (same & torch.ones_like(same[0]).tril())[:, None]
+        mask = torch.zeros(allowed.shape).masked_fill(~allowed, torch.finfo(torch.bfloat16).min)
+        hidden = self.model.model.text_model(
+            inputs_embeds=embeds,
+            attention_mask=mask.to(torch.bfloat16),
+            position_ids=batch.position,
+            use_cache=False,
+        ).last_hidden_state
+        logits = self.model.lm_head(hidden)[:, :-1].flatten(0, 1).float()
+        target, weight = batch.ids[:, 1:].flatten(), batch.weight[:, 1:].flatten()
+        loss = (cross_entropy(logits, target, reduction="none") * weight).sum() / weight.sum()
+        reply = weight == 1
+        right = ((logits.argmax(-1) == target) & reply).sum() / reply.sum()
+        return loss, right
+
+
+def _embed(trainee: Trainee, batch: corpus.Batch, features: Tensor | None) -> Tensor:
+    embeds = trainee.model.get_input_embeddings()(batch.ids)
+    if features is None:
+        return embeds
+    images = trainee.model.model.connector(features).flatten(0, 1)
+    holes = (batch.ids == trainee.model.config.image_token_id)[..., None]
+    return embeds.masked_scatter(holes, images.to(embeds.dtype))
+
+
+def _optimizers(trainee: Trainee, stage: Stage) -> list[torch.optim.Optimizer]:
+    named = [(n, p) for n, p in trainee.named_parameters() if p.requires_grad]
+    inner = ("layers.", "connector.")
+    matrix = [p for n, p in named if p.ndim == 2 and any(part in n for part in inner)]
+    ids = {id(p) for p in matrix}
+    rest = [p for _, p in named if id(p) not in ids]
+    return [
+        torch.optim.Muon(matrix, lr=stage.muon, weight_decay=0.01),
+        torch.optim.AdamW(rest, lr=stage.adam, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+
+
+def _freeze(trainee: Trainee, stage: Stage) -> None:
+    """Only what the stage's loss reaches is trained."""
+    for name, parameter in trainee.named_parameters():
+        seeing = name.startswith(("what.", "tone.")) or ".vision_model." in name
+        parameter.requires_grad_(
+            {"vision": seeing, "text": not seeing and ".connector." not in name}.get(
+                stage.name, True
+            )
+        )
+
+
+def _state(trainee: Trainee, optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """The optimisers' state as a flat dict of tensors: "name/key" -> tensor."""
+    flat = {}
+    states = {id(p): s for optimizer in optimizers for p, s in optimizer.state.items()}
+    for name, parameter in trainee.named_parameters():
+        for key, value in states.get(id(parameter), {}).items():
+            flat[f"{name}/{key}"] = torch.as_tensor(value).clone()
+    return flat
+
+
+def _restore(
+    trainee: Trainee, optimizers: list[torch.optim.Optimizer], flat: dict[str, Tensor]
+) -> None:
+    by_name = dict(trainee.named_parameters())
+    owner = {id(p): o for o in optimizers for g in o.param_groups for p in g["params"]}
+    for full, value in flat.items():
+        name, key = full.rsplit("/", 1)
+        parameter = by_name[name]
+        owner[id(parameter)].state[parameter][key] = value
+
+
+def _save(folder: Path, trainee: Trainee, flat: dict[str, Tensor], step: int) -> None:
+    with replace_folder(folder) as temporary:
+        weights = {n: p.detach().clone() for n, p in trainee.named_parameters()}
+        save_file(weights, temporary / "weights.safetensors")
+        save_file(flat, temporary / "optimizers.safetensors")
+        (temporary / "state.json").write_text(json.dumps({"step": step}))
+
+
+def _load(folder: Path, trainee: Trainee) -> int:
+    """Load weights in place; the step that comes next."""
+    trainee.load_state_dict(load_file(folder / "weights.safetensors"), strict=False)
+    return int(json.loads((folder / "state.json").read_text())["step"])
+
+
+def _processes() -> tuple[int, int]:
+    """(rank, count) of the processes that train together."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def _average_gradients(trainee: Trainee, count: int) -> None:
+    gradients = [p.grad for p in trainee.parameters() if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(flat)
+    flat /= count
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def run_stage(
+    trainee: Trainee,
+    tokenizer: PreTrainedTokenizerFast,
+    stage: Stage,
+    work: Path,
+    seed: int,
+    *,
+    last: int | None = None,
+) -> None:
+    """Run or resume one stage, with checkpoints in ``work/<stage>`` and a log beside it.
+
+    ``last``: end after this step already, with a checkpoint.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    rank, count = _processes()
+    packer = corpus.Packer(tokenizer, stage.rows // count, stage.images // count)
+    folder = work / stage.name
+    _freeze(trainee, stage)
+    optimizers = _optimizers(trainee, stage)
+    start = 0
+    if (folder / "state.json").exists():
+        start = _load(folder, trainee)
+        _restore(trainee, optimizers, load_file(folder / "optimizers.safetensors"))
+    last = stage.steps if last is None else last
+    if start >= last:
+        return
+    peaks = [[group["lr"] for group in o.param_groups] for o in optimizers]
+    language_loss = torch.compile(trainee.language_loss)
+    batches = _Batches(stage, packer, f"{seed} {rank}/{count}", range(start, last))
+    loader = DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=4)
+    log = (work / f"{stage.name}{rank or ''}.jsonl").open("a", buffering=1)
+    title = f"pretrain: {stage.name}"
+    with log, progress_bar(title, last - start, enabled=rank == 0) as bar:
+        for step, batch in enumerate(loader, start):
+            began = time.perf_counter()
+            for optimizer, rates in zip(optimizers, peaks, strict=True):
+                for group, peak in zip(optimizer.param_groups, rates, strict=True):
+                    group["lr"] = peak * stage.rate(step)
+            record: dict[str, float] = {"step": step}
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = torch.zeros(())
+                features = trainee.see(batch.pixels) if stage.images else None
+                if features is not None:
+                    dense = trainee.dense_loss(features, batch)
+                    record["dense"] = dense.item()
+                    loss = loss + stage.dense * dense
+                if stage.rows:
+                    language, right = language_loss(_embed(trainee, batch, features), batch)
+                    record |= {"loss": language.item(), "right": right.item()}
+                    loss = loss + language
+            loss.backward()
+            if count > 1:
+                _average_gradients(trainee, count)
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+            record["seconds"] = time.perf_counter() - began
+            log.write(json.dumps(record) + "\n")
+            bar.advance(1, **{k: f"{v:.3f}" for k, v in record.items() if k != "step"})
+            if rank == 0 and ((step + 1) % 200 == 0 or step + 1 == last):
+                _save(folder, trainee, _state(trainee, optimizers), step + 1)
+
+
+def _stages(chosen: str | None) -> Iterator[Stage]:
+    yield from (STAGES.values() if chosen is None else [STAGES[chosen]])
+
+
+def main() -> None:
+    """Train what the command line asks for, and write the base model in the end."""
+    parser = argparse.ArgumentParser(description=__doc__, prog="python -m t2agent.nano.pretrain")
+    parser.add_argument("--work", type=Path, default=Path("build/nano"), help="checkpoints")
+    parser.add_argument("--out", type=Path, help="the base model (default: the shipped one)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--stage", choices=list(STAGES), help="only this one (vision and text may run side by side)"
+    )
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if "RANK" in os.environ:  # started by torchrun
+        dist.init_process_group("gloo")
+    tokenizer = train_tokenizer(corpus.texts(20_000, options.seed))
+    model = build(tokenizer, options.seed)
+    trainee = Trainee(model).train()
+    for stage in _stages(options.stage):
+        if stage.name == "joint":
+            for earlier, part in (("text", "model.model.text_model."), ("vision", "")):
+                weights = load_file(options.work / earlier / "weights.safetensors")
+                seeing = ("what.", "tone.", "model.model.vision_model.")
+                wanted = (part,) if part else seeing
+                kept = {n: w for n, w in weights.items() if n.startswith(wanted)}
+                trainee.load_state_dict(kept, strict=False)
+        run_stage(trainee, tokenizer, stage, options.work, options.seed)
+    if options.stage in (None, "joint") and _processes()[0] == 0:
+        out = options.out or bundled("experts") / "t2-nano" / "base"
+        write_base(model, tokenizer, out)
+
+
+def write_base(model: nn.Module, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+    """Write the base model and its processor as a stock checkpoint.
+
+    The weights are stored in bfloat16, to be small, and load as float32, in which a processor
+    without bfloat16 units computes faster.
+    """
+    with replace_folder(out) as temporary:
+        model.to(torch.bfloat16).save_pretrained(temporary)
+        build_processor(tokenizer).save_pretrained(temporary)
+        config = temporary / "config.json"
+        plain = json.loads(config.read_text())
+        for part in (plain, plain["text_config"], plain["vision_config"]):
+            part["dtype"] = "float32"
+        config.write_text(json.dumps(plain, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    # Giving memory back to the system after every step costs a third of the time.
+    settings = {
+        "MALLOC_MMAP_MAX_": "0",
+        "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
+        "MALLOC_TOP_PAD_": str(1 << 28),
+    }
+    if any(name not in os.environ for name in settings):
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", "t2agent.nano.pretrain", *sys.argv[1:]],
+            os.environ | settings,
+        )
+    main()

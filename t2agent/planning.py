@@ -1,0 +1,147 @@
+"""From what a user asks for to what is done to each layer: mixtures become plans."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from t2agent.errors import ConfigError, ExpertMismatchError
+from t2agent.expert import Expert, Mixture, MixtureLike, as_mixture
+from t2agent.svf.linear import LayerDelta, Plan, Term
+from t2agent.svf.rows import RowIndex
+
+_PLANS = 64  # plans kept, so that entering a context again costs little
+
+Key = tuple[object, ...]
+
+
+class Resolved(NamedTuple):
+    """A mixture and the experts that it names."""
+
+    mixture: Mixture
+    experts: tuple[Expert, ...]
+
+    @property
+    def key(self) -> Key:
+        """Equal for the same experts, by identity and state, in the same mixture.
+
+        It holds while the experts live: keep them beside it.
+        """
+        state = tuple((id(e), *(z._version for z in e.z.values())) for e in self.experts)
+        return (self.mixture, state)
+
+
+class Planner:
+    """Makes plans for the layers of one base model.
+
+    shapes: module name -> length of z. routed: names of layers behind a router, in which the rows
+    of a batch are mixed. find: an expert by name. fingerprint: of the base model, asked for only
+    where an expert names one. name: of the base model, for messages.
+    """
+
+    def __init__(
+        self,
+        shapes: Mapping[str, int],
+        routed: frozenset[str],
+        *,
+        name: str,
+        find: Callable[[str], Expert],
+        fingerprint: Callable[[], str],
+    ) -> None:
+        self._shapes = shapes
+        self._routed = routed
+        self._name = name
+        self._find = find
+        self._fingerprint = fingerprint
+        self._lock = threading.Lock()
+        self._plans: OrderedDict[Key, tuple[Sequence[Resolved], Plan]] = OrderedDict()
+
+    def resolve(self, what: MixtureLike) -> Resolved:
+        """A mixture and its experts, checked against the base model.
+
+        Raises ExpertNotFoundError for an unknown name and ExpertMismatchError for an expert of
+        another base model.
+        """
+        mixture, given = as_mixture(what)
+        experts = []
+        for name in sorted(mixture.experts()):
+            expert = given[name] if name in given else self._find(name)
+            self._check(expert)
+            experts.append(expert)
+        return Resolved(mixture, tuple(experts))
+
+    def one(self, what: MixtureLike) -> tuple[Resolved, Plan]:
+        """The plan of one mixture for all rows."""
+        resolved = self.resolve(what)
+        return resolved, self._plan([resolved], None)
+
+    def rows(self, wanted: Sequence[MixtureLike]) -> Plan:
+        """The plan of one mixture for each row of a batch.
+
+        Raises ConfigError for an empty list, or where a layer behind a router would have to
+        tell rows with different mixtures apart.
+        """
+        if not wanted:
+            raise ConfigError("an empty list of mixtures was given: one for each row is needed")
+        plan = self._plan([self.resolve(what) for what in wanted], len(wanted))
+        routed = self._routed & plan.deltas.keys()
+        if plan.rows is not None and routed:
+            raise ConfigError(
+                f"{min(routed)} is reached through a router, which mixes the rows of a batch: "
+                "run the rows one at a time, or with one mixture"
+            )
+        return plan
+
+    def _plan(self, rows: Sequence[Resolved], batch: int | None) -> Plan:
+        keys = [resolved.key for resolved in rows]
+        key: Key = (batch, *keys)
+        with self._lock:
+            if key in self._plans:
+                self._plans.move_to_end(key)
+                return self._plans[key][1]
+        different = dict(zip(keys, rows, strict=True))
+        order = list(different)
+        groups = tuple(order.index(k) for k in keys)
+        index = RowIndex(groups) if len(order) > 1 else None
+        plan = Plan(self._deltas(list(different.values()), index), index, batch)
+        with self._lock:
+            self._plans[key] = (rows, plan)  # the rows keep the experts, and so their ids, alive
+            while len(self._plans) > _PLANS:
+                self._plans.popitem(last=False)
+        return plan
+
+    def _deltas(
+        self, mixtures: Sequence[Resolved], index: RowIndex | None
+    ) -> dict[str, LayerDelta]:
+        deltas = {}
+        for name, size in self._shapes.items():
+            terms: list[list[Term]] = []
+            for mixture, experts in mixtures:
+                weights = mixture.coefficients(name)
+                terms.append(
+                    [
+                        (weights[e.name], e.z[name])
+                        for e in experts
+                        if e.name in weights and name in e.z
+                    ]
+                )
+            if any(terms):
+                deltas[name] = LayerDelta(terms, size, index)
+        return deltas
+
+    def _check(self, expert: Expert) -> None:
+        bound = expert.card.base_fingerprint
+        if bound and bound != self._fingerprint():
+            raise ExpertMismatchError(
+                f"expert {expert.name!r} was made for the base model with fingerprint {bound}, "
+                f"but {self._name} has {self._fingerprint()}: load the model that it was made for"
+            )
+        for name, z in expert.z.items():
+            if self._shapes.get(name) != len(z):
+                raise ExpertMismatchError(
+                    f"expert {expert.name!r} has {len(z)} numbers for {name}, but {self._name} "
+                    f"needs {self._shapes.get(name, 'none')} there: load the model that it was "
+                    "made for, with the targets that it was made for"
+                )

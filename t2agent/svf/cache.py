@@ -1,0 +1,81 @@
+"""Bases on disk: one safetensors file a layer, named by the content of its weight.
+
+A file is written whole, so an interrupted decomposition goes on where it stopped, and equal
+weights (of two models, or of one model under two names) share a file. What does not hold a basis
+of the right shape is taken for damage, computed again and replaced.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from t2agent.config import home
+from t2agent.files import write_bytes
+from t2agent.svf.basis import Basis, Side
+from t2agent.svf.content import digest
+
+_VERSION = "1"
+
+
+def folder() -> Path:
+    """Where the bases lie: `$T2AGENT_HOME/cache/bases`."""
+    return home() / "cache" / "bases"
+
+
+def key(weight: Tensor, bias: Tensor | None) -> str:
+    """The name of the file for W (out, in) and its bias: a hash of their content."""
+    return digest(weight, bias if weight.shape[0] <= weight.shape[1] else None)
+
+
+def path(name: str) -> Path:
+    """The file of a key."""
+    return folder() / name[:2] / f"{name}.safetensors"
+
+
+def load(name: str, size: int, side: Side, dtype: torch.dtype) -> Basis | None:
+    """The basis of a key, memory-mapped; None where there is none, or not this one.
+
+    size, side and dtype are what the weight asks for; a file that says otherwise is not used.
+    """
+    file = path(name)
+    if not file.is_file():
+        return None
+    try:
+        with safe_open(file, framework="pt") as stored:
+            about = stored.metadata() or {}
+            if about != _about(name, side):
+                return None
+            names = set(stored.keys())
+            q, s = stored.get_tensor("q"), stored.get_tensor("s")
+            offset = stored.get_tensor("offset") if "offset" in names else None
+    except (SafetensorError, OSError, RuntimeError, KeyError):
+        return None
+    if q.shape != (size, size) or q.dtype != dtype or s.shape != (size,):
+        return None
+    if offset is not None and offset.shape != (size,):
+        return None
+    return Basis(q, s, side, offset) if _sound(q, s) else None
+
+
+def store(name: str, basis: Basis) -> None:
+    """Write the basis of a key, whole or not at all."""
+    tensors = {"q": basis.q.cpu(), "s": basis.s.cpu()}
+    if basis.offset is not None:
+        tensors["offset"] = basis.offset.cpu()
+    write_bytes(path(name), save(tensors, metadata=_about(name, basis.side)))
+
+
+def _about(name: str, side: Side) -> dict[str, str]:
+    return {"format": "t2agent-basis", "version": _VERSION, "content": name, "side": side}
+
+
+def _sound(q: Tensor, s: Tensor) -> bool:
+    """Whether the numbers can be a basis: a flipped byte in a large file shows in few of them."""
+    falling = bool((s[:-1] >= s[1:]).all()) and bool(torch.isfinite(s).all())
+    lengths = torch.linalg.vector_norm(q, dim=0, dtype=torch.float32)
+    return falling and bool(((lengths - 1).abs() < 0.05).all())

@@ -1,0 +1,125 @@
+"""W' written into the weights, for long runs with one mixture, and a cache of such weights.
+
+The merged weight is a tensor of its own, put in the place of the layer's parameter and taken out
+again: the base weight is never written, and nothing is unmerged by arithmetic. A parameter that
+several modules share is replaced in one of them only.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from t2agent.errors import ConfigError
+from t2agent.svf.basis import Basis
+from t2agent.svf.layer import is_offloaded, is_plain
+
+Merged = dict[str, nn.Parameter | None]
+
+
+def check_writable(layers: Mapping[str, nn.Module]) -> None:
+    """Raise ConfigError where a weight is offloaded, quantised or on the meta device."""
+    for name, layer in layers.items():
+        weight: Any = layer.weight
+        if is_offloaded(layer) or weight.device.type == "meta":
+            raise ConfigError(
+                f"cannot merge into {name}: its weight is offloaded; use adapted() instead"
+            )
+        if not is_plain(layer):
+            raise ConfigError(
+                f"cannot merge into {name}: its weight is quantised ({type(weight).__name__}, "
+                f"{weight.dtype}); use adapted() instead"
+            )
+
+
+def merge(layer: nn.Module, basis: Basis, delta: Tensor) -> nn.Parameter:
+    """`merged_weight` as a parameter without gradient."""
+    with torch.no_grad():
+        return nn.Parameter(merged_weight(layer, basis, delta), requires_grad=False)
+
+
+def merged_weight(layer: nn.Module, basis: Basis, delta: Tensor) -> Tensor:
+    """W + Q diag(delta) Q^T W (side "out") or W + W Q diag(delta) Q^T, in the weight's layout.
+
+    delta: (r,) float32, sum_k a_k (z_k - 1); gradients flow to it. The r x r product comes first:
+    it is never larger than the weight. The layer's weight must be writable (see `check_writable`).
+    """
+    old = layer.weight.detach()
+    q = basis.q.to(old.device, old.dtype)
+    change = (q * delta.to(old.device, old.dtype)) @ q.mT
+    # The correction of y = W x from the left is, in Conv1D's transposed weight, from the right.
+    left = (basis.side == "out") != isinstance(layer, Conv1D)
+    return torch.addmm(old, change, old) if left else torch.addmm(old, old, change)
+
+
+class MergedCache:
+    """Merged weights by mixture, the least recently used forgotten first.
+
+    budget: bytes that may be kept. Weights larger than that are used, but not kept.
+    """
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
+        self._kept: OrderedDict[Hashable, tuple[Merged, object]] = OrderedDict()
+
+    def get(self, key: Hashable) -> Merged | None:
+        """The weights of a mixture, if they are still kept."""
+        found = self._kept.get(key)
+        if found is None:
+            return None
+        self._kept.move_to_end(key)
+        return found[0]
+
+    def put(self, key: Hashable, merged: Merged, *, keep: object) -> None:
+        """Keep the weights of a mixture, as far as the budget allows, and `keep` with them."""
+        self._kept[key] = (merged, keep)
+        while self._kept and self.bytes > self.budget:
+            self._kept.popitem(last=False)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes kept now."""
+        return sum(_bytes(merged) for merged, _ in self._kept.values())
+
+
+def _bytes(merged: Merged) -> int:
+    return sum(p.numel() * p.element_size() for p in merged.values() if p is not None)
+
+
+class WeightSwitch:
+    """Which weights stand in the layers now: the base model's, or merged ones."""
+
+    def __init__(self, layers: Mapping[str, nn.Module]) -> None:
+        self._layers = layers
+        self._base: Merged = {}
+
+    @contextmanager
+    def use(self, merged: Merged) -> Iterator[None]:
+        """`merged` instead of the base weights while inside ({} is the base model).
+
+        Whatever stood there before comes back afterwards. The caller owns the weights.
+        """
+        before = {name: self._layers[name]._parameters["weight"] for name in self._base}
+        self._put(merged)
+        try:
+            yield
+        finally:
+            self._put(before)
+
+    @property
+    def is_base(self) -> bool:
+        """Whether every layer has its own weight."""
+        return not self._base
+
+    def _put(self, merged: Merged) -> None:
+        for name, parameter in self._base.items():
+            self._layers[name]._parameters["weight"] = parameter
+        self._base = {name: self._layers[name]._parameters["weight"] for name in merged}
+        for name, parameter in merged.items():
+            self._layers[name]._parameters["weight"] = parameter

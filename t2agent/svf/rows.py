@@ -1,0 +1,132 @@
+"""Which row of the batch each position of a layer's activations belongs to.
+
+A layer sees (batch, tokens, d), or both flattened into one (OPT's MLP), or the pictures of all
+rows one after another (vision towers), whole or as a flat run of patches. generate() repeats
+every row for beams and return sequences, each row's copies side by side. In all of these a row's
+positions lie together, so a layout is a number of positions per row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from t2agent.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """One forward pass of the whole model.
+
+    batch, tokens: shape of the tokens that went in.
+    pictures: placeholder tokens of pictures in each row; None where they cannot be counted.
+    """
+
+    batch: int
+    tokens: int
+    pictures: tuple[int, ...] | None = None
+
+    def check(self, rows: int) -> None:
+        """Raise ConfigError unless the batch is `rows` rows, or each of them several times."""
+        if self.batch % rows:
+            raise ConfigError(
+                f"{rows} mixtures were given, but the batch has {self.batch} rows: give one "
+                "mixture, or one for each row (generate() may repeat rows for beams)"
+            )
+
+
+def layout(
+    config: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, pictures: bool = True
+) -> Layout | None:
+    """The layout of a call of the model; None where it was called without tokens.
+
+    pictures: whether to count the pictures' tokens.
+    """
+    ids = kwargs.get("input_ids", args[0] if args else None)
+    tokens = ids if isinstance(ids, Tensor) else kwargs.get("inputs_embeds")
+    if not isinstance(tokens, Tensor) or tokens.dim() < 2:
+        return None
+    batch, length = tokens.shape[:2]
+    counted = None
+    if pictures and isinstance(ids, Tensor):
+        counted = _pictures(config, ids, kwargs)
+    return Layout(batch, length, counted)
+
+
+def _pictures(config: Any, ids: Tensor, kwargs: Mapping[str, Any]) -> tuple[int, ...] | None:
+    still, moving = kwargs.get("pixel_values"), kwargs.get("pixel_values_videos")
+    if (still is None) == (moving is None):
+        return None  # nothing to see, or both at once, which one count cannot tell apart
+    names = ("image_token_id", "image_token_index")
+    if still is None:
+        names = ("video_token_id", "video_token_index")
+    token = next((v for n in names if (v := getattr(config, n, None)) is not None), None)
+    if token is None:
+        return None
+    counts = tuple(int(count) for count in (ids == token).sum(1).tolist())
+    if still is not None and still.dim() == 5 and kwargs.get("image_sizes") is not None:
+        # LLaVA-NeXT: tokens of padding are dropped, so tokens do not tell how many tiles there
+        # were unless all rows have the same number.
+        return counts if len(set(counts)) == 1 else None
+    return counts
+
+
+class RowIndex:
+    """Maps positions to the mixtures of one batch; `groups[row]` numbers the mixture of a row."""
+
+    def __init__(self, groups: tuple[int, ...]) -> None:
+        self.groups = torch.tensor(groups).unsqueeze(1)
+        self._rows = len(groups)
+
+    def find(self, name: str, shape: torch.Size, where: Layout | None, vision: bool) -> Tensor:
+        """The mixture of each position of a layer's activations, as an index on the CPU.
+
+        name, shape: of the layer and its activations (..., d). vision: whether the layer comes
+        before the language part. With the activations viewed as (rows, positions, d), the result
+        is `groups`, (rows, 1), where all rows have equally many positions; otherwise it is
+        (1, positions). Raises ConfigError where the rows cannot be told apart.
+        """
+        runs = self._vision(shape, where) if vision else self._language(shape, where)
+        if runs is None:
+            raise ConfigError(
+                f"{name} was given activations of shape {tuple(shape)}, in which the {self._rows} "
+                "rows of the batch cannot be told apart: run the rows one at a time, or with one "
+                "mixture"
+            )
+        if len(set(runs)) == 1:
+            return self.groups
+        return self.groups.flatten().repeat_interleave(torch.tensor(runs)).unsqueeze(0)
+
+    def _language(self, shape: torch.Size, where: Layout | None) -> Sequence[int] | None:
+        """Rows lie along the first dimension, all equally long."""
+        lead = shape[0]
+        if len(shape) > 2:
+            known = lead % self._rows == 0 and (where is None or lead == where.batch)
+        else:
+            known = where is not None and lead == where.batch * where.tokens
+        return (1,) if known else None
+
+    def _vision(self, shape: torch.Size, where: Layout | None) -> Sequence[int] | None:
+        """Pictures follow one another in the order of the rows.
+
+        An encoder makes a fixed number of tokens from each position, so a row has its share of
+        positions as it has of the pictures' tokens.
+        """
+        if where is None or where.pictures is None or not sum(where.pictures):
+            return None
+        # Pixtral runs the patches of all pictures as one sequence.
+        units = shape[1] if len(shape) == 3 and shape[0] == 1 else shape[0]
+        positions = shape[:-1].numel() // units
+        copies = where.batch // self._rows
+        runs = []
+        for row in range(self._rows):
+            tokens = sum(where.pictures[row * copies : (row + 1) * copies])
+            share, rest = divmod(tokens * units, sum(where.pictures))
+            if rest:
+                return None
+            runs.append(share * positions)
+        return runs

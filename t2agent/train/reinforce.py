@@ -1,0 +1,61 @@
+"""REINFORCE with a KL term to the base model.
+
+Source: Transformer-Squared (arXiv 2501.06252), sec. 3.2:
+
+    J(z) = E[log pi_{W'}(y | x) r(y, y*)] - lambda KL(pi_{W'} || pi_W),  r in {-1, +1}.
+
+Deviations: several replies are sampled for each prompt, and a reply's reward counts relative to
+the mean reward of the prompt's other replies (leave-one-out, so the estimate stays unbiased)
+unless ``baseline="none"``; both terms are divided by the number of sampled tokens of the step,
+which Adam does not see; rewards may be any numbers in [-1, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from t2agent.train.options import TrainOptions
+from t2agent.train.policy import Policy, Row, StepFigures
+from t2agent.train.reward import score
+from t2agent.train.task import Example, Task
+
+
+def reinforce_step(
+    policy: Policy, task: Task, examples: Sequence[Example], seed: int
+) -> StepFigures:
+    """Sample replies to the examples, judge them and add the gradient to ``z.grad``."""
+    options = policy.options
+    groups = policy.replies(
+        examples, samples=options.samples, temperature=options.temperature, seed=seed
+    )
+    rewards = []
+    for example, group in zip(examples, groups, strict=True):
+        judged = {text: score(task, text, example) for text in dict.fromkeys(g.text for g in group)}
+        rewards.append([judged[generation.text] for generation in group])
+    rows: dict[tuple[int, tuple[int, ...]], Row] = {}
+    for index, (group, values) in enumerate(zip(groups, rewards, strict=True)):
+        for generation, weight in zip(group, advantages(values, options), strict=True):
+            key = (index, generation.token_ids)
+            length = generation.prompt_tokens + len(generation.token_ids)
+            seen = rows.get(key, Row(*key, 0.0, 0, length))
+            # Equal replies to one prompt have equal gradients: one row stands for all of them.
+            rows[key] = Row(*key, seen.weight + weight, seen.count + 1, length)
+    tokens = sum(len(g.token_ids) for group in groups for g in group)
+    # Without the KL term, a row of weight 0 has no gradient.
+    useful = [row for row in rows.values() if options.kl > 0 or row.weight != 0.0]
+    sums = policy.backward(examples, useful, tokens)
+    flat = [value for values in rewards for value in values]
+    return StepFigures(
+        loss=(options.kl * sums.kl - sums.objective) / tokens,
+        reward=sum(flat) / len(flat),
+        kl=sums.kl / tokens if options.kl > 0 else None,
+        tokens=tokens,
+    )
+
+
+def advantages(rewards: Sequence[float], options: TrainOptions) -> list[float]:
+    """What each reply of one prompt is worth, by the options' baseline."""
+    if options.baseline == "none":
+        return list(rewards)
+    total, others = sum(rewards), len(rewards) - 1
+    return [reward - (total - reward) / others for reward in rewards]

@@ -1,0 +1,57 @@
+"""Rewards of a reply, and the guard that stands before a user's own reward."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING
+
+from t2agent.errors import ConfigError
+
+if TYPE_CHECKING:
+    from t2agent.train.task import Example, Task
+
+_SHOWN = 200  # characters of a prompt or reply that an error message quotes
+
+
+def exact(reply: str, example: Example) -> float:
+    """+1 when reply and answer are equal up to white space, else -1 (paper, sec. 3.2)."""
+    return 1.0 if reply.split() == example.answer.split() else -1.0
+
+
+def contains(reply: str, example: Example) -> float:
+    """+1 when the answer stands in the reply as whole words, up to white space, else -1.
+
+    Whole words: the answer "3" is in "It is 3." but not in "13" or "3rd".
+    """
+    answer = re.escape(" ".join(example.answer.split()))
+    found = re.search(rf"(?<!\w){answer}(?!\w)", " ".join(reply.split()))
+    return 1.0 if found else -1.0
+
+
+def score(task: Task, reply: str, example: Example) -> float:
+    """``task.reward`` of a reply, checked.
+
+    Raises:
+        ConfigError: the reward raised, or gave something else than a number in [-1, 1]; the
+            message quotes the example and the reply.
+    """
+    where = f"prompt {_quote(example.prompt)}, reply {_quote(reply)}"
+    try:
+        value = float(task.reward(reply, example))
+    except Exception as error:
+        raised = f"{type(error).__name__}: {error}"
+        raise ConfigError(
+            f"the reward of task {task.name!r} raised {raised}; for {where}. "
+            "A reward takes (reply, example) and returns a number in [-1, 1], for bad replies too"
+        ) from error
+    if math.isnan(value) or not -1.0 <= value <= 1.0:
+        raise ConfigError(
+            f"the reward of task {task.name!r} returned {value}; for {where}. "
+            "A reward must be a number in [-1, 1]; scale or clip it"
+        )
+    return value
+
+
+def _quote(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")

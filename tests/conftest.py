@@ -1,0 +1,57 @@
+"""Settings for all tests: offline, quiet, repeatable, away from the user's own folder."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+# Before anything imports these libraries: they read the environment once.
+_SESSION_HOME = tempfile.TemporaryDirectory(prefix="t2agent-tests-")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["T2AGENT_HOME"] = _SESSION_HOME.name
+os.environ["MPLBACKEND"] = "agg"
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+import pytest
+import torch
+from hypothesis import settings
+
+torch.set_num_threads(min(2, int(os.environ["OMP_NUM_THREADS"] or 2)))
+# The same examples in every run, and no deadline: a busy machine must not fail a test.
+settings.register_profile("t2agent", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("t2agent")
+
+
+@pytest.fixture(autouse=True)
+def t2agent_home(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """Each test has a user folder of its own, but all share the cache of bases."""
+    home = tmp_path_factory.mktemp("t2agent-home")
+    shared_cache = Path(_SESSION_HOME.name) / "cache"
+    shared_cache.mkdir(exist_ok=True)
+    (home / "cache").symlink_to(shared_cache, target_is_directory=True)
+    monkeypatch.setenv("T2AGENT_HOME", str(home))
+    return home
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed() -> Iterator[None]:
+    """Random numbers start the same in every test, and leave no trace."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The data sets that lie beside the repository; tests that need them are skipped without."""
+    folder = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the shared data sets are not beside the repository")
+    return folder

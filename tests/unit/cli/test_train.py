@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from t2agent.expert import Expert
+
+QUICK = (
+    "--steps", "2", "--set", "prompts=2", "--set", "samples=2", "--set", "validation=2",
+    "--set", "validate_every=1", "--set", "max_tokens=4",
+)  # fmt: skip
+
+
+@pytest.fixture
+def examples(tmp_path: Path) -> Path:
+    file = tmp_path / "puzzles.jsonl"
+    lines = [{"prompt": f"Say {word}.", "answer": word} for word in "abcdefghijkl"]
+    file.write_text("\n".join(json.dumps(line) for line in lines), encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize("method", ["reinforce", "sft"])
+def test_an_expert_from_a_file_is_saved_and_registered(run_json, tiny, examples, method):
+    more = ("--set", "samples=1") if method == "sft" else ()
+    report = run_json("train", str(examples), "--name", "speller", "--method", method,
+                      "--model", tiny, *QUICK, *more)  # fmt: skip
+
+    folder = Path(report["folder"])
+    assert {"curve.png", "metrics.jsonl", "expert.safetensors"} <= {f.name for f in folder.iterdir()}
+    assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
+    card = Expert.load(folder).card
+    assert card.training["method"] == method
+    assert card.training["hyper"]["prompts"] == 2
+    assert run_json("experts", "show", "speller", "-m", tiny)["origin"] == str(folder)
+
+
+def test_the_same_command_goes_on_and_a_finished_run_is_cleared(
+    run, run_json, tiny, examples, t2agent_home
+):
+    kept = ("--checkpoint", str(t2agent_home / "kept"))
+    line = ("train", str(examples), "--name", "speller", "-m", tiny, *QUICK)
+    first = run_json(*line, *kept)
+    metrics = Path(first["metrics"]).read_text()
+
+    resumed = run_json(*line, *kept, "--replace")
+
+    assert Path(resumed["metrics"]).read_text() == metrics
+    assert (t2agent_home / "kept" / "state.json").is_file()
+    run_json(*line, "--replace")
+    assert not list((t2agent_home / "runs").rglob("state.json"))
+    assert run(*line, *kept, "--replace", "--seed", "5").exit_code == 1
+
+
+def test_a_taken_name_is_refused_before_any_work(run, tiny, examples, expert_folders):
+    run("experts", "add", str(expert_folders["sums"]))
+
+    result = run("train", str(examples), "--name", "sums", "-m", tiny)
+
+    assert result.exit_code == 1
+    assert "--replace" in result.stderr
+
+
+def test_a_bad_line_is_named(run, tiny, tmp_path):
+    file = tmp_path / "bad.jsonl"
+    file.write_text('{"prompt": "a", "answer": "b"}\n{"prompt": 1}\n')
+
+    result = run("train", str(file), "--name", "x", "-m", tiny)
+
+    assert result.exit_code == 1
+    assert "line 2" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "exit_code", "says"),
+    [
+        (("nothing.jsonl", "--name", "x"), 1, "nothing.jsonl"),
+        (("no-task", "--name", "x"), 1, "reasoning"),
+        (("math", "--name", "a b"), 1, "cannot name an expert"),
+        (("math", "--name", "x", "--set", "rows=0"), 1, "rows"),
+        (("math", "--name", "x", "--set", "speed=9"), 1, "learning_rate"),
+        (("math", "--name", "x", "--set", "rows"), 2, "KEY=VALUE"),
+        (("math", "--name", "x", "--method", "magic"), 2, "magic"),
+        (("math", "--name", "x", "--steps", "0"), 2, "steps"),
+        (("math",), 2, "--name"),
+    ],
+)
+def test_wrong_arguments(run, args, exit_code, says):
+    result = run("train", *args)
+
+    assert result.exit_code == exit_code
+    assert says in result.stderr
+    assert result.stdout == ""

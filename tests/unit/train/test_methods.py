@@ -1,0 +1,127 @@
+"""REINFORCE and next-token training learn what they are rewarded for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from t2agent.generate import generate
+
+from t2agent.config import GenerationOptions
+from t2agent.model import T2Model
+from t2agent.train import Example, ExampleTask, TrainOptions, train_expert
+from t2agent.train.policy import to_prompt
+from t2agent.train.reinforce import advantages
+from t2agent.train.sft import answer_tokens, end_token
+from tests.models import build_text_model, build_vision_model, tiny_text_model
+
+FAST: dict[str, Any] = {"progress": False, "max_tokens": 3, "prompts": 8, "samples": 8}
+
+
+def vowel_first(reply: str, example: Example) -> float:
+    return 1.0 if any(letter in "aeiou" for letter in reply[:2]) else -1.0
+
+
+def bandit(images: bool = False, reward: Any = vowel_first) -> ExampleTask:
+    def image(i: int) -> Image.Image | None:
+        return Image.new("RGB", (64, 64), (i, 99, 9 * i % 256)) if images else None
+
+    examples = [Example(f"say something {i}", "", image(i)) for i in range(60)]
+    return ExampleTask("bandit", examples, reward)
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("baseline", ["group", "none"])
+def test_reinforce_learns_a_bandit(baseline: str) -> None:
+    model, task = build_text_model(), bandit()
+    expert = train_expert(model, task, steps=10, baseline=baseline, **FAST)
+    assert expert.card.scores["val_base"] < 0.0
+    assert expert.card.scores["val"] > 0.9
+    # What was learnt holds for requests that were not seen.
+    tests = task.split("test")
+    prompts = [to_prompt(example) for example in tests]
+    with model.adapted(expert):
+        replies = generate(model, prompts, GenerationOptions(max_tokens=3))
+    rewards = [task.reward(r.text, e) for r, e in zip(replies, tests, strict=True)]
+    assert sum(rewards) / len(rewards) > 0.0
+
+
+def test_reinforce_learns_with_images() -> None:
+    expert = train_expert(build_vision_model(), bandit(images=True), steps=10, **FAST)
+    assert expert.card.modality == "image"
+    assert expert.card.scores["val"] > max(0.9, expert.card.scores["val_base"])
+
+
+def test_more_kl_stays_nearer_to_the_base(tmp_path: Path) -> None:
+    far, near = tmp_path / "far", tmp_path / "near"
+    # The reward never saturates, so that both runs have the same steps.
+    task = bandit(reward=lambda reply, example: 0.9 * vowel_first(reply, example))
+    for folder, kl in ((far, 0.001), (near, 5.0)):
+        train_expert(
+            build_text_model(), task, steps=8, kl=kl, patience=0, checkpoint=folder, **FAST
+        )
+    assert metrics(near)[-1]["kl"] < 0.5 * metrics(far)[-1]["kl"]
+    assert metrics(near)[1]["kl"] == pytest.approx(0.0, abs=1e-5)
+
+
+def test_sft_raises_the_probability_of_the_answers(tmp_path: Path) -> None:
+    model = build_text_model()
+    task = ExampleTask("hello", [Example(f"greet {i}", "the dog") for i in range(30)])
+    expert = train_expert(
+        model, task, method="sft", steps=30, prompts=8, patience=0, checkpoint=tmp_path,
+        progress=False, max_tokens=8, learning_rate=0.05,
+    )  # fmt: skip
+    rows = metrics(tmp_path)
+    assert rows[-1]["loss"] < 0.5 * rows[1]["loss"]
+    assert {row["reward"] for row in rows} == {None}
+    assert expert.card.scores["val"] == 1.0
+    assert expert.card.training["method"] == "sft"
+
+
+def test_sft_loss_is_the_mean_negative_log_probability(tmp_path: Path) -> None:
+    model = build_text_model()
+    # One example in the training split, so that the first step's loss is known.
+    task = ExampleTask("one", [Example("greet me", "the dog"), Example("greet you", "the fox")])
+    (example,) = task.split("train")
+    train_expert(
+        model,
+        task,
+        method="sft",
+        steps=1,
+        prompts=1,
+        checkpoint=tmp_path,
+        progress=False,
+        max_tokens=4,
+    )
+    prompt = model.tokenizer.apply_chat_template(
+        [{"role": "user", "content": example.prompt}], add_generation_prompt=True, tokenize=False
+    )
+    start = model.tokenizer(prompt, return_tensors="pt").input_ids
+    answer = model.tokenizer(example.answer, return_tensors="pt").input_ids
+    ids = torch.cat([start, answer, torch.tensor([[model.tokenizer.eos_token_id]])], dim=1)
+    with torch.no_grad():
+        log_probs = model.model(input_ids=ids).logits[0, start.shape[1] - 1 : -1].log_softmax(-1)
+    wanted = -log_probs.gather(-1, ids[0, start.shape[1] :, None]).mean()
+    assert metrics(tmp_path)[1]["loss"] == pytest.approx(float(wanted), rel=1e-4)
+
+
+def test_answers_hold_no_control_tokens_but_their_end() -> None:
+    model: T2Model = tiny_text_model()
+    ids = answer_tokens(model, "a <|im_end|> b <image>")
+    special = set(model.tokenizer.all_special_ids)
+    assert [i for i in ids if i in special] == [model.tokenizer.eos_token_id]
+    assert ids[-1] == end_token(model)
+
+
+def test_group_advantages_leave_the_reply_out() -> None:
+    group = advantages([1.0, 1.0, -1.0], TrainOptions())
+    assert group == [1.0, 1.0, -2.0]
+    assert advantages([0.5, 0.5], TrainOptions()) == [0.0, 0.0]
+    assert advantages([1.0, -1.0], TrainOptions(baseline="none")) == [1.0, -1.0]

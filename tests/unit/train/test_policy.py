@@ -1,0 +1,137 @@
+"""The gradient of the loss, against the plainest way to write it."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+import torch
+from PIL import Image
+from t2agent.generate import encode
+from torch import Tensor, nn
+
+from t2agent.errors import ConfigError
+from t2agent.expert import Expert
+from t2agent.model import T2Model
+from t2agent.train import Example, TrainOptions, policy
+from t2agent.train.policy import Policy, Row, to_prompt
+from t2agent.train.setup import frozen_base, start_accelerator
+from tests.models import build_text_model, tiny_text_model, tiny_vision_model
+
+IMAGE = Image.linear_gradient("L").convert("RGB")
+EXAMPLES = {
+    "text": [Example("What is seven times three?", "21"), Example("Hi", "Hello")],
+    "image": [
+        Example("What is it?", "a line", IMAGE),
+        Example("Is it red?", "no", IMAGE.rotate(90)),
+    ],
+}
+ROWS = [
+    Row(0, (20, 21, 22), 1.5, 2, 30),
+    Row(0, (20, 30), -0.5, 1, 29),
+    Row(1, (9,), -1.0, 1, 9),
+    Row(1, (40, 41, 42, 43, 44), 0.25, 3, 13),
+]
+
+
+def make(model: T2Model, options: TrainOptions) -> Policy:
+    generator = torch.Generator().manual_seed(2)
+    ones = Expert.identity(model, "in-training")
+    z = {
+        name: nn.Parameter(1 + 0.3 * torch.randn(len(value), generator=generator))
+        for name, value in ones.z.items()
+    }
+    return Policy(model, Expert(ones.card, z), options, 8, start_accelerator(model, options))
+
+
+def plain_loss(policy: Policy, examples: list[Example]) -> Tensor:
+    """One row at a time, without padding, caches or merged weights."""
+    model, total = policy.model, torch.zeros(())
+    for row in ROWS:
+        inputs = encode(model, [to_prompt(examples[row.prompt])])
+        length = inputs["input_ids"].shape[1]
+        tokens = torch.tensor([row.tokens])
+        inputs["input_ids"] = torch.cat([inputs["input_ids"], tokens], dim=1)
+        inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+        states = slice(length - 1, -1)
+        with torch.no_grad():
+            base = model.model(**inputs).logits[:, states].log_softmax(-1)
+        with model.adapted(policy.expert):
+            log_probs = model.model(**inputs).logits[:, states].log_softmax(-1)
+        chosen = log_probs.gather(-1, tokens[..., None]).sum()
+        kl = (log_probs.exp() * (log_probs - base)).sum()
+        total = total - row.weight * chosen + row.count * policy.options.kl * kl
+    return total / 10
+
+
+@pytest.mark.parametrize("kind", ["text", "image"])
+@pytest.mark.parametrize("merges", [True, False])
+@pytest.mark.parametrize("rows", [1, 128])
+def test_gradient(kind: str, merges: bool, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policy, "_MERGE_BYTES", 2**30 if merges else 0)
+    model = tiny_text_model() if kind == "text" else tiny_vision_model()
+    trained = make(model, TrainOptions(kl=0.3, rows=rows))
+    with frozen_base(model.model):
+        plain_loss(trained, EXAMPLES[kind]).backward()
+        wanted = {name: z.grad.clone() for name, z in trained.expert.z.items()}
+        for z in trained.expert.z.values():
+            z.grad = None
+        sums = trained.backward(EXAMPLES[kind], ROWS, 10)
+    assert sums.kl > 0
+    scale = max(float(g.abs().max()) for g in wanted.values())
+    for name, z in trained.expert.z.items():
+        torch.testing.assert_close(z.grad, wanted[name], atol=2e-4 * scale, rtol=2e-3)
+
+
+def test_temperature_divides_the_logits() -> None:
+    model = tiny_text_model()
+    cold = make(model, TrainOptions(temperature=0.5)).backward(EXAMPLES["text"], ROWS, 1)
+    warm = make(model, TrainOptions(temperature=1.0)).backward(EXAMPLES["text"], ROWS, 1)
+    assert cold.kl > 1.5 * warm.kl
+
+
+def test_the_base_is_not_run_without_a_kl_term() -> None:
+    sums = make(tiny_text_model(), TrainOptions(kl=0.0)).backward(EXAMPLES["text"], ROWS, 1)
+    assert sums.kl == 0.0
+    assert sums.objective != 0.0
+
+
+def test_replies_depend_on_z_and_seed_only() -> None:
+    trained = make(build_text_model(), TrainOptions(rows=4))
+    options = {"samples": 3, "temperature": 1.0}
+
+    def draw(seed: int) -> list[tuple[int, ...]]:
+        replies = trained.replies(EXAMPLES["text"], seed=seed, **options)
+        assert [len(group) for group in replies] == [3, 3]
+        return [generation.token_ids for group in replies for generation in group]
+
+    first = draw(1)
+    assert draw(1) == first
+    assert draw(2) != first
+    with torch.no_grad():
+        next(iter(trained.expert.z.values())).mul_(3)
+    assert draw(1) != first
+
+
+def test_logits_that_are_not_finite_are_an_error_not_a_crash() -> None:
+    trained = make(build_text_model(), TrainOptions())
+    with torch.no_grad():
+        for z in trained.expert.z.values():
+            z.fill_(1e38)
+    with pytest.raises(ConfigError, match="not finite"):
+        trained.replies(EXAMPLES["text"], samples=2, temperature=1.0, seed=0)
+
+
+def test_the_base_is_frozen_inside_and_as_before_after() -> None:
+    hf = build_text_model().model
+    some = next(iter(hf.parameters()))
+    some.requires_grad_(True)
+    hf.model.layers[0].train()
+    with contextlib.suppress(KeyError), frozen_base(hf):
+        inside = [any(p.requires_grad for p in hf.parameters()), hf.model.layers[0].training]
+        raise KeyError
+    assert inside == [False, False]
+    assert [p.requires_grad for p in hf.parameters()].count(True) == 1
+    assert some.requires_grad
+    assert hf.model.layers[0].training
+    assert not hf.model.layers[1].training

@@ -1,0 +1,60 @@
+"""Two processes share the prompts of a step and end with one z, that of a single process."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from t2agent.train import Example, ExampleTask, train_expert
+from tests.models import build_text_model
+
+
+def train(folder: Path) -> None:
+    # Answers of equal length, so that the mean of the processes' means is the mean of all.
+    examples = [Example(f"greet {i}", "ab" if i % 2 else "xy") for i in range(40)]
+    expert = train_expert(
+        build_text_model(), ExampleTask("t", examples), method="sft", steps=3, prompts=8,
+        patience=0, validate_every=2, max_tokens=3, checkpoint=folder / "run", progress=False,
+    )  # fmt: skip
+    save_file(dict(expert.z), folder / f"z-{os.environ.get('RANK', 'alone')}.safetensors")
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    train(tmp_path)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    world = {
+        **os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+        "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    pair = tmp_path / "pair"
+    pair.mkdir()
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.unit.train.test_processes", str(pair)],
+            env={**world, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            cwd=Path(__file__).parents[3],
+        )
+        for rank in range(2)
+    ]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    alone = load_file(tmp_path / "z-alone.safetensors")
+    first, second = (load_file(pair / f"z-{rank}.safetensors") for rank in range(2))
+    for name, value in alone.items():
+        assert torch.equal(first[name], second[name])
+        torch.testing.assert_close(first[name], value, atol=2e-4, rtol=0)
+        assert not bool((value == 1).all())
+    assert sum(1 for _ in (pair / "run").glob("step-*.safetensors")) == 1
+
+
+if __name__ == "__main__":
+    train(Path(sys.argv[1]))

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from torch import Tensor
+from transformers import Cache, DynamicCache, Qwen2Config, Qwen2ForCausalLM
 
 from t2agent.expert import Expert, ExpertCard
 from t2agent.model import T2Model
@@ -74,3 +75,19 @@ def private_cache() -> Iterator[None]:
                 del os.environ["T2AGENT_HOME"]
             else:
                 os.environ["T2AGENT_HOME"] = before
+
+
+def decode(
+    model: T2Model, batch: int, tokens: int, started: tuple[Tensor, Cache] | None = None
+) -> tuple[Tensor, Cache]:
+    """Greedy decoding of `tokens` tokens a row, from a prompt of 16 or where it was left."""
+    with torch.no_grad():
+        if started is None:
+            ids = torch.arange(16).repeat(batch, 1)
+            cache: Cache = DynamicCache(config=model.model.config)
+        else:
+            ids, cache = started
+        for _ in range(tokens):
+            logits = model.model(input_ids=ids, past_key_values=cache, logits_to_keep=1).logits
+            ids = logits[:, -1].argmax(-1, keepdim=True)
+    return ids, cache

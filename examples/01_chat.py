@@ -1,6 +1,6 @@
 """Ask the embedded model: the dispatcher finds the expert, the answer says which one it was.
 
-    python examples/01_chat.py
+python examples/01_chat.py
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Show the embedded model an image: a drawn number, or a file of your own.
 
-    python examples/02_images.py [IMAGE]
+python examples/02_images.py [IMAGE]
 """
 
 from __future__ import annotations

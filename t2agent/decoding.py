@@ -19,7 +19,7 @@ class RowText:
 
     A chunk that `push` or `finish` returns is never taken back: bytes of an unfinished character
     and text that may be the beginning of a stop string are held until more is known. The chunks
-    together are `text`, which ends before the first stop string.
+    together are `text`, which ends before the stop string that is complete first.
     """
 
     def __init__(self, tokenizer: Any, stops: Sequence[str]) -> None:
@@ -64,10 +64,11 @@ class RowText:
 
     def _emit(self, new: str) -> str:
         text = self._held + new
-        places = [at for stop in self._stops if (at := text.find(stop)) >= 0]
-        if places:
+        found = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
+        if found:
+            # The one that is complete first, so that the size of tokens does not matter.
             self.stopped = True
-            certain, self._held = text[: min(places)], ""
+            certain, self._held = text[: min(found)[1]], ""
         else:
             keep = max((_overlap(text, stop) for stop in self._stops), default=0)
             certain, self._held = text[: len(text) - keep], text[len(text) - keep :]

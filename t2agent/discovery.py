@@ -21,7 +21,7 @@ from typing import Literal
 from t2agent import expert_folder
 from t2agent.card import ExpertCard
 from t2agent.errors import ExpertError, ExpertFormatError
-from t2agent.expert import Expert
+from t2agent.expert import Expert, load_with_digest
 from t2agent.files import recover_folders
 
 ENTRY_POINT_GROUP = "t2agent.experts"
@@ -53,8 +53,8 @@ class Entry:
         """The expert, read once; None where its folder changed since it was found."""
         if self._loaded is None and self.folder is not None:
             with suppress(ExpertFormatError):
-                expert = Expert.load(self.folder)
-                if expert.card == self.card and expert.digest() == self.digest:
+                expert, digest = load_with_digest(self.folder)
+                if expert.card == self.card and digest == self.digest:
                     self._loaded = expert
         return self._loaded
 

@@ -110,10 +110,7 @@ class Expert:
         Raises:
             ExpertFormatError: a file is missing, damaged, too large or not in this format.
         """
-        import torch
-
-        config, z = expert_folder.read(folder)
-        return cls(config.card, {module: torch.tensor(vector) for module, vector in z.items()})
+        return load_with_digest(folder)[0]
 
     def save(self, folder: Path | str) -> None:
         """Write the expert as ``folder``, replacing the expert that may be there.
@@ -138,6 +135,15 @@ class Expert:
                     f"z of {name!r} in expert {self.name!r} holds NaN or infinity; "
                     "train it again, with a smaller learning rate"
                 )
+
+
+def load_with_digest(folder: Path | str) -> tuple[Expert, str]:
+    """`Expert.load`, and the SHA-256 of the file that the vectors were read from."""
+    import torch
+
+    config, z = expert_folder.read(folder)
+    tensors = {module: torch.tensor(vector) for module, vector in z.items()}
+    return Expert(config.card, tensors), config.sha256
 
 
 MixtureLike = Mixture | str | Expert | Mapping[str, float] | None

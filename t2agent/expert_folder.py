@@ -57,7 +57,8 @@ def pack(z: Mapping[str, Tensor]) -> bytes:
     from safetensors.torch import save
 
     plain = {name: z[name].detach().cpu().contiguous().clone() for name in sorted(z)}
-    return save(plain, metadata={"format": "t2agent-expert", "version": str(FORMAT_VERSION)})
+    # One entry: safetensors writes several in random order.
+    return save(plain, metadata={"t2agent_format_version": str(FORMAT_VERSION)})
 
 
 def write(folder: Path | str, card: ExpertCard, z: Mapping[str, Tensor]) -> None:

@@ -161,8 +161,12 @@ class _Stops:
             ends = model.tokenizer.eos_token_id
         tokens = {ends} if isinstance(ends, int) else set(ends or ())
         # Special tokens do not show in the text, so they are looked for as tokens.
-        special = set(model.tokenizer.all_special_tokens).intersection(stop)
-        tokens.update(model.tokenizer.convert_tokens_to_ids(text) for text in special)
+        special = {
+            token.content: number
+            for number, token in (model.tokenizer.added_tokens_decoder.items() if stop else ())
+            if token.special and token.content in stop
+        }
+        tokens.update(special.values())
         return cls(frozenset(tokens), tuple(text for text in stop if text not in special))
 
 

@@ -106,9 +106,7 @@ class T2Model:
     @property
     def device(self) -> torch.device:
         """Where inputs belong."""
-        hook = getattr(self.model, "_hf_hook", None)
-        execution = getattr(hook, "execution_device", None)
-        return self.model.device if execution is None else torch.device(execution)
+        return layer.execution_device(self.model) or self.model.device
 
     @functools.cached_property
     def modalities(self) -> frozenset[str]:
@@ -169,6 +167,11 @@ class T2Model:
                 self._bases = MappingProxyType(bases)
 
     @property
+    def decomposed(self) -> bool:
+        """Whether the bases have been computed or loaded."""
+        return self._bases is not None
+
+    @property
     def bases(self) -> Mapping[str, Basis]:
         """Module name -> its basis."""
         self.decompose()
@@ -219,7 +222,6 @@ class T2Model:
         if isinstance(what, Sequence) and not isinstance(what, str):
             raise ConfigError("merged() takes one mixture: use adapted() for one per row")
         resolved, plan = self._planner.one(what)
-        check_writable({name: self.targets.layers[name] for name in plan.deltas})
         with self._weights.own(), self._transformed(None):
             with self._switch.use({}):
                 weights = self._merge(resolved, plan, keep)
@@ -230,6 +232,7 @@ class T2Model:
         key = resolved.key
         found = self.merged_cache.get(key)
         if found is None:
+            check_writable({name: self.targets.layers[name] for name in plan.deltas})
             found = {
                 name: merge(self.targets.layers[name], self.bases[name], delta.single())
                 for name, delta in plan.deltas.items()

@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
+from weakref import WeakSet
 
 from t2agent.errors import ConfigError, ExpertMismatchError
 from t2agent.expert import Expert, Mixture, MixtureLike, as_mixture
@@ -55,6 +56,7 @@ class Planner:
         self._name = name
         self._find = find
         self._fingerprint = fingerprint
+        self._checked: WeakSet[Expert] = WeakSet()
         self._lock = threading.Lock()
         self._plans: OrderedDict[Key, tuple[Sequence[Resolved], Plan]] = OrderedDict()
 
@@ -132,6 +134,8 @@ class Planner:
         return deltas
 
     def _check(self, expert: Expert) -> None:
+        if expert in self._checked:
+            return
         bound = expert.card.base_fingerprint
         if bound and bound != self._fingerprint():
             raise ExpertMismatchError(
@@ -145,3 +149,4 @@ class Planner:
                     f"needs {self._shapes.get(name, 'none')} there: load the model that it was "
                     "made for, with the targets that it was made for"
                 )
+        self._checked.add(expert)

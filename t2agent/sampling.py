@@ -48,6 +48,7 @@ class Sampler(LogitsProcessor):
         self._top_p = top_p
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Scores (rows, vocabulary): 0 for the token drawn, -inf for all others."""
         self._draws = self._draws.to(scores.device)
         draw = self._draws[:, input_ids.shape[1] - self._start, None]
         # The largest logit is 0, so that no temperature overflows.

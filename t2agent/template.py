@@ -79,16 +79,21 @@ class ChatTemplate:
         Raises ConfigError where the template refuses it.
         """
         safe = [self._message(message, breaker) for message in messages]
-        try:
-            return self._apply(safe)
-        except (TemplateError, TypeError) as error:
-            merged = _without_system(safe)
-            if merged is None:
-                raise _refused(error) from error
-        try:
-            return self._apply(merged)
-        except (TemplateError, TypeError) as error:
-            raise _refused(error) from error
+        merged = _without_system(safe)
+        # A template for tool use may go through the tools without asking whether there are any.
+        ways: list[tuple[list[dict[str, Any]], dict[str, Any]]] = [(safe, {}), (safe, {"tools": []})]
+        if merged is not None:
+            ways.append((merged, {}))
+        refusals: list[Exception] = []
+        for chat, extra in ways:
+            try:
+                return self._apply(chat, **extra)
+            except (TemplateError, TypeError) as error:
+                refusals.append(error)
+        raise ConfigError(
+            f"the model's chat template refuses the conversation: {refusals[0]}. Give roles in "
+            "the order that it expects, usually user and assistant in turn"
+        ) from refusals[0]
 
     def _message(self, message: Mapping[str, Any], breaker: str) -> dict[str, Any]:
         role = message["role"]
@@ -129,12 +134,13 @@ class ChatTemplate:
             )
         return token
 
-    def _apply(self, messages: list[dict[str, Any]]) -> str:
+    def _apply(self, messages: list[dict[str, Any]], **extra: Any) -> str:
         text: str = self._owner.apply_chat_template(
             messages,
             chat_template=self._template,
             tokenize=False,
             add_generation_prompt=True,
+            **extra,
         )
         return text
 
@@ -176,10 +182,3 @@ def _without_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]] | No
         gap = {"type": "text", "text": "\n\n"}
         content = [part for parts in system for part in [*parts, gap]] + first
     return [{**rest[0], "content": content}, *rest[1:]]
-
-
-def _refused(error: Exception) -> ConfigError:
-    return ConfigError(
-        f"the model's chat template refuses the conversation: {error}. Give roles in the order "
-        "that it expects, usually user and assistant in turn"
-    )

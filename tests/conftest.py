@@ -28,9 +28,7 @@ settings.load_profile("t2agent")
 
 
 @pytest.fixture(autouse=True)
-def t2agent_home(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> Path:
+def t2agent_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Each test has a user folder of its own, but all share the cache of bases."""
     home = tmp_path_factory.mktemp("t2agent-home")
     shared_cache = Path(_SESSION_HOME.name) / "cache"

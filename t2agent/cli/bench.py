@@ -1,5 +1,112 @@
 """``t2agent bench``: reproducible tables."""
+
 from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
+
+from t2agent.bench import BENCHMARKS, flat, run
+from t2agent.cli.command import Report, command
+from t2agent.cli.options import Settings, parsed
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_ALL = "all"
+_LIST = "list"
+
+
 def add_to(app: typer.Typer) -> None:
-    """x"""
+    """Make ``t2agent bench`` known."""
+    command(app, "bench")(bench)
+
+
+def bench(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help=f"{', '.join(BENCHMARKS)}; {_ALL} of them; or {_LIST} them."
+        ),
+    ],
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Draw the figures as a PNG.")
+    ] = None,
+    settings: Settings = None,
+) -> Report:
+    """Measure on this machine, and print the figures beside those that are wanted."""
+    from rich.console import Group
+    from rich.table import Table
+
+    if name == _LIST:
+        table = Table("name", "what is measured")
+        for key, benchmark in BENCHMARKS.items():
+            table.add_row(key, benchmark.about)
+        return Report({key: benchmark.about for key, benchmark in BENCHMARKS.items()}, table)
+    given = parsed(settings)
+    results = {key: run(key, **given) for key in (BENCHMARKS if name == _ALL else [name])}
+    if plot is not None:
+        _draw(plot, {key: _figures(result) for key, result in results.items()})
+    data = {
+        key: {"results": result, "wanted": {k: str(w) for k, w in BENCHMARKS[key].wanted.items()}}
+        for key, result in results.items()
+    }
+    return Report(data, Group(*(_table(key, result) for key, result in results.items())))
+
+
+def _table(name: str, result: Mapping[str, Any]) -> RenderableType:
+    from rich.table import Table
+    from rich.text import Text
+
+    benchmark = BENCHMARKS[name]
+    table = Table(title=benchmark.about, title_justify="left")
+    table.add_column("figure")
+    table.add_column("measured", justify="right")
+    table.add_column("wanted")
+    for key, value in flat(result).items():
+        wanted = benchmark.wanted.get(key)
+        style = "" if wanted is None else "green" if wanted.met(value) else "red"
+        shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+        table.add_row(key, Text(shown, style=style), str(wanted or ""))
+    return table
+
+
+def _figures(result: Mapping[str, Any]) -> dict[str, float]:
+    return {key: value for key, value in flat(result).items() if isinstance(value, int | float)}
+
+
+def _draw(path: Path, results: Mapping[str, Mapping[str, float]]) -> None:
+    """One bar a figure, each on its own scale, with a line at what is wanted.
+
+    Of a benchmark that says what it wants, those figures; of another, all.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from t2agent.files import write_bytes
+
+    bars = [
+        (f"{name}: {key}", value, BENCHMARKS[name].wanted.get(key))
+        for name, figures in results.items()
+        for key, value in figures.items()
+        if key in BENCHMARKS[name].wanted or not BENCHMARKS[name].wanted
+    ]
+    figure = Figure(figsize=(7.0, 0.6 + 0.7 * len(bars)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(bars), squeeze=False)[:, 0]
+    for place, (label, value, wanted) in zip(axes, bars, strict=True):
+        drawn = place.barh([0], [value], color="tab:blue", height=0.6)
+        place.bar_label(drawn, fmt="%.3g", padding=3)
+        if wanted is not None:
+            place.axvline(wanted.value, color="tab:orange")
+            label = f"{label} (wanted {wanted})"
+        place.set_yticks([])
+        place.set_title(label, fontsize=9, loc="left")
+        place.margins(x=0.15)
+        place.spines[["top", "right", "left"]].set_visible(False)
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=120)
+    write_bytes(path, image.getvalue())

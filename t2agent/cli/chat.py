@@ -1,5 +1,203 @@
-"""``t2agent bench``: reproducible tables."""
+"""``t2agent chat``: one answer, or a conversation."""
+
 from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
+
+from t2agent.cli.command import Report, command, console, one_line
+from t2agent.cli.options import Image, Model, Seed, Strategy
+from t2agent.cli.start import load, starting
+from t2agent.config import GenerationOptions
+from t2agent.errors import ContextLengthError, T2Error
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+    from t2agent.engine import Answer, Engine, Given
+
+_HELP = "/new forgets the conversation, /quit or Ctrl-D ends it."
+
+
 def add_to(app: typer.Typer) -> None:
-    """x"""
+    """Make ``t2agent chat`` known."""
+    command(app, "chat")(chat)
+
+
+def chat(
+    prompt: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[PROMPT]", help="Read from a pipe if not given; at a terminal, a conversation."
+        ),
+    ] = None,
+    image: Image = None,
+    expert: Annotated[
+        str | None, typer.Option("--expert", "-e", metavar="NAME", help="Answer with this expert.")
+    ] = None,
+    dispatch: Strategy = None,
+    model: Model = "t2-nano",
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 256,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
+    seed: Seed = None,
+    as_json: bool = False,
+) -> Report:
+    """Answer a prompt with the experts that it needs; without one, hold a conversation."""
+    if expert is not None and dispatch is not None:
+        raise typer.BadParameter("give --expert or --dispatch, not both", param_hint="--expert")
+    if prompt is None and not sys.stdin.isatty():
+        prompt = sys.stdin.read()
+    if prompt is not None and not prompt.strip():
+        raise typer.BadParameter("the prompt is empty", param_hint="PROMPT")
+    if prompt is None and as_json:
+        raise typer.BadParameter("--json needs a PROMPT", param_hint="--json")
+    options = GenerationOptions(max_tokens=max_tokens, temperature=temperature, seed=seed)
+    talk = _start(model, image, expert, dispatch, options, show=not as_json)
+    if prompt is None:
+        _converse(talk)
+        return Report(None)
+    if as_json:
+        return Report(_plain(model, talk.ask(prompt)))
+    _show(talk, prompt)
+    return Report(None)
+
+
+@dataclass
+class _Talk:
+    """A conversation and what answers it."""
+
+    engine: Engine
+    choice: Given | None
+    options: GenerationOptions
+    picture: Picture | None
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
+
+    def stream(self, text: str) -> Iterator[str | Answer]:
+        """The pieces of the answer and the answer; the turn is remembered once it is whole."""
+        from t2agent.prompt import Prompt
+
+        turn = Prompt.user(text, self.picture)
+        asked = Prompt((*self.messages, *turn.messages), (*self.pictures, *turn.images))
+        for piece in self.engine.stream(asked, self.options, choice=self.choice):
+            if not isinstance(piece, str):
+                self.messages = [*asked.messages, _reply(piece.generation.text)]
+                self.pictures = list(asked.images)
+                self.picture = None
+            yield piece
+
+    def ask(self, text: str) -> Answer:
+        """The whole answer."""
+        *_, answer = self.stream(text)
+        assert not isinstance(answer, str)
+        return answer
+
+
+def _start(
+    model: str,
+    image: Any,
+    expert: str | None,
+    dispatch: str | None,
+    options: GenerationOptions,
+    *,
+    show: bool,
+) -> _Talk:
+    if expert is not None:
+        from t2agent.registry import Registry
+
+        Registry(model).card(expert)  # an unknown name is told before seconds of loading
+    with starting(f"Loading {model}", show=show):
+        from t2agent.images import ImagePolicy, read_image
+
+        picture = None
+        if image is not None:
+            block = {"type": "image", "path": str(image)}
+            picture = read_image(block, ImagePolicy(allow_files=True))
+        from t2agent.engine import Engine, Given
+
+        strategy = "off" if expert is not None else dispatch or "embedding"
+        engine = Engine(load(model), strategy)
+    choice = None if expert is None else Given(expert)
+    return _Talk(engine, choice, options, picture)
+
+
+def _converse(talk: _Talk) -> None:
+    with suppress(ImportError):  # not on Windows; input() gets line editing and history from it
+        import readline  # noqa: F401
+
+    aside = console(stderr=True)
+    aside.print(f"{talk.engine.model.name}: {_HELP}", style="dim")
+    while True:
+        try:
+            text = input("> ").strip()
+        except EOFError:
+            print()
+            return
+        if text == "/quit":
+            return
+        if text == "/new":
+            talk.messages, talk.pictures = [], []
+        elif text:
+            try:
+                _show(talk, text)
+            except KeyboardInterrupt:
+                print()  # the answer was enough; the conversation goes on
+            except T2Error as error:
+                hint = " /new starts over." if isinstance(error, ContextLengthError) else ""
+                typer.echo(f"error: {one_line(error)}{hint}", err=True)
+
+
+def _show(talk: _Talk, text: str) -> None:
+    """Print the answer as it comes, and on stderr which experts gave it."""
+    begin = time.perf_counter()
+    for piece in talk.stream(text):
+        if isinstance(piece, str):
+            sys.stdout.write(_printable(piece) if sys.stdout.isatty() else piece)
+        else:
+            sys.stdout.write("\n")
+            answer = piece
+        sys.stdout.flush()
+    console(stderr=True).print(
+        _footer(answer, time.perf_counter() - begin), style="dim", markup=False
+    )
+
+
+def _footer(answer: Answer, seconds: float) -> str:
+    decision, generation = answer.decision, answer.generation
+    weights = {name: weight for name, weight in decision.mixture.weights.items() if weight}
+    experts = ", ".join(f"{name} {weight:.2g}" for name, weight in weights.items())
+    if not experts:
+        experts = "base model" if decision.in_scope else "base model (no expert's task)"
+    cut = ", cut at --max-tokens" if generation.finish_reason == "length" else ""
+    length = f"{generation.completion_tokens} tokens{cut}, {seconds:.1f} s"
+    return f"{experts} [{decision.strategy}] {length}"
+
+
+def _plain(model: str, answer: Answer) -> dict[str, Any]:
+    generation = answer.generation
+    return {
+        "text": generation.text,
+        "dispatch": answer.decision.to_dict(),
+        "usage": {
+            "input_tokens": generation.prompt_tokens,
+            "output_tokens": generation.completion_tokens,
+            "total_tokens": generation.prompt_tokens + generation.completion_tokens,
+        },
+        "model_name": model,
+        "finish_reason": generation.finish_reason,
+    }
+
+
+def _reply(text: str) -> dict[str, Any]:
+    return {"role": "assistant", "content": [{"type": "text", "text": text}]}
+
+
+def _printable(text: str) -> str:
+    """Without control characters: a model's text must not steer the terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)

@@ -18,8 +18,8 @@ from t2agent.errors import T2Error
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 _Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-
 _PIPE_WIDTH = 120  # columns where there is no terminal to ask
 
 
@@ -37,7 +37,10 @@ class Report:
 
 
 def command(app: typer.Typer, name: str) -> Callable[[Callable[..., Report]], None]:
-    """Register a function as a command, with ``--debug`` and errors in one line."""
+    """Register a function as a command, with ``--json``, ``--debug`` and errors in one line.
+
+    The function may take ``as_json`` to know that nothing but JSON is wanted.
+    """
 
     def register(function: Callable[..., Report]) -> None:
         app.command(name)(_guarded(function))
@@ -57,8 +60,9 @@ def _guarded(function: Callable[..., Report]) -> Callable[..., None]:
     signature = inspect.signature(function, eval_str=True)
 
     @functools.wraps(function)
-    def run(context: typer.Context, debug: bool, **given: Any) -> None:
-        as_json = bool(given.get("as_json"))
+    def run(context: typer.Context, debug: bool, as_json: bool, **given: Any) -> None:
+        if "as_json" in signature.parameters:
+            given["as_json"] = as_json
         try:
             with ExitStack() as stack:
                 if as_json:
@@ -71,19 +75,24 @@ def _guarded(function: Callable[..., Report]) -> Callable[..., None]:
         except Exception as error:  # whatever it is, the user gets one line and exit code 1
             if debug or context.obj:
                 raise
-            typer.echo(f"error: {_line(error)}", err=True)
+            typer.echo(f"error: {one_line(error)}", err=True)
             raise typer.Exit(1) from error
         if not report.ok:
             raise typer.Exit(1)
 
-    own = [
-        inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
-        inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, annotation=_Debug, default=False),
-    ]
+    own = {"context": typer.Context, "as_json": _Json, "debug": _Debug}
     parameters = [
-        p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in signature.parameters.values()
+        *(p for name, p in signature.parameters.items() if name not in own),
+        *(
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                annotation=kind,
+                default=inspect.Parameter.empty if kind is typer.Context else False,
+            )
+            for name, kind in own.items()
+        ),
     ]
-    parameters += own
     # Typer reads both to find out what a command takes.
     run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
@@ -97,7 +106,7 @@ def _print(report: Report, as_json: bool) -> None:
         console().print(report.text)
 
 
-def _line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """What went wrong, in one line."""
     if isinstance(error, T2Error):
         text = str(error)

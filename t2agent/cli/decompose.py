@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from t2agent.cli.command import Report, command
-from t2agent.cli.options import Json, Targets
+from t2agent.cli.options import Targets
+from t2agent.cli.start import load, starting
 
 
 def add_to(app: typer.Typer) -> None:
@@ -22,12 +23,11 @@ def decompose(
         typer.Argument(metavar="MODEL", help="t2-nano, a name on the Hub, or a folder."),
     ],
     targets: Targets = "all",
-    as_json: Json = False,
+    as_json: bool = False,
 ) -> Report:
     """Decompose the weights of a base model once; later uses read the cache."""
-    from t2agent.model import T2Model
-
-    base = T2Model.from_pretrained(model, targets=targets)
+    with starting(f"Loading {model}", show=not as_json):
+        base = load(model, targets=targets)
     begin = time.perf_counter()
     base.decompose(progress=not as_json)
     seconds = time.perf_counter() - begin

@@ -1,5 +1,50 @@
-"""``t2agent bench``: reproducible tables."""
+"""``t2agent dispatch``: which experts a request goes to, and why."""
+
 from __future__ import annotations
+
+from typing import Annotated
+
 import typer
+
+from t2agent.cli.command import Report, command
+from t2agent.cli.options import Image, Model
+from t2agent.cli.start import starting
+
+
 def add_to(app: typer.Typer) -> None:
-    """x"""
+    """Make ``t2agent dispatch`` known."""
+    command(app, "dispatch")(dispatch)
+
+
+def dispatch(
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The request.")],
+    image: Image = None,
+    model: Model = "t2-nano",
+    as_json: bool = False,
+) -> Report:
+    """Show the scores of the experts and the mixture that would answer. No answer is generated."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    from t2agent.registry import Registry
+
+    with starting("Loading the dispatcher", show=not as_json):
+        if image is not None:
+            from t2agent.images import ImagePolicy, read_image
+
+            read_image({"type": "image", "path": str(image)}, ImagePolicy(allow_files=True))
+        from t2agent.dispatch import EmbeddingDispatcher, Request
+
+        dispatcher = EmbeddingDispatcher(Registry(model))
+        request = Request(prompt, images=int(image is not None))
+        dispatcher.dispatch([request])  # the first one loads the encoder
+    decision = dispatcher.dispatch([request])[0]
+    weights = decision.mixture.weights
+    table = Table("expert", "score", "weight")
+    for name, score in sorted(decision.scores.items(), key=lambda item: -item[1]):
+        weight = f"{weights[name]:.2f}" if name in weights else ""
+        table.add_row(Text(name), f"{score:.3f}", weight)
+    scope = "in scope" if decision.in_scope else "out of scope: the base model answers"
+    line = f"{scope}; {decision.strategy}, {decision.seconds * 1000:.1f} ms"
+    return Report(decision.to_dict(), Group(table, Text(line, style="dim")))

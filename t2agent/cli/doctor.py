@@ -19,7 +19,6 @@ import typer
 from t2agent import __version__
 from t2agent.bundle import bundled
 from t2agent.cli.command import Report, command
-from t2agent.cli.options import Json
 from t2agent.config import home
 
 _NEEDED = {
@@ -59,7 +58,7 @@ def add_to(app: typer.Typer) -> None:
     command(app, "doctor")(doctor)
 
 
-def doctor(as_json: Json = False) -> Report:
+def doctor() -> Report:
     """Show versions, devices, caches and shipped weights; exit code 1 if something is missing."""
     from rich.console import Group
     from rich.table import Table
@@ -136,9 +135,7 @@ def _devices() -> Iterator[Check]:
         return  # the versions say so
     for index in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_properties(index)
-        yield Check(
-            "devices", f"cuda:{index}", "ok", f"{about.name}, {_size(about.total_memory)}"
-        )
+        yield Check("devices", f"cuda:{index}", "ok", f"{about.name}, {_size(about.total_memory)}")
     if torch.backends.mps.is_available():
         yield Check("devices", "mps", "ok", "Apple GPU")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from t2agent.cli.command import Report, command
-from t2agent.cli.options import Json, Model
+from t2agent.cli.options import Model
 
 if TYPE_CHECKING:
     from t2agent.registry import Registry
@@ -25,7 +25,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 @command(experts, "list")
-def list_experts(model: Model = "t2-nano", as_json: Json = False) -> Report:
+def list_experts(model: Model = "t2-nano") -> Report:
     """The experts that a base model can use, and those that are there but unusable."""
     from rich.console import Group
     from rich.table import Table
@@ -56,7 +56,7 @@ def list_experts(model: Model = "t2-nano", as_json: Json = False) -> Report:
 
 
 @command(experts, "show")
-def show(name: _Name, model: Model = "t2-nano", as_json: Json = False) -> Report:
+def show(name: _Name, model: Model = "t2-nano") -> Report:
     """One expert's card."""
     from rich.table import Table
     from rich.text import Text
@@ -98,7 +98,6 @@ def add(
     replace: Annotated[
         bool, typer.Option("--replace", help="Take the place of an expert of that name.")
     ] = False,
-    as_json: Json = False,
 ) -> Report:
     """Copy an expert into the user's folder, where every later process finds it."""
     from t2agent.expert import Expert
@@ -114,7 +113,7 @@ def add(
 
 
 @command(experts, "remove")
-def remove(name: _Name, model: Model = "t2-nano", as_json: Json = False) -> Report:
+def remove(name: _Name, model: Model = "t2-nano") -> Report:
     """Delete an expert from the user's folder. Experts of packages stay."""
     registry = _registry(model)
     registry.unregister(name, persist=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Model = Annotated[
     str,
     typer.Option(
@@ -16,15 +16,31 @@ Model = Annotated[
 ]
 Targets = Annotated[
     str,
-    typer.Option(
-        help="Layers to adapt: all, attention, mlp, all+vision, or a regular expression."
-    ),
+    typer.Option(help="Layers to adapt: all, attention, mlp, all+vision, or a regular expression."),
 ]
 Image = Annotated[
     Path | None, typer.Option("--image", "-i", metavar="FILE", help="An image for the model.")
 ]
 Strategy = Annotated[
-    str,
-    typer.Option("--dispatch", "-d", help="How experts are chosen: embedding, or off."),
+    Literal["embedding", "off"] | None,
+    typer.Option("--dispatch", "-d", help="How experts are chosen.", show_default="embedding"),
 ]
-Seed = Annotated[int | None, typer.Option(help="Makes sampling repeatable.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Makes sampling repeatable.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A setting; may be repeated."),
+]
+
+
+def parsed(settings: list[str] | None) -> dict[str, Any]:
+    """``KEY=VALUE`` strings as a dict; a value is read as JSON and is a string where it is none."""
+    values: dict[str, Any] = {}
+    for setting in settings or []:
+        key, equals, value = setting.partition("=")
+        if not equals or not key.strip():
+            raise typer.BadParameter(f"{setting!r} is not KEY=VALUE", param_hint="--set")
+        try:
+            values[key.strip().replace("-", "_")] = json.loads(value)
+        except ValueError:
+            values[key.strip().replace("-", "_")] = value
+    return values

@@ -6,7 +6,7 @@ import io
 import os
 import sys
 import warnings
-from typing import TextIO
+from typing import Any
 
 
 def quiet() -> None:
@@ -25,12 +25,5 @@ def quiet() -> None:
             stream.reconfigure(errors="replace")
 
 
-def _show(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    print(f"warning: {' '.join(str(message).split())}", file=file or sys.stderr)
+def _show(message: Warning | str, *_where: Any, **_more: Any) -> None:
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)

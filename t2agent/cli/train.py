@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from t2agent.cli.command import Report, command
-from t2agent.cli.options import Json, Model
+from t2agent.cli.options import Model, Settings, parsed
+from t2agent.cli.start import load, starting
 
 if TYPE_CHECKING:
     from t2agent.train import Task
@@ -30,12 +30,16 @@ def train(
         ),
     ],
     name: Annotated[str, typer.Option("--name", "-n", help="The new expert's name.")],
-    method: Annotated[str, typer.Option(help="reinforce, or sft (next token).")] = "reinforce",
+    method: Annotated[
+        Literal["reinforce", "sft"],
+        typer.Option(help="Reinforcement learning on rewards, or next-token training on answers."),
+    ] = "reinforce",
     steps: Annotated[int, typer.Option(min=1, help="The most updates.")] = 40,
     model: Model = "t2-nano",
     seed: Annotated[int, typer.Option(min=0, help="Of all draws.")] = 0,
     reward: Annotated[
-        str, typer.Option(help="For a FILE: exact, or contains (the answer).")
+        Literal["exact", "contains"],
+        typer.Option(help="For a FILE: the reply is the answer, or contains it."),
     ] = "exact",
     description: Annotated[str, typer.Option(help="What the expert is for.")] = "",
     checkpoint: Annotated[
@@ -45,33 +49,30 @@ def train(
             help="Where the run is kept. The same command goes on with a run that was stopped.",
         ),
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A hyperparameter; may be repeated."),
-    ] = None,
+    settings: Settings = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Take the place of an expert of that name.")
     ] = False,
-    as_json: Json = False,
+    as_json: bool = False,
 ) -> Report:
     """Train an expert and register it, with its training curve, in the user's folder."""
-    hyper = _hyper(settings or [])
+    hyper = parsed(settings)
     task = _task(source, reward)
     # Whatever can be wrong is found before minutes of work.
     _check(name, method, hyper)
 
-    from t2agent.model import T2Model
-    from t2agent.registry import Registry
-    from t2agent.train import attach_record, train_expert
-
     if not replace:
-        _check_free(Registry(model), name)
-    base = T2Model.from_pretrained(model)
+        _check_free(model, name)
+
+    with starting(f"Loading {model}", show=not as_json):
+        from t2agent.train import attach_record, train_expert
+
+        base = load(model)
     run = checkpoint or _default_run(model, name)
     expert = train_expert(
         base,
         task,
-        method=method,  # type: ignore[arg-type]  # checked just above
+        method=method,
         steps=steps,
         seed=seed,
         checkpoint=run,
@@ -105,20 +106,7 @@ def train(
     return Report(data, text)
 
 
-def _hyper(settings: list[str]) -> dict[str, Any]:
-    hyper: dict[str, Any] = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals or not key.strip():
-            raise typer.BadParameter(f"{setting!r} is not KEY=VALUE", param_hint="--set")
-        try:
-            hyper[key.strip().replace("-", "_")] = json.loads(value)
-        except ValueError:
-            hyper[key.strip().replace("-", "_")] = value
-    return hyper
-
-
-def _task(source: str, reward: str) -> Task:
+def _task(source: str, reward: Literal["exact", "contains"]) -> Task:
     from t2agent.errors import ConfigError
     from t2agent.nano.tasks import TASKS
     from t2agent.train import ExampleTask
@@ -126,7 +114,7 @@ def _task(source: str, reward: str) -> Task:
     if source in TASKS:
         return TASKS[source]
     if Path(source).suffix or Path(source).exists():
-        return ExampleTask.from_jsonl(source, reward=reward)  # type: ignore[arg-type]
+        return ExampleTask.from_jsonl(source, reward=reward)
     raise ConfigError(
         f"{source!r} is neither a file nor a task; give a JSON-lines file, or one of "
         f"{', '.join(TASKS)}"
@@ -141,12 +129,14 @@ def _check(name: str, method: str, hyper: dict[str, Any]) -> None:
     options_for(method, hyper)
 
 
-def _check_free(registry: Any, name: str) -> None:
+def _check_free(model: str, name: str) -> None:
     from t2agent.errors import ExpertExistsError
+    from t2agent.registry import Registry
 
+    registry = Registry(model)
     if name in registry:
         raise ExpertExistsError(
-            f"an expert {name!r} is registered for {registry.base!r} already "
+            f"an expert {name!r} is registered for {model!r} already "
             f"({registry.source(name)}); give another --name, or --replace"
         )
 

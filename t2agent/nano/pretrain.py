@@ -44,7 +44,10 @@ from t2agent.progress import progress_bar
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage: rows and images of a batch, steps, peak learning rates, shares of the steps."""
+    """One stage: rows and images of a batch, steps, peak learning rates, shares of the steps.
+
+    ``horizon``: the steps that the schedule is laid out for, where the stage ends before.
+    """
 
     name: str
     steps: int
@@ -55,17 +58,22 @@ class Stage:
     clean: float = 0.55  # share of the steps in which all writers are careful
     decay: float = 0.6  # share of the steps over which the learning rates fall to zero
     dense: float = 0.3  # weight of the dense loss
+    horizon: int | None = None
 
     def rate(self, step: int) -> float:
         """Factor on the learning rates at a step: warm-up, plateau, linear decay."""
-        left = (self.steps - step) / (self.decay * self.steps)
-        return min(1.0, (step + 1) / 30, left)
+        whole = self.horizon or self.steps
+        return min(1.0, (step + 1) / 30, (whole - step) / (self.decay * whole))
+
+    def is_clean(self, step: int) -> bool:
+        """Whether all writers are careful at a step."""
+        return step < self.clean * (self.horizon or self.steps)
 
 
 STAGES = {
     "vision": Stage("vision", steps=1200, rows=0, images=96, adam=1.5e-3, dense=1.0),
-    "text": Stage("text", steps=1900, rows=64, images=0),
-    "joint": Stage("joint", steps=2400, rows=64, images=72, muon=0.012, adam=1.5e-3),
+    "text": Stage("text", steps=1000, rows=64, images=0, horizon=1900),
+    "joint": Stage("joint", steps=2200, rows=64, images=72, muon=0.012, adam=1.5e-3),
 }
 
 
@@ -80,8 +88,8 @@ class _Batches(Dataset[Any]):
 
     def __getitem__(self, index: int) -> corpus.Batch:
         step = self.steps[index]
-        clean = step < self.stage.clean * self.stage.steps
-        return self.packer.batch(f"{self.stage.name} {self.seed} {step}", clean=clean)
+        seed = f"{self.stage.name} {self.seed} {step}"
+        return self.packer.batch(seed, clean=self.stage.is_clean(step))
 
 
 class Trainee(nn.Module):

@@ -68,11 +68,13 @@ def decompose(weight: Tensor, bias: Tensor | None = None, *, chunk: int = 2048) 
     narrow = weight.detach() if side == "out" else weight.detach().mT
     # Apple's GPUs have no float64.
     work = narrow.device if narrow.device.type != "mps" else torch.device("cpu")
-    values, vectors = torch.linalg.eigh(_gram(narrow, chunk, work))
-    if not bool(torch.isfinite(values).all()):
+    gram = _gram(narrow, chunk, work)
+    # A value that is not finite makes an entry of the diagonal so.
+    if not bool(torch.isfinite(gram.diagonal()).all()):
         raise ConfigError(
             f"the weight of shape {tuple(weight.shape)} holds values that are not finite"
         )
+    values, vectors = torch.linalg.eigh(gram)
     q = vectors.flip(1)
     top = q.abs().argmax(0, keepdim=True)
     q = q * torch.where(q.gather(0, top) < 0, -1.0, 1.0)

@@ -65,6 +65,17 @@ def is_offloaded(layer: nn.Module) -> bool:
     return bool(has_offloaded_params(layer))
 
 
+def execution_device(model: nn.Module) -> torch.device | None:
+    """Where accelerate runs the first part of the model; None where it has not placed it."""
+    for module in model.modules():
+        hook = getattr(module, "_hf_hook", None)
+        for each in getattr(hook, "hooks", (hook,)):  # a SequentialHook holds several
+            device = getattr(each, "execution_device", None)
+            if device is not None:
+                return torch.device(device)
+    return None
+
+
 @contextmanager
 def materialised(module: nn.Module) -> Iterator[None]:
     """The module's own parameters are real tensors inside, whoever offloaded them."""

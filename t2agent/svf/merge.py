@@ -20,6 +20,8 @@ from t2agent.errors import ConfigError
 from t2agent.svf.basis import Basis
 from t2agent.svf.layer import is_offloaded, is_plain
 
+_BLOCK = 256  # rows of a block of the r x r product
+
 Merged = dict[str, nn.Parameter | None]
 
 
@@ -50,12 +52,33 @@ def merged_weight(layer: nn.Module, basis: Basis, delta: Tensor) -> Tensor:
     delta: (r,) float32, sum_k a_k (z_k - 1); gradients flow to it. The r x r product comes first:
     it is never larger than the weight. The layer's weight must be writable (see `check_writable`).
     """
-    old = layer.weight.detach()
+    weight: Any = layer.weight
+    old: Tensor = weight.detach()
     q = basis.q.to(old.device, old.dtype)
-    change = (q * delta.to(old.device, old.dtype)) @ q.mT
+    change = _symmetric(q, delta.to(old.device, old.dtype))
     # The correction of y = W x from the left is, in Conv1D's transposed weight, from the right.
     left = (basis.side == "out") != isinstance(layer, Conv1D)
     return torch.addmm(old, change, old) if left else torch.addmm(old, old, change)
+
+
+def _symmetric(q: Tensor, delta: Tensor) -> Tensor:
+    """Q diag(delta) Q^T; only blocks on and below the diagonal are multiplied out."""
+    scaled = q * delta
+    if torch.is_grad_enabled() and delta.requires_grad:
+        return scaled @ q.mT
+    size = len(q)
+    product = torch.empty_like(q)
+    for start in range(0, size, _BLOCK):
+        stop = min(start + _BLOCK, size)
+        torch.mm(scaled[start:stop], q[:stop].mT, out=product[start:stop, :stop])
+        product[:start, start:stop] = product[start:stop, :start].mT
+    return product
+
+
+def correction_flops(size: int) -> int:
+    """Floating-point operations that `_symmetric` spends on a basis of that size."""
+    stops = (min(start + _BLOCK, size) for start in range(0, size, _BLOCK))
+    return sum(2 * size * stop * (stop - (stop - 1) // _BLOCK * _BLOCK) for stop in stops)
 
 
 class MergedCache:

@@ -41,8 +41,9 @@ class TrainOptions:
         patience: validations without a better reward before training stops; 0 never stops.
         rows: most replies in one pass of the model; larger steps are cut into passes of about
             that many, with equal gradients up to rounding.
-        mixed_precision: "no" or "bf16", as `accelerate.Accelerator` takes it; None leaves it to
-            how the process was launched.
+        mixed_precision: "bf16" computes in bfloat16 where that is safe, "no" does not; None
+            leaves it to how `accelerate` was launched. Saves time where the processor or GPU has
+            bfloat16 units.
 
     Raises:
         ConfigError: a value is outside its range.

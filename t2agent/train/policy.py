@@ -20,6 +20,7 @@ from t2agent.model import T2Model
 from t2agent.svf.merge import merged_weight
 from t2agent.train.completions import Batch, completion_logits, make_batch
 from t2agent.train.options import TrainOptions
+from t2agent.train.setup import autocast, plain_sampling
 from t2agent.train.task import Example
 
 _LOGITS_PER_PASS = 2**26
@@ -70,7 +71,11 @@ class Policy:
         prompts = [to_prompt(example) for example in examples]
         at_once = max(1, self.options.rows // samples)
         replies: list[list[Generation]] = []
-        with self._sampled(), self.accelerator.autocast():
+        with (
+            self._sampled(),
+            plain_sampling(self.model.model),
+            autocast(self.accelerator, self.options),
+        ):
             for start in range(0, len(prompts), at_once):
                 options = GenerationOptions(
                     max_tokens=self.max_tokens, temperature=temperature, seed=seed + start
@@ -120,7 +125,7 @@ class Policy:
         owner = batch.rows()
         weight = torch.tensor([row.weight for row in rows], device=device)[owner]
         count = torch.tensor([float(row.count) for row in rows], device=device)[owner]
-        with self.accelerator.autocast():
+        with autocast(self.accelerator, self.options):
             base = self._log_probs_of_base(batch) if self.options.kl > 0 else None
             logits = self._logits(batch)
         log_probs = torch.log_softmax(logits / self.options.temperature, dim=-1)

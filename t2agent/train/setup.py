@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
+import torch
 from accelerate import Accelerator
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 
 from t2agent.card import Modality
 from t2agent.errors import ConfigError, ModalityError
@@ -16,20 +17,18 @@ from t2agent.train.task import Example
 
 
 def start_accelerator(model: T2Model, options: TrainOptions) -> Accelerator:
-    """The device, precision and processes of this training.
+    """The device and processes of this training, as the process was launched.
 
     Raises:
-        ConfigError: accelerate runs with another precision already, or with one that is too
+        ConfigError: accelerate runs on another device already, or in a precision that is too
             coarse; or there are more processes than prompts in a step.
     """
     try:
-        accelerator = Accelerator(
-            mixed_precision=options.mixed_precision, cpu=model.device.type == "cpu"
-        )
+        accelerator = Accelerator(cpu=model.device.type == "cpu")
     except ValueError as error:
         raise ConfigError(
-            f"mixed_precision={options.mixed_precision!r} cannot be used: {error}; accelerate "
-            "keeps one setting per process: set it at the first training, or leave it out"
+            f"accelerate cannot train on {model.device}: {error}; load the base model on the "
+            "device that accelerate was started with"
         ) from error
     if accelerator.mixed_precision == "fp16":
         raise ConfigError("mixed precision 'fp16' loses small gradients of z; use 'bf16' or 'no'")
@@ -39,6 +38,19 @@ def start_accelerator(model: T2Model, options: TrainOptions) -> Accelerator:
             "give each process at least one prompt per step"
         )
     return accelerator
+
+
+def autocast(accelerator: Accelerator, options: TrainOptions) -> AbstractContextManager[None]:
+    """The precision of the options, else the one that the process was launched with.
+
+    accelerate holds one setting per process; here each training may have its own.
+    """
+    if options.mixed_precision is None:
+        launched: AbstractContextManager[None] = accelerator.autocast()
+        return launched
+    return torch.autocast(
+        accelerator.device.type, torch.bfloat16, enabled=options.mixed_precision == "bf16"
+    )
 
 
 def modality_of(model: T2Model, examples: Sequence[Example]) -> Modality:
@@ -72,3 +84,23 @@ def frozen_base(hf: PreTrainedModel) -> Iterator[None]:
             parameter.requires_grad_(True)
         for module in training:
             module.training = True
+
+
+@contextmanager
+def plain_sampling(hf: PreTrainedModel) -> Iterator[None]:
+    """Inside, `generate` draws from the model's own distribution, the one that is trained.
+
+    Penalties and banned tokens of the checkpoint's generation config would make the replies those
+    of another policy than the log-probabilities belong to.
+    """
+    config = hf.generation_config
+    hf.generation_config = GenerationConfig(
+        bos_token_id=config.bos_token_id,
+        eos_token_id=config.eos_token_id,
+        pad_token_id=config.pad_token_id,
+        cache_implementation=config.cache_implementation,
+    )
+    try:
+        yield
+    finally:
+        hf.generation_config = config

@@ -56,7 +56,8 @@ def _text(config: hf.PreTrainedConfig) -> Built:
 
 def _seeing(model: hf.PreTrainedModel, pictures: list[int], tokens: int, **inputs: Tensor) -> Built:
     """A batch whose rows hold some pictures each, padded on the left."""
-    rows = [[PICTURE] * (count * tokens) + [5 + row, 6, 7] for row, count in enumerate(pictures)]
+    picture = [92] + [PICTURE] * tokens + [93]
+    rows = [picture * count + [5 + row, 6, 7] for row, count in enumerate(pictures)]
     longest = max(map(len, rows))
     ids = torch.tensor([[0] * (longest - len(row)) + row for row in rows])
     if "image_grid_thw" in inputs:

@@ -100,7 +100,7 @@ def test_the_digest_is_of_the_content() -> None:
     z = {"a": torch.arange(4.0), "b": torch.ones(2)}
     digest = Expert(ExpertCard("x"), z).digest()
     # Neither order, layout nor card matter; every value and name does.
-    spread = {"b": torch.ones(2, 2)[:, 0], "a": torch.arange(8.0).reshape(4, 2)[:, 0] / 2}
+    spread = {"b": torch.ones(2, 2)[:, 0], "a": torch.arange(0, 4, 0.5)[::2]}
     assert Expert(ExpertCard("y"), spread).digest() == digest
     assert Expert(ExpertCard("x"), {**z, "b": torch.tensor([1.0, 1.0001])}).digest() != digest
     assert Expert(ExpertCard("x"), {"a": z["a"], "c": z["b"]}).digest() != digest

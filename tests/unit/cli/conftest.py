@@ -70,9 +70,10 @@ def expert_folders(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> dict[
     """Two experts for the tiny text model, saved: name -> folder."""
     model = T2Model.from_pretrained(tiny)
     generator = torch.Generator().manual_seed(0)
+    themes = ("cats", "dogs", "rain", "snow", "tea", "love", "war")
     examples = {
         "sums": [f"What is {n} plus {n + 1}?" for n in range(12)],
-        "poems": [f"Write a poem about {n}." for n in "cats dogs rain snow tea love war".split()],
+        "poems": [f"Write a poem about {n}." for n in themes],
     }
     folders = {}
     for name, requests in examples.items():

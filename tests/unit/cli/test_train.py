@@ -28,7 +28,9 @@ def test_an_expert_from_a_file_is_saved_and_registered(run_json, tiny, examples,
                       "--model", tiny, *QUICK, *more)  # fmt: skip
 
     folder = Path(report["folder"])
-    assert {"curve.png", "metrics.jsonl", "expert.safetensors"} <= {f.name for f in folder.iterdir()}
+    assert {"curve.png", "metrics.jsonl", "expert.safetensors"} <= {
+        f.name for f in folder.iterdir()
+    }
     assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
     card = Expert.load(folder).card
     assert card.training["method"] == method

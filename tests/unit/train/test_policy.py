@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
-from t2agent.generate import encode
 from torch import Tensor, nn
 
 from t2agent.errors import ConfigError
 from t2agent.expert import Expert
+from t2agent.generate import encode
 from t2agent.model import T2Model
 from t2agent.train import Example, TrainOptions, policy
 from t2agent.train.policy import Policy, Row, to_prompt
@@ -120,6 +121,28 @@ def test_logits_that_are_not_finite_are_an_error_not_a_crash() -> None:
             z.fill_(1e38)
     with pytest.raises(ConfigError, match="not finite"):
         trained.replies(EXAMPLES["text"], samples=2, temperature=1.0, seed=0)
+
+
+def test_penalties_of_the_checkpoint_do_not_touch_the_sampled_policy() -> None:
+    trained = make(build_text_model(), TrainOptions())
+    draw = {"samples": 4, "temperature": 1.0, "seed": 3}
+    plain = trained.replies(EXAMPLES["text"], **draw)
+    config = trained.model.model.generation_config
+    config.repetition_penalty = 50.0
+    config.suppress_tokens = list(range(300))
+    assert trained.replies(EXAMPLES["text"], **draw) == plain
+    assert trained.model.model.generation_config is config
+
+
+@pytest.mark.parametrize(("precision", "rough"), [("bf16", True), ("no", False), (None, False)])
+def test_mixed_precision(precision: Any, rough: bool) -> None:
+    model = tiny_text_model()
+    exact = make(model, TrainOptions()).backward(EXAMPLES["text"], ROWS, 1)
+    policy = make(model, TrainOptions(mixed_precision=precision))
+    mixed = policy.backward(EXAMPLES["text"], ROWS, 1)
+    assert (mixed != exact) is rough
+    assert mixed.kl == pytest.approx(exact.kl, rel=0.1)
+    assert all(z.grad is not None and z.grad.isfinite().all() for z in policy.expert.z.values())
 
 
 def test_the_base_is_frozen_inside_and_as_before_after() -> None:

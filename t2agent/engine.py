@@ -1,0 +1,261 @@
+"""The two passes: choose a mixture for each request, then answer with it.
+
+The only place that knows their order. First pass: the dispatcher turns each prompt's last
+request into a mixture. Second pass: the model, adapted row by row or merged, answers.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import queue
+import threading
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from t2agent.breakeven import BreakEven
+from t2agent.config import GenerationOptions
+from t2agent.dispatch import Decision, Dispatcher, Request
+from t2agent.errors import ConfigError
+from t2agent.expert import Expert, Mixture, MixtureLike
+from t2agent.generate import Generation, OnText, Prompt, encode, generate, room
+from t2agent.model import T2Model
+from t2agent.strategies import Selection, make_dispatcher
+
+_BREAK_EVENS: WeakKeyDictionary[T2Model, BreakEven] = WeakKeyDictionary()
+_BREAK_EVENS_LOCK = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A mixture that the caller chose, instead of a dispatcher."""
+
+    what: MixtureLike
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the second pass generated, and what the first had decided."""
+
+    generation: Generation
+    decision: Decision
+
+
+class Engine:
+    """Answers prompts with a base model and its experts. Safe to use from several threads.
+
+    dispatcher: a strategy's name ("embedding", "off"), a Dispatcher, or None for the base model.
+    experts: those that a strategy by name may choose, registered where they are not yet (names,
+        Experts and experts' folders); None for all of the model's registry.
+    merging: whether a mixture that all rows share may be written into the weights where that is
+        faster. The answer can then differ in the last digits of its arithmetic.
+
+    Raises ConfigError for a strategy that does not exist.
+    """
+
+    def __init__(
+        self,
+        model: T2Model,
+        dispatcher: Dispatcher | str | None = "embedding",
+        *,
+        experts: Sequence[Expert | Path | str] | None = None,
+        merging: bool = True,
+    ) -> None:
+        self.model = model
+        self.registry = None if experts is None else Selection.of(model.registry, experts)
+        self.merging = merging
+        self._named: dict[str, Dispatcher | None] = {}
+        self._lock = threading.Lock()
+        self.dispatcher = self.strategy(dispatcher)
+        with _BREAK_EVENS_LOCK:
+            known = _BREAK_EVENS.get(model)
+            if known is None:
+                known = _BREAK_EVENS[model] = BreakEven(model)
+            self.break_even = known
+
+    def version(self) -> str:
+        """Changes with whatever changes a decision, besides the registry; for caches."""
+        dispatcher = self.dispatcher
+        if dispatcher is None:
+            return "off"
+        version = getattr(dispatcher, "version", None)
+        kind = type(dispatcher)
+        # One that tells no version is only known to be equal to itself.
+        known = f"object {id(dispatcher)}" if version is None else version
+        return f"{kind.__module__}.{kind.__qualname__} {known}"
+
+    def strategy(self, dispatch: Dispatcher | str | None) -> Dispatcher | None:
+        """The dispatcher that a name stands for; the same object for the same name."""
+        if not isinstance(dispatch, str):
+            return make_dispatcher(dispatch, self.model, self.registry)
+        with self._lock:
+            if dispatch not in self._named:
+                self._named[dispatch] = make_dispatcher(dispatch, self.model, self.registry)
+            return self._named[dispatch]
+
+    def decide(
+        self, prompts: Sequence[Prompt | str], choice: Given | Dispatcher | str | None = None
+    ) -> list[Decision]:
+        """The first pass. choice: instead of the engine's dispatcher, another or a mixture.
+
+        Raises ExpertNotFoundError for a mixture of unknown experts.
+        """
+        if isinstance(choice, Given):
+            mixture, _ = self.model.resolve(choice.what)
+            return [Decision(mixture, "given", dict(mixture.weights), True, 0.0) for _ in prompts]
+        dispatcher = self.dispatcher if choice is None else self.strategy(choice)
+        if dispatcher is None:
+            return [Decision(Mixture(), "off", {}, True, 0.0) for _ in prompts]
+        decisions = dispatcher.dispatch([request(prompt) for prompt in prompts])
+        if len(decisions) != len(prompts):
+            raise ConfigError(
+                f"{type(dispatcher).__name__}.dispatch returned {len(decisions)} decisions for "
+                f"{len(prompts)} requests: it must return one for each, in their order"
+            )
+        return decisions
+
+    def answer(
+        self,
+        prompts: Sequence[Prompt] | Sequence[str],
+        options: GenerationOptions,
+        *,
+        choice: Given | Dispatcher | str | None = None,
+        cancel: threading.Event | None = None,
+        on_text: OnText | None = None,
+    ) -> list[Answer]:
+        """Both passes for a batch; arguments as in `decide` and `generate`.
+
+        All prompts run as one batch, except that those for which the context is shorter than
+        `max_tokens` run apart, as do different mixtures where the model cannot take them in one.
+        """
+        if not prompts:
+            return []
+        decisions = self.decide(prompts, choice)
+        whats: list[MixtureLike] = [decision.mixture for decision in decisions]
+        if isinstance(choice, Given):
+            whats = [choice.what] * len(prompts)
+        inputs = encode(self.model, prompts)
+        groups: dict[Any, list[int]] = {}
+        for row, left in enumerate(room(self.model, inputs)):
+            tight = left if left < options.max_tokens else None
+            apart = None if self.model.per_row else decisions[row].mixture
+            groups.setdefault((tight, apart), []).append(row)
+        answers: list[Answer | None] = [None] * len(prompts)
+        for rows in groups.values():
+            part = [prompts[row] for row in rows]
+            generations = self._second_pass(
+                part,
+                [whats[row] for row in rows],
+                [decisions[row].mixture for row in rows],
+                options,
+                inputs if len(groups) == 1 else encode(self.model, part),  # type: ignore[arg-type]
+                cancel,
+                _renumbered(on_text, rows),
+            )
+            for row, generation in zip(rows, generations, strict=True):
+                answers[row] = Answer(generation, decisions[row])
+        return [answer for answer in answers if answer is not None]
+
+    def stream(
+        self,
+        prompt: Prompt | str,
+        options: GenerationOptions,
+        *,
+        choice: Given | Dispatcher | str | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Iterator[str | Answer]:
+        """The pieces of one answer's text as they become certain, and then the whole answer.
+
+        Generation runs in a thread of its own. Closing the iterator sets `cancel`, which ends it
+        at the next token.
+        """
+        cancel = threading.Event() if cancel is None else cancel
+        pieces: queue.SimpleQueue[str | Answer | BaseException] = queue.SimpleQueue()
+
+        def work() -> None:
+            try:
+                answers = self.answer(
+                    [prompt],  # type: ignore[arg-type]
+                    options,
+                    choice=choice,
+                    cancel=cancel,
+                    on_text=lambda _row, piece: pieces.put(piece),
+                )
+                pieces.put(answers[0])
+            except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+                pieces.put(error)
+
+        context = contextvars.copy_context()
+        thread = threading.Thread(target=context.run, args=(work,), name="t2agent-stream")
+        thread.start()
+        try:
+            while True:
+                piece = pieces.get()
+                if isinstance(piece, BaseException):
+                    raise piece
+                yield piece
+                if isinstance(piece, Answer):
+                    return
+        finally:
+            cancel.set()
+            thread.join()
+
+    def _second_pass(
+        self,
+        prompts: Sequence[Any],
+        whats: Sequence[MixtureLike],
+        mixtures: Sequence[Mixture],
+        options: GenerationOptions,
+        inputs: Any,
+        cancel: threading.Event | None,
+        on_text: OnText | None,
+    ) -> list[Generation]:
+        shared = len(set(mixtures)) == 1
+        with self.break_even.running() as alone:
+            key: Hashable = None
+            adapted: AbstractContextManager[object]
+            if not any(mixture.experts() for mixture in mixtures):
+                adapted = nullcontext()  # the base model needs no bases
+            elif shared:
+                mixture, experts = self.model.resolve(whats[0])
+                key = (mixture, tuple((expert.name, id(expert)) for expert in experts))
+                merge = (
+                    self.merging
+                    and alone
+                    and self.model.writable
+                    and self.break_even.repays(
+                        self.model, whats[0], key, rows=len(prompts), max_tokens=options.max_tokens
+                    )
+                )
+                adapted = self.model.merged(whats[0]) if merge else self.model.adapted(whats[0])
+            else:
+                adapted = self.model.adapted(list(whats))
+            with adapted:
+                generations = generate(
+                    self.model, prompts, options, cancel=cancel, on_text=on_text, inputs=inputs
+                )
+        self.break_even.note(key, max(len(one.token_ids) for one in generations))
+        return generations
+
+
+def request(prompt: Prompt | str) -> Request:
+    """What the dispatcher sees of a prompt: the text of the user's last message, and how many
+    images the whole conversation holds, since the model sees them all."""
+    if isinstance(prompt, str):
+        return Request(prompt)
+    for message in reversed(prompt.messages):
+        if message["role"] == "user":
+            content = message["content"]
+            if not isinstance(content, str):
+                content = "".join(part["text"] for part in content if part["type"] == "text")
+            return Request(content, len(prompt.images))
+    return Request("", len(prompt.images))
+
+
+def _renumbered(on_text: OnText | None, rows: Sequence[int]) -> OnText | None:
+    if on_text is None:
+        return None
+    return lambda row, piece: on_text(rows[row], piece)

@@ -1,0 +1,98 @@
+"""LangChain messages to prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    ChatMessage,
+    FunctionMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
+from PIL.Image import Image
+
+from t2agent.errors import ConfigError, ModalityError
+from t2agent.generate import Prompt
+from t2agent.images import ImagePolicy, is_image_block, read_image
+
+_ROLES: dict[type[BaseMessage], str] = {
+    HumanMessage: "user",
+    AIMessage: "assistant",
+    SystemMessage: "system",
+    ToolMessage: "tool",
+    FunctionMessage: "tool",
+}
+_TEXTS = ("text", "text-plain")
+# Of an earlier answer: what the model thought, and calls, which the message holds a second time.
+_LEFT_OUT = frozenset(
+    {
+        "reasoning", "thinking", "tool_call", "tool_call_chunk", "invalid_tool_call", "tool_use",
+        "server_tool_call", "server_tool_call_chunk", "server_tool_result",
+    }
+)  # fmt: skip
+
+
+def to_prompt(messages: Sequence[BaseMessage], policy: ImagePolicy) -> Prompt:
+    """The conversation as a prompt; an earlier answer's tool calls in Hugging Face's form.
+
+    Raises ImageRefusedError as `read_image`, ModalityError for content that is neither text nor
+    an image, and ConfigError for no message at all or one that is none of a conversation.
+    """
+    if not messages:
+        raise ConfigError("no message was given: give at least one, of the user")
+    images: list[Image] = []
+    converted = tuple(_message(message, policy, images) for message in messages)
+    return Prompt(converted, tuple(images))
+
+
+def _message(message: BaseMessage, policy: ImagePolicy, images: list[Image]) -> dict[str, Any]:
+    converted: dict[str, Any] = {"role": _role(message), "content": []}
+    if isinstance(message.content, str):
+        blocks: Sequence[Any] = [{"type": "text", "text": message.content}]
+    else:
+        # Blocks as they were given: an image is read from any of its forms, and content_blocks
+        # wraps those that LangChain does not know.
+        blocks = message.content
+    for block in blocks:
+        if isinstance(block, str):
+            converted["content"].append({"type": "text", "text": block})
+        elif block.get("type") in _TEXTS:
+            converted["content"].append({"type": "text", "text": block.get("text", "")})
+        elif is_image_block(block):
+            images.append(read_image(block, policy))
+            converted["content"].append({"type": "image"})
+        elif block.get("type") not in _LEFT_OUT:
+            raise ModalityError(
+                f"a message holds a block of type {block.get('type')!r}: give text or images"
+            )
+    if isinstance(message, AIMessage) and message.tool_calls:
+        converted["tool_calls"] = [
+            {
+                "type": "function",
+                "id": call["id"] or "",
+                "function": {"name": call["name"], "arguments": call["args"]},
+            }
+            for call in message.tool_calls
+        ]
+    if isinstance(message, ToolMessage):
+        converted["tool_call_id"] = message.tool_call_id
+    if isinstance(message, ToolMessage | FunctionMessage) and message.name:
+        converted["name"] = message.name
+    return converted
+
+
+def _role(message: BaseMessage) -> str:
+    if isinstance(message, ChatMessage):
+        return message.role
+    for kind, role in _ROLES.items():
+        if isinstance(message, kind):
+            return role
+    raise ConfigError(
+        f"a {type(message).__name__} was given, which is no message of a conversation: give "
+        "human, AI, system or tool messages"
+    )

@@ -1,0 +1,168 @@
+"""What ChatT2 and T2LLM have in common: their fields, their engine, and options of one call."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from langchain_core.messages.ai import UsageMetadata
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+
+from t2agent.config import GenerationOptions
+from t2agent.engine import Answer, Engine, Given
+from t2agent.errors import ConfigError
+from t2agent.expert import Expert
+from t2agent.images import ImagePolicy
+from t2agent.model import T2Model
+from t2agent.registry import Registry
+
+T = TypeVar("T")
+
+_GENERATION = ("max_tokens", "temperature", "top_p", "seed")
+_CHOICE = ("expert", "mixture", "dispatch")
+# What LangChain itself passes down and the model need not know.
+_LANGCHAIN = frozenset({"stream", "stream_usage"})
+
+
+class Settings(BaseModel):
+    """The model is loaded, and everything checked, when an object is made.
+
+    Raises ConfigError for an unknown model or strategy and for options out of range.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", populate_by_name=True)
+
+    model: Any = "t2-nano"
+    """A base model's name or path, or a T2Model."""
+    dispatch: Any = "embedding"
+    """A strategy's name ("embedding", "off"), a Dispatcher, or None for the base model."""
+    experts: Any = None
+    """Those that dispatch may choose: names, and Experts or folders, which are registered if they
+    are not yet; None for all of the registry."""
+    temperature: float = 0.0
+    max_tokens: int = 256
+    top_p: float = 1.0
+    stop: list[str] | None = Field(
+        default=None, validation_alias=AliasChoices("stop", "stop_sequences")
+    )
+    seed: int | None = None
+    device_map: Any = None
+    dtype: Any = "auto"
+    allow_image_urls: bool = False
+    """Whether images are fetched from http(s) addresses that a message names."""
+    allow_image_files: bool = False
+    """Whether images are read from paths that a message names."""
+
+    _engine: Engine = PrivateAttr()
+
+    def __init__(self, model: T2Model | str = "t2-nano", **fields: Any) -> None:
+        try:
+            super().__init__(model=model, **fields)
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            name = ".".join(map(str, wrong["loc"])) or type(self).__name__
+            raise ConfigError(f"{name}: {wrong['msg']}; got {wrong.get('input')!r}") from error
+        self._options(None, {})
+        loaded = self.model
+        if not isinstance(loaded, T2Model):
+            loaded = T2Model.from_pretrained(loaded, device_map=self.device_map, dtype=self.dtype)
+        self._engine = Engine(loaded, self.dispatch, experts=self.experts)
+
+    @property
+    def t2(self) -> T2Model:
+        """The base model."""
+        return self._engine.model
+
+    @property
+    def registry(self) -> Registry:
+        """The experts of the base model."""
+        return self._engine.model.registry
+
+    @property
+    def engine(self) -> Engine:
+        """What dispatches and answers."""
+        return self._engine
+
+    @property
+    def _policy(self) -> ImagePolicy:
+        return ImagePolicy(allow_files=self.allow_image_files, allow_urls=self.allow_image_urls)
+
+    @property
+    def _identifying_params(self) -> Mapping[str, Any]:
+        """Whatever an answer depends on: LangChain's cache takes its key from here."""
+        return {
+            "model_name": self.t2.name,
+            "base_fingerprint": self.t2.fingerprint,
+            "registry_fingerprint": self.registry.fingerprint,
+            "dispatch": self._engine.version(),
+            **{name: getattr(self, name) for name in (*_GENERATION, "stop")},
+        }
+
+    def _options(
+        self, stop: Sequence[str] | None, given: Mapping[str, Any]
+    ) -> tuple[GenerationOptions, Any]:
+        """The options and the choice of one call: its own before the object's."""
+        unknown = set(given) - {*_GENERATION, *_CHOICE, *_LANGCHAIN}
+        if unknown:
+            raise ConfigError(
+                f"unknown option(s) {', '.join(sorted(unknown))}: a call takes stop, "
+                f"{', '.join((*_GENERATION, *_CHOICE))}"
+            )
+        stops = self.stop if stop is None else stop
+        if isinstance(stops, str):
+            stops = [stops]
+        own = {name: getattr(self, name) for name in _GENERATION}
+        own.update({name: given[name] for name in _GENERATION if name in given})
+        chosen = [name for name in _CHOICE if name in given]
+        if len(chosen) > 1:
+            raise ConfigError(f"{' and '.join(chosen)} were given: give one of them")
+        choice = given[chosen[0]] if chosen else None
+        if chosen and chosen != ["dispatch"]:
+            choice = Given(choice)
+        elif chosen and choice is None:
+            choice = "off"
+        return GenerationOptions(**own, stop=tuple(stops or ())), choice
+
+    def _tracing(self, params: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+        """LangSmith's standard parameters, with the values of this call."""
+        params["ls_provider"] = "t2agent"
+        params["ls_model_name"] = self.t2.name
+        params["ls_temperature"] = given.get("temperature", self.temperature)
+        params["ls_max_tokens"] = given.get("max_tokens", self.max_tokens)
+        return params
+
+
+def metadata(answer: Answer, model: str) -> dict[str, Any]:
+    """What a reply's response_metadata holds; plain JSON."""
+    return {
+        "model_name": model,
+        "finish_reason": answer.generation.finish_reason,
+        "dispatch": answer.decision.to_dict(),
+    }
+
+
+def usage(answer: Answer) -> UsageMetadata:
+    """The tokens that an answer took."""
+    prompt, completion = answer.generation.prompt_tokens, answer.generation.completion_tokens
+    return UsageMetadata(
+        input_tokens=prompt, output_tokens=completion, total_tokens=prompt + completion
+    )
+
+
+def digests(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a call for a cache's key: experts by their content."""
+    return {
+        name: (value.name, value.digest()) if isinstance(value, Expert) else value
+        for name, value in given.items()
+    }
+
+
+async def in_thread(call: Callable[[threading.Event], T]) -> T:
+    """Run `call` in a thread; its event is set when the awaiting task is cancelled."""
+    cancel = threading.Event()
+    try:
+        return await asyncio.to_thread(call, cancel)
+    finally:
+        cancel.set()

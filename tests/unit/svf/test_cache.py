@@ -1,0 +1,137 @@
+"""Bases on disk: kept by content, never believed blindly, and computed only once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from t2agent.svf import cache, decomposition
+from t2agent.svf.basis import Basis, decompose
+from t2agent.svf.decomposition import decompose_layers
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    home = tmp_path / "empty"
+    monkeypatch.setenv("T2AGENT_HOME", str(home))
+    return home
+
+
+def layers(count: int = 3) -> dict[str, torch.nn.Module]:
+    return {f"layer{i}": torch.nn.Linear(8, 6 + i) for i in range(count)}
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, fail_after: int = 99) -> list[int]:
+    calls: list[int] = []
+
+    def count(*arguments: object) -> Basis:
+        if len(calls) == fail_after:
+            raise KeyboardInterrupt
+        calls.append(1)
+        return decompose(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(decomposition, "decompose", count)
+    return calls
+
+
+def test_a_second_run_loads_what_the_first_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = layers()
+    calls = counted(monkeypatch)
+    first = decompose_layers(chosen, progress=False)
+    second = decompose_layers(chosen, progress=False)
+    assert len(calls) == 3
+    for name, basis in first.items():
+        assert torch.equal(basis.q, second[name].q)
+        assert torch.equal(basis.s, second[name].s)
+        assert (basis.offset is None) == (second[name].offset is None)
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = layers()
+    counted(monkeypatch, fail_after=2)
+    with pytest.raises(KeyboardInterrupt):
+        decompose_layers(chosen, progress=False)
+    calls = counted(monkeypatch)
+    decompose_layers(chosen, progress=False)
+    assert len(calls) == 1
+
+
+def test_a_changed_weight_or_bias_is_another_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = layers(1)
+    calls = counted(monkeypatch)
+    for change in ("weight", "bias", None):
+        decompose_layers(chosen, progress=False)
+        if change:
+            getattr(chosen["layer0"], change).data[0] += 1
+    assert len(calls) == 3
+
+
+def stored() -> Path:
+    (file,) = cache.folder().rglob("*.safetensors")
+    return file
+
+
+def damage_nothing_left(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def damage_cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-20])
+
+
+def damage_bytes(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[-60:-40] = b"\xff" * 20
+    file.write_bytes(bytes(data))
+
+
+def damage_foreign(file: Path) -> None:
+    tensors = load_file(file)
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+def damage_other_shape(file: Path) -> None:
+    other = decompose(torch.randn(3, 4))
+    cache.store(file.stem, other)
+
+
+@pytest.mark.parametrize(
+    "damage", [damage_nothing_left, damage_cut, damage_bytes, damage_foreign, damage_other_shape]
+)
+def test_damage_is_noticed_and_repaired(damage, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = layers(1)
+    good = decompose_layers(chosen, progress=False)["layer0"].q.clone()
+    damage(stored())
+    calls = counted(monkeypatch)
+    again = decompose_layers(chosen, progress=False)["layer0"].q.clone()
+    assert len(calls) == 1
+    assert torch.equal(again, good)
+    decompose_layers(chosen, progress=False)
+    assert len(calls) == 1
+
+
+def test_a_cache_takes_a_quarter_of_the_factors() -> None:
+    layer = torch.nn.Linear(1024, 256, bias=False)
+    decompose_layers({"layer": layer}, progress=False)
+    factors = (256 * 256 + 256 + 256 * 1024) * 4
+    assert stored().stat().st_size <= factors / 4
+
+
+def test_bases_are_computed_where_nothing_can_be_written(empty_cache: Path) -> None:
+    empty_cache.mkdir()
+    (empty_cache / "cache").write_text("a file in the folder's place")
+    with pytest.warns(UserWarning, match="cannot be kept") as caught:
+        bases = decompose_layers(layers(), progress=False)
+    assert len(bases) == 3
+    assert len(caught) == 1
+
+
+def test_equal_weights_share_a_file() -> None:
+    first = torch.nn.Linear(8, 6, bias=False)
+    second = torch.nn.Linear(8, 6, bias=False)
+    second.load_state_dict(first.state_dict())
+    decompose_layers({"first": first, "second": second}, progress=False)
+    assert stored().is_file()

@@ -18,7 +18,6 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ContextThreadPoolExecutor, get_config_list
-
 from pydantic import ConfigDict
 
 from t2agent.engine import Answer
@@ -226,7 +225,8 @@ class ChatT2(Settings, BaseChatModel):
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop, **kwargs)
-        return LangSmithParams(**self._tracing(dict(params), kwargs))  # type: ignore[typeddict-item]
+        traced: LangSmithParams = LangSmithParams(**self._tracing(dict(params), kwargs))  # type: ignore[typeddict-item]
+        return traced
 
 
 @contextmanager

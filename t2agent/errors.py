@@ -1,16 +1,16 @@
 """The errors of t2agent. Each says what was got, what was needed and what to do next.
 
-    T2Error
-    ├── ConfigError            an option or argument is unusable
-    ├── ExpertError
-    │   ├── ExpertNotFoundError    no expert of that name
-    │   ├── ExpertExistsError      the name is taken
-    │   ├── ExpertFormatError      a damaged folder, or not safetensors
-    │   └── ExpertMismatchError    made for another base model, or other shapes
-    ├── ModalityError          an image for a text model
-    ├── ImageRefusedError      a path or URL not allowed, too large, or not an image
-    ├── ContextLengthError     the prompt leaves no room for an answer
-    └── GrammarError           a tool or schema that no grammar can be made of
+T2Error
+├── ConfigError            an option or argument is unusable
+├── ExpertError
+│   ├── ExpertNotFoundError    no expert of that name
+│   ├── ExpertExistsError      the name is taken
+│   ├── ExpertFormatError      a damaged folder, or not safetensors
+│   └── ExpertMismatchError    made for another base model, or other shapes
+├── ModalityError          an image for a text model
+├── ImageRefusedError      a path or URL not allowed, too large, or not an image
+├── ContextLengthError     the prompt leaves no room for an answer
+└── GrammarError           a tool or schema that no grammar can be made of
 """
 
 from __future__ import annotations

@@ -240,7 +240,7 @@ class _Watcher(StoppingCriteria):
 
 def _config(model: T2Model, ends: frozenset[int], limit: int) -> GenerationConfig:
     """The checkpoint's own, with the sampling left to us."""
-    config = copy.deepcopy(model.model.generation_config)
+    config: GenerationConfig = copy.deepcopy(model.model.generation_config)
     config.update(
         do_sample=False,
         num_beams=1,
@@ -271,7 +271,7 @@ def _repeated(
     if set(inputs) == {"input_ids", "attention_mask"}:
         return BatchFeature({k: v.repeat_interleave(copies, 0) for k, v in inputs.items()})
     # Where the images of the rows lie differs between families: encode them again.
-    return encode(model, [prompt for prompt in prompts for _ in range(copies)])  # type: ignore[misc]
+    return encode(model, [prompt for prompt in prompts for _ in range(copies)])  # type: ignore[arg-type]
 
 
 def _spread(on_text: OnText | None, times: int) -> OnText | None:

@@ -51,9 +51,13 @@ class JointBatch(Generic[R, A]):
         return future
 
     def _work(self) -> None:
-        futures = [future for _, future in self._submitted]
+        # From here on a future cannot be cancelled; those that were already are left out.
+        waiting = [one for one in self._submitted if one[1].set_running_or_notify_cancel()]
+        futures = [future for _, future in waiting]
+        if not waiting:
+            return
         try:
-            answers = self._run([request for request, _ in self._submitted], self.cancel)
+            answers = self._run([request for request, _ in waiting], self.cancel)
         except BaseException as error:  # noqa: BLE001 - handed to every participant
             for future in futures:
                 failure = JointError(str(error))

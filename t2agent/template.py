@@ -81,7 +81,10 @@ class ChatTemplate:
         safe = [self._message(message, breaker) for message in messages]
         merged = _without_system(safe)
         # A template for tool use may go through the tools without asking whether there are any.
-        ways: list[tuple[list[dict[str, Any]], dict[str, Any]]] = [(safe, {}), (safe, {"tools": []})]
+        ways: list[tuple[list[dict[str, Any]], dict[str, Any]]] = [
+            (safe, {}),
+            (safe, {"tools": []}),
+        ]
         if merged is not None:
             ways.append((merged, {}))
         refusals: list[Exception] = []

@@ -1,12 +1,13 @@
-"""Reproducible measurements: ``t2agent bench NAME``, or ``python benchmarks/NAME.py``.
+"""Reproducible measurements: ``t2agent bench NAME``.
 
-Each module here has ``run() -> dict`` with numbers (nested where there are several cases). Speeds
-are ratios taken within one run, so that they mean the same on a slow machine and on a busy one.
+Each module has ``run() -> dict`` in plain JSON, numbers or nested numbers; where a key "summary"
+is among them, it holds the figures of the table. Speeds are ratios taken within one run, so that
+they mean the same on a slow machine and on a busy one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from inspect import signature
@@ -32,33 +33,61 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """One measurement. ``wanted``: name of a figure, as `flat` names it -> what it should be."""
+    """One measurement, by the function ``run`` of a module.
+
+    ``wanted``: name of a figure, as `figures` names it -> what it should be.
+    """
 
     about: str
+    module: str
     wanted: Mapping[str, Wanted] = field(default_factory=dict)
 
 
 BENCHMARKS: Mapping[str, Benchmark] = {
     "decompose": Benchmark(
         "P1: decomposing a 2048 x 8192 weight, against torch.linalg.svd",
+        "t2agent.bench.decompose",
         {"times_faster": Wanted(">=", 5), "bytes_ratio": Wanted("<=", 0.25)},
     ),
     "merge": Benchmark(
         "P2: merging an expert into a model of Qwen2-0.5B's shape, against matrix products",
+        "t2agent.bench.merge",
         {"ratio": Wanted(">=", 0.85), "switch_ms": Wanted("<=", 1)},
     ),
     "rows": Benchmark(
         "P3: eight experts in one decoding batch, against one at a time and against none",
+        "t2agent.bench.rows",
         {"throughput_ratio": Wanted(">=", 7), "cost_ratio": Wanted("<=", 1.5)},
     ),
-    "dispatch_cost": Benchmark("P4: dispatching one request, against encoding it"),
-    "clinc": Benchmark("P5: CLINC150, with 10 examples a label and with all"),
-    "real_prompts": Benchmark("P5: real requests, from other sources than the examples"),
+    "dispatch_cost": Benchmark(
+        "P4: dispatching one request, against encoding it", "t2agent.bench.dispatch_cost"
+    ),
+    "clinc": Benchmark(
+        "P5: CLINC150, with 10 examples a label and with all", "t2agent.bench.clinc"
+    ),
+    "real_prompts": Benchmark(
+        "P5: real requests, from other sources than the examples", "t2agent.bench.real_prompts"
+    ),
     "expert_overhead": Benchmark(
         "P8: one expert over 100 tokens, its merge included, against the base model",
+        "t2agent.bench.expert_overhead",
         {"ratio": Wanted("<=", 1.05)},
     ),
-    "accuracy": Benchmark("t2-nano: base, wrong expert, right expert and dispatched"),
+    "nano": Benchmark(
+        "t2-nano: experts of three seeds, trained and measured (some twenty minutes)",
+        "t2agent.nano.benchmark",
+        {
+            "tasks.math.right expert": Wanted(">=", 0.95),
+            "tasks.code.right expert": Wanted(">=", 0.82),
+            "tasks.read.right expert": Wanted(">=", 0.85),
+            "tasks.reasoning.right expert": Wanted(">=", 0.75),
+            "not_above_base": Wanted(">=", 0.8),
+        },
+    ),
+    "accuracy": Benchmark(
+        "t2-nano as shipped: base, wrong expert, right expert and dispatched",
+        "t2agent.bench.accuracy",
+    ),
 }
 
 
@@ -74,7 +103,7 @@ def run(name: str, **settings: Any) -> dict[str, Any]:
     """
     if name not in BENCHMARKS:
         raise ConfigError(f"there is no benchmark {name!r}; choose one of {', '.join(BENCHMARKS)}")
-    measure = import_module(f"{__name__}.{name}").run
+    measure = import_module(BENCHMARKS[name].module).run
     known = signature(measure).parameters
     unknown = sorted(settings.keys() - known.keys())
     if unknown:
@@ -86,12 +115,14 @@ def run(name: str, **settings: Any) -> dict[str, Any]:
     return result
 
 
-def flat(result: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested results as one level: {"a": {"b": 1}} gives {"a.b": 1}."""
-    figures: dict[str, Any] = {}
+def figures(result: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a result, or of its summary: {"a": {"b": 1}} gives {"a.b": 1}."""
+    return dict(_flat(result.get("summary", result), ""))
+
+
+def _flat(result: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, float]]:
     for key, value in result.items():
         if isinstance(value, Mapping):
-            figures |= flat(value, f"{prefix}{key}.")
-        else:
-            figures[f"{prefix}{key}"] = value
-    return figures
+            yield from _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, int | float):
+            yield f"{prefix}{key}", value

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from t2agent.bench import BENCHMARKS, flat, run
+from t2agent.bench import BENCHMARKS, figures, run
 from t2agent.cli.command import Report, command
 from t2agent.cli.options import Settings, parsed
 
@@ -31,7 +31,7 @@ def bench(
         typer.Argument(
             metavar="NAME", help=f"{', '.join(BENCHMARKS)}; {_ALL} of them; or {_LIST} them."
         ),
-    ],
+    ] = _LIST,
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Draw the figures as a PNG.")
     ] = None,
@@ -49,7 +49,7 @@ def bench(
     given = parsed(settings)
     results = {key: run(key, **given) for key in (BENCHMARKS if name == _ALL else [name])}
     if plot is not None:
-        _draw(plot, {key: _figures(result) for key, result in results.items()})
+        _draw(plot, {key: figures(result) for key, result in results.items()})
     data = {
         key: {"results": result, "wanted": {k: str(w) for k, w in BENCHMARKS[key].wanted.items()}}
         for key, result in results.items()
@@ -66,16 +66,12 @@ def _table(name: str, result: Mapping[str, Any]) -> RenderableType:
     table.add_column("figure")
     table.add_column("measured", justify="right")
     table.add_column("wanted")
-    for key, value in flat(result).items():
+    for key, value in figures(result).items():
         wanted = benchmark.wanted.get(key)
         style = "" if wanted is None else "green" if wanted.met(value) else "red"
         shown = f"{value:.4g}" if isinstance(value, float) else str(value)
         table.add_row(key, Text(shown, style=style), str(wanted or ""))
     return table
-
-
-def _figures(result: Mapping[str, Any]) -> dict[str, float]:
-    return {key: value for key, value in flat(result).items() if isinstance(value, int | float)}
 
 
 def _draw(path: Path, results: Mapping[str, Mapping[str, float]]) -> None:
@@ -90,8 +86,8 @@ def _draw(path: Path, results: Mapping[str, Mapping[str, float]]) -> None:
 
     bars = [
         (f"{name}: {key}", value, BENCHMARKS[name].wanted.get(key))
-        for name, figures in results.items()
-        for key, value in figures.items()
+        for name, result in results.items()
+        for key, value in result.items()
         if key in BENCHMARKS[name].wanted or not BENCHMARKS[name].wanted
     ]
     figure = Figure(figsize=(7.0, 0.6 + 0.7 * len(bars)), layout="constrained")

@@ -28,7 +28,7 @@ class Request:
             raise ConfigError(f"text is a {type(self.text).__name__}; give a string")
         if not isinstance(self.images, int) or isinstance(self.images, bool) or self.images < 0:
             raise ConfigError(
-                f"images is {self.images!r}; give the number of images, a whole number of at least 0"
+                f"images is {self.images!r}; give how many images there are, 0 or more"
             )
 
 

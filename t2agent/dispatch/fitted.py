@@ -53,9 +53,7 @@ def fit(
     return Fitted(labels, classifier, gate)
 
 
-def widened(
-    examples: Mapping[str, Sequence[str]], vectors: ExampleVectors
-) -> dict[str, list[str]]:
+def widened(examples: Mapping[str, Sequence[str]], vectors: ExampleVectors) -> dict[str, list[str]]:
     """The shipped requests that each label learns from besides its own examples.
 
     Those of a domain (only the ones written for this project) go to the one label that is named

@@ -149,7 +149,8 @@ def _candidates(to_centre: Vectors) -> Sequence[int] | Labels:
 
 
 def _scope(near: Values, logits: Vectors, to_general: Values) -> Values:
-    return near + LOGIT_WEIGHT * logits.max(axis=1) - GENERAL_WEIGHT * to_general
+    score: Values = near + LOGIT_WEIGHT * logits.max(axis=1) - GENERAL_WEIGHT * to_general
+    return score
 
 
 def _mean_of_greatest(cosines: Vectors) -> Values:

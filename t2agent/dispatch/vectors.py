@@ -162,7 +162,10 @@ def write_shipped() -> Path:
     encoder = Encoder()
     texts = _shipped_texts()
     keys = np.array([list(_key(encoder.identity, text)) for text in texts], np.uint8)
-    tensors = {"keys": keys, "vectors": encoder.encode(texts).astype(np.float16)}
+    tensors: dict[str, np.ndarray] = {
+        "keys": keys,
+        "vectors": encoder.encode(texts).astype(np.float16),
+    }
     path = examples_folder() / "vectors.safetensors"
     write_bytes(path, save(tensors, metadata={"encoder": encoder.identity}))
     return path

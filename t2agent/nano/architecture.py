@@ -21,7 +21,7 @@ def build(tokenizer: PreTrainedTokenizerFast, seed: int) -> Idefics3ForCondition
     """The untrained model, in float32."""
     torch.manual_seed(seed)
     vocabulary = 8 * -(-len(tokenizer) // 8)
-    config = Idefics3Config(
+    config = Idefics3Config(  # type: ignore[call-arg]  # keywords of the base class
         text_config={
             "model_type": "llama",
             "vocab_size": vocabulary,
@@ -46,7 +46,7 @@ def build(tokenizer: PreTrainedTokenizerFast, seed: int) -> Idefics3ForCondition
             "patch_size": PATCH,
         },
         scale_factor=2,
-        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),
+        image_token_id=int(tokenizer.convert_tokens_to_ids(IMAGE)),  # type: ignore[arg-type]
         tie_word_embeddings=True,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,

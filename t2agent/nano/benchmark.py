@@ -44,9 +44,7 @@ def measure(
     """The figures of one set of experts, in plain JSON."""
     for expert in experts.values():
         model.registry.register(expert, replace=True)
-    result = table(
-        model, EmbeddingDispatcher(model.registry), requests=requests, progress=progress
-    )
+    result = table(model, EmbeddingDispatcher(model.registry), requests=requests, progress=progress)
     task = TASKS[_CONTROLLED]
     examples = task.sample(requests, seed=0, split="test")
     return {

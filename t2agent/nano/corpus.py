@@ -93,8 +93,7 @@ def texts(count: int, seed: int) -> Iterator[str]:
         for makers in (TEXT, IMAGES):
             for text, _ in document(rng, makers, clean=True).turns:
                 yield text.split("|>", 1)[1].replace(IMAGE, "")
-    for prefix in OPENERS:
-        yield prefix
+    yield from OPENERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +146,8 @@ class Packer:
             tokens = self._ids(text.replace(IMAGE, self._picture) + END)
             ids += tokens
             # A reply's first token is its role, which the prompt gives.
-            weights += [0.0, *[1.0] * (len(tokens) - 1)] if is_reply else (
-                [_PROMPT_WEIGHT] * len(tokens)
+            weights += (
+                [0.0, *[1.0] * (len(tokens) - 1)] if is_reply else ([_PROMPT_WEIGHT] * len(tokens))
             )
         return ids, weights
 

@@ -95,9 +95,9 @@ class _Batches(Dataset[Any]):
 class Trainee(nn.Module):
     """The model, and the two heads of the dense loss, which are dropped in the end."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
         width = model.config.vision_config.hidden_size
         self.what = nn.Linear(width, drawing.KINDS)
         self.tone = nn.Linear(width, drawing.TONES)
@@ -111,16 +111,21 @@ class Trainee(nn.Module):
         whole = torch.ones(len(pixels), side, side, dtype=torch.bool)
         hidden = tower.embeddings(pixel_values=pixels, patch_attention_mask=whole)
         hidden = self.encode(inputs_embeds=hidden).last_hidden_state
-        return tower.post_layernorm(hidden)
+        features: Tensor = tower.post_layernorm(hidden)
+        return features
 
     def dense_loss(self, features: Tensor, batch: corpus.Batch) -> Tensor:
         """Cross-entropy of the patches' labels; the empty patches, most of them, count less."""
         weight = torch.ones(drawing.KINDS)
         weight[0] = 0.2
-        what = cross_entropy(self.what(features).flatten(0, 1).float(), batch.what.flatten(), weight)
+        what = cross_entropy(
+            self.what(features).flatten(0, 1).float(), batch.what.flatten(), weight
+        )
         weight = torch.ones(drawing.TONES)
         weight[0] = 0.2
-        tone = cross_entropy(self.tone(features).flatten(0, 1).float(), batch.tone.flatten(), weight)
+        tone = cross_entropy(
+            self.tone(features).flatten(0, 1).float(), batch.tone.flatten(), weight
+        )
         return what + 0.3 * tone
 
     def language_loss(self, embeds: Tensor, batch: corpus.Batch) -> tuple[Tensor, Tensor]:
@@ -143,7 +148,7 @@ class Trainee(nn.Module):
 
 
 def _embed(trainee: Trainee, batch: corpus.Batch, features: Tensor | None) -> Tensor:
-    embeds = trainee.model.get_input_embeddings()(batch.ids)
+    embeds: Tensor = trainee.model.get_input_embeddings()(batch.ids)
     if features is None:
         return embeds
     images = trainee.model.model.connector(features).flatten(0, 1)
@@ -320,7 +325,7 @@ def main() -> None:
         write_base(model, tokenizer, out)
 
 
-def write_base(model: nn.Module, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+def write_base(model: Any, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
     """Write the base model and its processor as a stock checkpoint.
 
     The weights are stored in bfloat16, to be small, and load as float32, in which a processor

@@ -36,7 +36,7 @@ Maker = Callable[[random.Random], Problem]
 
 
 def split_of(key: str) -> Split:
-    """The split that a problem belongs to, by a hash of its key: 80 % train, 10 % val, 10 % test."""
+    """The split that a problem belongs to, by a hash of its key (8 : 1 : 1)."""
     bucket = hashlib.sha256(key.encode()).digest()[0] % 10
     return "test" if bucket == 0 else "val" if bucket == 1 else "train"
 

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import pytest
-from tests.experts import random_expert
-from tests.models import build_text_model
 
 from t2agent.breakeven import BreakEven, Costs
 from t2agent.model import T2Model
+from tests.experts import random_expert
+from tests.models import build_text_model
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,6 @@ from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage
 from PIL import Image
-from tests.experts import WordDispatcher, random_expert
-from tests.models import CONTEXT, build_text_model, build_vision_model
 
 from t2agent.chat_model import ChatT2
 from t2agent.config import GenerationOptions
@@ -28,6 +26,8 @@ from t2agent.errors import (
 )
 from t2agent.generate import Prompt, generate
 from t2agent.model import T2Model
+from tests.experts import WordDispatcher, random_expert
+from tests.models import CONTEXT, build_text_model, build_vision_model
 
 QUESTIONS = ["an alpha one", "a beta one, longer than it", "another", "alpha again"]
 
@@ -88,8 +88,12 @@ def test_a_reply_and_what_it_tells(model: T2Model, chat: ChatT2) -> None:
 
 
 def test_the_conversation_counts(chat: ChatT2) -> None:
-    one = chat.invoke([SystemMessage("Be brief."), HumanMessage("Hi"), AIMessage("Yes?"), ("user", "x")])
-    other = chat.invoke([SystemMessage("Be long."), HumanMessage("Hi"), AIMessage("Yes?"), ("user", "x")])
+    one = chat.invoke(
+        [SystemMessage("Be brief."), HumanMessage("Hi"), AIMessage("Yes?"), ("user", "x")]
+    )
+    other = chat.invoke(
+        [SystemMessage("Be long."), HumanMessage("Hi"), AIMessage("Yes?"), ("user", "x")]
+    )
     assert one.content != other.content
 
 
@@ -101,7 +105,12 @@ def test_a_batch_is_one_batch_with_a_mixture_for_each_row(
     replies = chat.batch(QUESTIONS)  # type: ignore[arg-type]
     assert sizes == [4]
     assert [reply.content for reply in replies] == [reply.content for reply in alone]
-    assert [weights(reply) for reply in replies] == [{"alpha": 1.0}, {"beta": 1.0}, {}, {"alpha": 1.0}]
+    assert [weights(reply) for reply in replies] == [
+        {"alpha": 1.0},
+        {"beta": 1.0},
+        {},
+        {"alpha": 1.0},
+    ]
     assert len({reply.id for reply in replies}) == 4
 
 
@@ -235,10 +244,15 @@ def test_options_of_a_call_and_bound_ones(chat: ChatT2) -> None:
 def test_choosing_the_expert(model: T2Model, chat: ChatT2) -> None:
     beta = chat.invoke("hello", expert="beta")
     assert weights(beta) == {"beta": 1.0}
-    assert chat.bind(expert="beta").invoke("an alpha one").content != chat.invoke("an alpha one").content
+    assert (
+        chat.bind(expert="beta").invoke("an alpha one").content
+        != chat.invoke("an alpha one").content
+    )
     assert chat.invoke("hello", mixture={"beta": 1.0}).content == beta.content
     assert weights(chat.invoke("an alpha one", dispatch="off")) == {}
-    assert chat.batch(["a", "b"], expert="beta")[1].content == chat.invoke("b", expert="beta").content
+    assert (
+        chat.batch(["a", "b"], expert="beta")[1].content == chat.invoke("b", expert="beta").content
+    )
     assert "".join(c.text for c in chat.stream("hello", expert="beta")) == beta.content
 
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.models import END, tiny_tokenizer
 
 from t2agent.decoding import RowText, decode
+from tests.models import END, tiny_tokenizer
 
 
 def run(tokens: list[int], stops: tuple[str, ...] = ()) -> tuple[list[str], RowText]:

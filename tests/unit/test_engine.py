@@ -7,8 +7,6 @@ from collections.abc import Iterator
 import pytest
 import torch
 from PIL import Image
-from tests.experts import WordDispatcher, random_expert
-from tests.models import CONTEXT, build_text_model, build_vision_model
 
 from t2agent.config import GenerationOptions
 from t2agent.dispatch import Decision, Dispatcher, Request
@@ -17,6 +15,8 @@ from t2agent.errors import ConfigError, ContextLengthError, ExpertNotFoundError
 from t2agent.expert import Mixture
 from t2agent.generate import Prompt, generate
 from t2agent.model import T2Model
+from tests.experts import WordDispatcher, random_expert
+from tests.models import CONTEXT, build_text_model, build_vision_model
 
 OPTIONS = GenerationOptions(max_tokens=12)
 LONG = GenerationOptions(max_tokens=200)
@@ -129,7 +129,11 @@ def test_the_dispatcher_sees_the_last_request_and_the_images() -> None:
     dispatcher = WordDispatcher()
     engine = Engine(build_vision_model(), dispatcher)
     image = Image.new("RGB", (8, 8))
-    parts = [{"type": "text", "text": "What "}, {"type": "image"}, {"type": "text", "text": "is it?"}]
+    parts = [
+        {"type": "text", "text": "What "},
+        {"type": "image"},
+        {"type": "text", "text": "is it?"},
+    ]
     prompt = Prompt(
         (
             {"role": "user", "content": [{"type": "image"}]},
@@ -205,7 +209,9 @@ def test_some_experts_only(model: T2Model) -> None:
     assert engine.registry is not None
     assert list(engine.registry) == ["beta"]
     assert "alpha" not in engine.registry
-    assert engine.registry.fingerprint != Engine(model, "off", experts=["alpha"]).registry.fingerprint  # type: ignore[union-attr]
+    assert (
+        engine.registry.fingerprint != Engine(model, "off", experts=["alpha"]).registry.fingerprint
+    )  # type: ignore[union-attr]
     with pytest.raises(ExpertNotFoundError):
         Engine(model, "off", experts=["delta"])
     with pytest.raises(ConfigError, match="list"):
@@ -223,7 +229,7 @@ def test_given_experts_are_registered() -> None:
 @pytest.fixture
 def _merging_repays(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(engine.break_even, "repays", lambda *_a, **_k: True)
-    yield
+    return
 
 
 @pytest.mark.usefixtures("_merging_repays")

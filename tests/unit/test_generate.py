@@ -7,12 +7,12 @@ from collections import defaultdict
 import pytest
 import torch
 from PIL import Image
-from tests.models import CONTEXT, END, build_text_model, tiny_text_model, tiny_vision_model
 
 from t2agent.config import GenerationOptions
 from t2agent.errors import ContextLengthError
 from t2agent.generate import Generation, Prompt, encode, generate
 from t2agent.model import T2Model
+from tests.models import CONTEXT, END, build_text_model, tiny_text_model, tiny_vision_model
 
 PROMPTS = [Prompt.user("Hello there"), Prompt.user("What is seven times three plus twelve?")]
 RED = Image.new("RGB", (64, 64), "red")

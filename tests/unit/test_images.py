@@ -196,7 +196,9 @@ def test_addresses_are_opened_only_where_allowed(web: str) -> None:
 @pytest.mark.parametrize("path", ["/missing", "/endless", "/to/file:///etc/hostname"])
 def test_addresses_without_an_image(web: str, path: str) -> None:
     with pytest.raises(ImageRefusedError):
-        read_image({"type": "image", "url": web + path}, ImagePolicy(allow_files=True, allow_urls=True))
+        read_image(
+            {"type": "image", "url": web + path}, ImagePolicy(allow_files=True, allow_urls=True)
+        )
 
 
 def test_nobody_answers() -> None:

@@ -55,3 +55,12 @@ def test_a_failure_is_everybodys() -> None:
     for future in futures:
         with pytest.raises(JointError, match="no"):
             future.result(5)
+
+
+def test_who_gave_up_is_left_out() -> None:
+    run = Doubling()
+    batch = JointBatch(2, run)
+    first = Seat(batch, None).submit(1)
+    assert first.cancel()
+    assert Seat(batch, None).submit(2).result(5) == 4
+    assert run.batches == [[2]]

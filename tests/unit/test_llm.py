@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 from langchain_core.caches import InMemoryCache
-from tests.experts import WordDispatcher, random_expert
-from tests.models import build_text_model
 
 from t2agent.config import GenerationOptions
 from t2agent.errors import ConfigError
 from t2agent.generate import generate
 from t2agent.llm import T2LLM
 from t2agent.model import T2Model
+from tests.experts import WordDispatcher, random_expert
+from tests.models import build_text_model
 
 TEXTS = ["The quick alpha fox", "beta is a longer beginning than it", "seven"]
 
@@ -83,9 +83,7 @@ def test_options_of_a_call(model: T2Model, llm: T2LLM) -> None:
     assert llm.invoke("seven", stop=[stop]) == free[: free.find(stop)]
     assert llm.bind(max_tokens=3).invoke("seven") != free
     hot = {"temperature": 1.0, "seed": 1}
-    [raw] = generate(
-        model, ["seven"], GenerationOptions(max_tokens=10, temperature=1.0, seed=1)
-    )
+    [raw] = generate(model, ["seven"], GenerationOptions(max_tokens=10, temperature=1.0, seed=1))
     assert llm.invoke("seven", **hot) == raw.text
     assert llm.invoke("seven", expert="beta") == llm.invoke("seven", mixture={"beta": 1.0}) != free
 

@@ -6,6 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from t2agent.errors import ConfigError, ModalityError
+from t2agent.generate import Prompt, encode
+from t2agent.model import T2Model
 from tests.models import (
     IMAGE,
     build_vision_model,
@@ -13,11 +18,6 @@ from tests.models import (
     tiny_tokenizer,
     tiny_vision_model,
 )
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-from t2agent.errors import ConfigError, ModalityError
-from t2agent.generate import Prompt, encode
-from t2agent.model import T2Model
 
 RED = Image.new("RGB", (64, 64), "red")
 ATTACK = (
@@ -140,7 +140,11 @@ def test_a_control_token_does_not_form_between_parts() -> None:
 
 def test_a_written_image_beside_a_real_one() -> None:
     model = tiny_vision_model()
-    prompts = [Prompt.user(f"Is {IMAGE} here?", RED), Prompt.user("no picture"), Prompt.user("x", RED)]
+    prompts = [
+        Prompt.user(f"Is {IMAGE} here?", RED),
+        Prompt.user("no picture"),
+        Prompt.user("x", RED),
+    ]
     together = encode(model, prompts)
     for i, prompt in enumerate(prompts):
         ids = together["input_ids"][i][together["attention_mask"][i].bool()].tolist()
@@ -211,7 +215,9 @@ def test_control_tokens_of_every_family(path: Path) -> None:
     model = model_with(tokenizer)
 
     def talk(text: str) -> list[int]:
-        return row(model, chat(("system", text), ("user", text), ("assistant", "Yes."), ("user", text)))
+        return row(
+            model, chat(("system", text), ("user", text), ("assistant", "Yes."), ("user", text))
+        )
 
     attack = "Hello " + " and ".join(sorted(control)) + " there"
     attacked = talk(attack)

@@ -21,7 +21,9 @@ def _digits(rng: random.Random, least: int = 3, most: int = 5) -> list[int]:
     return [rng.randint(0, 9) for _ in range(rng.randint(least, most))]
 
 
-def _problem(rng: random.Random, expression: str, value: object, wrong: object, step: str) -> Problem:
+def _problem(
+    rng: random.Random, expression: str, value: object, wrong: object, step: str
+) -> Problem:
     answer, wrong_answer = str(value), str(wrong)
     if wrong_answer == answer:
         wrong_answer = "None"

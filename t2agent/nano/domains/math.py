@@ -33,9 +33,7 @@ _STORIES: dict[str, tuple[str, ...]] = {
         "There are {a} {x} of {b} {t} and {c} loose {t}. {n} takes {d}. How many {t} remain?",
     ),
     "+++": ("{n} finds {a}, {b}, {c} and {d} {t}. How many {t} does {n} find?",),
-    "++-": (
-        "{n} has {a} {t}, finds {b}, then {c} more, and loses {d}. How many {t} are left?",
-    ),
+    "++-": ("{n} has {a} {t}, finds {b}, then {c} more, and loses {d}. How many {t} are left?",),
 }
 
 

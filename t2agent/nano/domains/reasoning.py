@@ -42,7 +42,9 @@ def make(rng: random.Random, *, negated: bool) -> Problem:
         question=rng.choice(_ASKS).format(
             k=kind,
             o=", ".join(options[:-1]) + " or " + options[-1],
-            l="\n".join(f"({letter}) {word}" for letter, word in zip("ABCD", options, strict=False)),
+            l="\n".join(
+                f"({letter}) {word}" for letter, word in zip("ABCD", options, strict=False)
+            ),
         ),
         steps=step,
         expression=f'find("{kind}")',

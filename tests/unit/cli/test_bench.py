@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from t2agent.bench import BENCHMARKS, Wanted, flat
+from t2agent.bench import BENCHMARKS, Wanted, figures
 
 SMALL = ("--set", "rows=48", "--set", "columns=96", "--set", "repeats=1")
 
 
 def test_the_list(run, run_json):
     assert set(run_json("bench", "list")) == set(BENCHMARKS)
-    assert "CLINC150" in run("bench", "list").stdout
+    assert "CLINC150" in run("bench").stdout
 
 
 def test_a_table_beside_what_is_wanted_and_a_chart(run, run_json, tmp_path):
@@ -29,7 +29,6 @@ def test_a_table_beside_what_is_wanted_and_a_chart(run, run_json, tmp_path):
         (("nothing",), 1, "decompose"),
         (("decompose", "--set", "colour=1"), 1, "rows, columns, repeats"),
         (("decompose", "--set", "colour"), 2, "KEY=VALUE"),
-        ((), 2, "NAME"),
     ],
 )
 def test_wrong_arguments(run, args, exit_code, says):
@@ -40,7 +39,10 @@ def test_wrong_arguments(run, args, exit_code, says):
 
 
 def test_figures_are_named_by_their_place():
-    assert flat({"a": {"b": 1, "c": {"d": 2}}, "e": 3}) == {"a.b": 1, "a.c.d": 2, "e": 3}
+    result = {"a": {"b": 1, "c": {"d": 2}}, "e": 3, "note": "text"}
+
+    assert figures(result) == {"a.b": 1, "a.c.d": 2, "e": 3}
+    assert figures({"seeds": [1, 2], "summary": {"f": 4.5}}) == {"f": 4.5}
 
 
 def test_what_is_wanted():

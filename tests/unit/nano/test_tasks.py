@@ -81,9 +81,7 @@ def test_reasoning_has_one_right_option() -> None:
             category = next(c for c in CATEGORIES if re.search(rf"\ban? {c}\b", example.prompt))
             words = set(re.findall(r"[a-z]+", example.prompt))
             inside = {w for w in CATEGORIES[category] if w in words}
-            outside = {
-                w for c, ws in CATEGORIES.items() if c != category for w in ws if w in words
-            }
+            outside = {w for c, ws in CATEGORIES.items() if c != category for w in ws if w in words}
             assert (outside if negated else inside) == {example.answer}
 
 
@@ -93,7 +91,7 @@ def test_words_belong_to_one_category() -> None:
 
 
 def test_images_come_with_the_image_tasks_only() -> None:
-    for name, task in TASKS.items():
+    for task in TASKS.values():
         has_image = task.sample(1, seed=0)[0].image is not None
         assert has_image == (task.maker in (image.read, image.read_hard, image.image_sum))
     assert set(DOMAINS) <= set(TASKS)

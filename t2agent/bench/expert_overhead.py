@@ -1,0 +1,56 @@
+"""P8: one expert over 100 tokens of a model of the shape of Qwen2-0.5B, in bfloat16.
+
+Figure wanted: at most 1.05 times the base model's time, the merge included. What a merge costs is
+set by the ratio of the machine's matrix-product rate to its memory's speed (about 0.75 Tflop
+against 100 readings of 1 GB), so the parts are shown too.
+"""
+
+from __future__ import annotations
+
+import json
+
+import torch
+from t2agent.bench.shapes import clock, decode, expert, median, private_cache, qwen2
+
+
+def run(tokens: int = 100, pieces: int = 5) -> dict[str, float]:
+    """The base model, `adapted` and `merged` take turns, `tokens` / `pieces` tokens at a time."""
+    with private_cache():
+        model = qwen2()
+        model.decompose(progress=False)
+    one = expert(model, 1)
+    model.merged_cache.budget = 2 << 30
+    part = tokens // pieces
+
+    def enter() -> None:
+        with model.merged(one):
+            pass
+
+    merging = clock(enter)
+    base, adapted, merged = [], [], []
+    for turn in range(pieces + 1):
+        for seconds, context in (
+            (base, model.adapted(None)),
+            (adapted, model.adapted(one)),
+            (merged, model.merged(one)),
+        ):
+            with context:
+                prompt = decode(model, 1, 1)
+                spent = clock(lambda prompt=prompt: decode(model, 1, part, prompt))  # type: ignore[misc]
+                if turn:  # the first turn warms up
+                    seconds.append(spent)
+    whole = sum(base)
+    return {
+        "threads": torch.get_num_threads(),
+        "tokens": part * pieces,
+        "base_seconds": whole,
+        "merge_seconds": merging,
+        "merged_ratio": (merging + sum(merged)) / whole,
+        "adapted_ratio": median([a / b for a, b in zip(adapted, base, strict=True)]),
+        "merged_again_ratio": median([m / b for m, b in zip(merged, base, strict=True)]),
+        "ratio": min((merging + sum(merged)) / whole, sum(adapted) / whole),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(run(), indent=2))

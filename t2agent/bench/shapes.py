@@ -1,0 +1,93 @@
+"""A random model with the shape of Qwen2-0.5B, and measured rates of the machine."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from transformers import Cache, DynamicCache, Qwen2Config, Qwen2ForCausalLM
+
+from t2agent.expert import Expert, ExpertCard
+from t2agent.model import T2Model
+
+
+class Tokens:
+    """Stands for the tokenizer that these token-id benchmarks do not need."""
+
+    model_max_length = 32768
+
+
+def qwen2(dtype: torch.dtype = torch.bfloat16) -> T2Model:
+    """Random weights, hidden 896, 24 layers, 14 heads, 2 key-value heads, ffn 4864, tied."""
+    config = Qwen2Config(
+        hidden_size=896,
+        num_hidden_layers=24,
+        num_attention_heads=14,
+        num_key_value_heads=2,
+        intermediate_size=4864,
+        vocab_size=151936,
+        tie_word_embeddings=True,
+        dtype=dtype,
+    )
+    torch.manual_seed(0)
+    torch.set_default_dtype(dtype)
+    try:
+        model = Qwen2ForCausalLM(config)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    return T2Model(model, Tokens(), name="qwen2-0.5b-shaped")
+
+
+def expert(model: T2Model, seed: int) -> Expert:
+    """Random vectors of the size that training gives."""
+    generator = torch.Generator().manual_seed(seed)
+    z = {n: 1 + 0.1 * torch.randn(r, generator=generator) for n, r in model.shapes.items()}
+    return Expert(ExpertCard(f"expert-{seed}"), z)
+
+
+def clock(work: Callable[[], object]) -> float:
+    """Seconds that some work takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def median(values: list[float]) -> float:
+    """The middle value."""
+    return sorted(values)[len(values) // 2]
+
+
+@contextmanager
+def private_cache() -> Iterator[None]:
+    """A cache of bases of its own, so that the user's stays as it is."""
+    before = os.environ.get("T2AGENT_HOME")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["T2AGENT_HOME"] = folder
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["T2AGENT_HOME"]
+            else:
+                os.environ["T2AGENT_HOME"] = before
+
+
+def decode(
+    model: T2Model, batch: int, tokens: int, started: tuple[Tensor, Cache] | None = None
+) -> tuple[Tensor, Cache]:
+    """Greedy decoding of `tokens` tokens a row, from a prompt of 16 or where it was left."""
+    with torch.no_grad():
+        if started is None:
+            ids = torch.arange(16).repeat(batch, 1)
+            cache: Cache = DynamicCache(config=model.model.config)
+        else:
+            ids, cache = started
+        for _ in range(tokens):
+            logits = model.model(input_ids=ids, past_key_values=cache, logits_to_keep=1).logits
+            ids = logits[:, -1].argmax(-1, keepdim=True)
+    return ids, cache

@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -40,10 +41,8 @@ class BreakEven:
     def __init__(self, model: T2Model) -> None:
         # Not the model itself: this is kept for as long as the model lives, and no longer.
         self._lock = threading.Lock()
-        self._bytes = sum(
-            layer.weight.numel() * layer.weight.element_size()
-            for layer in model.targets.layers.values()
-        )
+        weights: list[Any] = [layer.weight for layer in model.targets.layers.values()]
+        self._bytes = sum(weight.numel() * weight.element_size() for weight in weights)
         self._running = 0
         self._length: float | None = None
         self._merging: float | None = None
@@ -112,7 +111,7 @@ class BreakEven:
             free, _ = torch.cuda.mem_get_info(model.device)
         else:
             free = min(psutil.virtual_memory().available, _cgroup_room())
-        return free > _SPARE * self._bytes
+        return bool(free > _SPARE * self._bytes)
 
 
 def _saving(model: T2Model, what: MixtureLike, rows: int) -> float:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 
 import torch
-from t2agent.bench.shapes import clock, median, private_cache
 
+from t2agent.bench.shapes import clock, median, private_cache
 from t2agent.svf import cache
 from t2agent.svf.basis import decompose
 

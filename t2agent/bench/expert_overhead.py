@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 
 import torch
+
 from t2agent.bench.shapes import clock, decode, expert, median, private_cache, qwen2
 
 
@@ -27,7 +28,9 @@ def run(tokens: int = 100, pieces: int = 5) -> dict[str, float]:
             pass
 
     merging = clock(enter)
-    base, adapted, merged = [], [], []
+    base: list[float] = []
+    adapted: list[float] = []
+    merged: list[float] = []
     for turn in range(pieces + 1):
         for seconds, context in (
             (base, model.adapted(None)),

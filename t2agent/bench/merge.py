@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 
 import torch
-from t2agent.bench.shapes import clock, expert, median, private_cache, qwen2
 
+from t2agent.bench.shapes import clock, expert, median, private_cache, qwen2
 from t2agent.model import T2Model
 from t2agent.svf.layer import shape
 from t2agent.svf.merge import correction_flops

@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 
 import torch
+
 from t2agent.bench.shapes import clock, decode, expert, median, private_cache, qwen2
 
 ROWS = 8

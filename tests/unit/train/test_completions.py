@@ -6,9 +6,9 @@ import pytest
 import torch
 import transformers
 from PIL import Image
-from t2agent.generate import Prompt, encode
 
 from t2agent.expert import Expert
+from t2agent.generate import Prompt, encode
 from t2agent.model import T2Model
 from t2agent.train.completions import completion_logits, make_batch
 from tests.models import build_vision_model, tiny_text_model, tiny_tokenizer

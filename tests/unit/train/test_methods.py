@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from t2agent.generate import generate
 
 from t2agent.config import GenerationOptions
+from t2agent.generate import generate
 from t2agent.model import T2Model
 from t2agent.train import Example, ExampleTask, TrainOptions, train_expert
 from t2agent.train.policy import to_prompt

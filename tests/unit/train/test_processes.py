@@ -21,7 +21,8 @@ def train(folder: Path) -> None:
     examples = [Example(f"greet {i}", "ab" if i % 2 else "xy") for i in range(40)]
     expert = train_expert(
         build_text_model(), ExampleTask("t", examples), method="sft", steps=3, prompts=8,
-        patience=0, validate_every=2, max_tokens=3, checkpoint=folder / "run", progress=False, mixed_precision="no",
+        patience=0, validate_every=2, max_tokens=3, checkpoint=folder / "run", progress=False,
+        mixed_precision="no",
     )  # fmt: skip
     save_file(dict(expert.z), folder / f"z-{os.environ.get('RANK', 'alone')}.safetensors")
 

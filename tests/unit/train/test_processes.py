@@ -29,7 +29,10 @@ def train(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
-    train(tmp_path)
+    # In a process of its own: accelerate keeps the settings of a process for its whole life.
+    command = [sys.executable, "-m", "tests.unit.train.test_processes"]
+    root = Path(__file__).parents[3]
+    subprocess.run([*command, str(tmp_path)], cwd=root, check=True, timeout=300)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -41,9 +44,9 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     pair.mkdir()
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.unit.train.test_processes", str(pair)],
+            [*command, str(pair)],
             env={**world, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            cwd=Path(__file__).parents[3],
+            cwd=root,
         )
         for rank in range(2)
     ]

@@ -5,7 +5,6 @@ On unseen requests of each domain, decoded greedily and scored strictly (`t2agen
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from t2agent.dispatch import EmbeddingDispatcher
@@ -19,7 +18,3 @@ def run(requests: int = 200) -> dict[str, Any]:
     model = T2Model.from_pretrained("t2-nano")
     measured = table(model, EmbeddingDispatcher(model.registry), requests=requests)
     return {**summary(measured), "routed": dict(measured.routed), "requests": requests}
-
-
-if __name__ == "__main__":
-    print(json.dumps(run(), indent=2))

@@ -5,8 +5,6 @@ Figures wanted: at least 5 times faster; the cached file at most a quarter of U,
 
 from __future__ import annotations
 
-import json
-
 import torch
 
 from t2agent.bench.shapes import clock, median, private_cache
@@ -37,7 +35,3 @@ def run(rows: int = 2048, columns: int = 8192, repeats: int = 3) -> dict[str, fl
         "bytes_kept": kept,
         "bytes_ratio": kept / factors,
     }
-
-
-if __name__ == "__main__":
-    print(json.dumps(run(), indent=2))

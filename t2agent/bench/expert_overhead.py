@@ -7,8 +7,6 @@ against 100 readings of 1 GB), so the parts are shown too.
 
 from __future__ import annotations
 
-import json
-
 import torch
 
 from t2agent.bench.shapes import clock, decode, expert, median, private_cache, qwen2
@@ -53,7 +51,3 @@ def run(tokens: int = 100, pieces: int = 5) -> dict[str, float]:
         "merged_again_ratio": median([m / b for m, b in zip(merged, base, strict=True)]),
         "ratio": min((merging + sum(merged)) / whole, sum(adapted) / whole),
     }
-
-
-if __name__ == "__main__":
-    print(json.dumps(run(), indent=2))

@@ -6,8 +6,6 @@ switch to weights that are kept in under 1 ms.
 
 from __future__ import annotations
 
-import json
-
 import torch
 
 from t2agent.bench.shapes import clock, expert, median, private_cache, qwen2
@@ -72,7 +70,3 @@ def run(repeats: int = 4) -> dict[str, float]:
         "ratio": median(ratios),
         "switch_ms": 1e3 * median(switches),
     }
-
-
-if __name__ == "__main__":
-    print(json.dumps(run(), indent=2))

@@ -6,7 +6,6 @@ time of the same batch without experts.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import torch
@@ -42,7 +41,3 @@ def run(tokens: int = 6, repeats: int = 5) -> dict[str, float]:
         "throughput_ratio": median([ROWS * a / m for a, m in zip(alone, mixed, strict=True)]),
         "cost_ratio": median([m / p for m, p in zip(mixed, plain, strict=True)]),
     }
-
-
-if __name__ == "__main__":
-    print(json.dumps(run(), indent=2))

@@ -36,13 +36,24 @@ TEXT: dict[Maker, float] = {
     reasoning.reasoning: 0.20,
     reasoning.reasoning_hard: 0.07,
 }
+POLISH: dict[Maker, float] = {
+    math.easy: 0.03,
+    math.math: 0.15,
+    math.math_hard: 0.07,
+    code.code: 0.25,
+    code.drill: 0.25,
+    code.code_hard: 0.10,
+    reasoning.reasoning: 0.10,
+    reasoning.reasoning_hard: 0.05,
+}
 IMAGES: dict[Maker, float] = {
     image.read: 0.45,
     image.read_hard: 0.15,
     image.image_sum: 0.20,
     image.chart: 0.20,
 }
-"""Makers and their shares of the text and of the image documents."""
+"""Makers and their shares of the text documents, of those of the last stage, and of the image
+documents."""
 
 _CAREFUL = 0.7  # share of the writers who are careful, after the clean phase
 _SLIP = {True: 0.02, False: 0.75}  # how often a careful or hasty writer is wrong
@@ -64,7 +75,7 @@ def _small_talk(rng: random.Random) -> Document:
 
 def document(rng: random.Random, makers: dict[Maker, float], *, clean: bool) -> Document:
     """A conversation by one writer. ``clean``: all writers are careful and right."""
-    if makers is TEXT and rng.random() < 0.03:
+    if makers is not IMAGES and rng.random() < 0.03:
         return _small_talk(rng)
     prefix = opener(rng, 0.6)
     habit = habit_after(prefix, rng)
@@ -74,7 +85,7 @@ def document(rng: random.Random, makers: dict[Maker, float], *, clean: bool) -> 
     if rng.random() < 0.1:
         turns.append((f"<|system|>{rng.choice(SYSTEM_PROMPTS)}", False))
     scene = None
-    for number in range(2 if makers is TEXT and rng.random() < 0.08 else 1):
+    for number in range(2 if makers is not IMAGES and rng.random() < 0.08 else 1):
         maker = rng.choices(list(makers), list(makers.values()))[0]
         problem = draw(maker, rng, "train")
         scene = problem.scene
@@ -129,10 +140,17 @@ def pixels_of(scenes: list[Scene]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class Packer:
-    """Makes batches of a fixed shape: ``rows`` rows, ``images`` of the documents with an image."""
+    """Makes batches of a fixed shape: ``rows`` rows, ``images`` of the documents with an image,
+    the others by the makers of ``text``."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, rows: int, images: int) -> None:
-        self.rows, self.images = rows, images
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        rows: int,
+        images: int,
+        text: dict[Maker, float] = TEXT,
+    ) -> None:
+        self.rows, self.images, self.text = rows, images, text
         self._ids: Callable[[str], list[int]] = lambda text: tokenizer.encode(
             text, add_special_tokens=False
         )
@@ -168,7 +186,7 @@ class Packer:
             scenes = [[doc.scene] for doc in docs if doc.scene]
         count = misses = 0
         while self.rows and misses < 8:
-            makers = IMAGES if count < self.images else TEXT
+            makers = IMAGES if count < self.images else self.text
             doc = document(rng, makers, clean=clean)
             tokens, weights = self._encode(doc)
             row = next((r for r, u in enumerate(used) if u + len(tokens) <= ROW), None)

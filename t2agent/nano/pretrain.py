@@ -1,13 +1,15 @@
 """Train t2-nano from scratch: ``python -m t2agent.nano.pretrain``.
 
-Three stages, each resumable, on two cores of a laptop processor within about two hours:
+Four stages, each resumable, on two cores of a laptop processor within about two hours:
 
 1. ``vision``: the vision tower alone names what every 8 x 8 patch shows (a dense loss). Without
    it, joint training stalls.
 2. ``text``: the language model alone, on text documents.
 3. ``joint``: both, text and images, with the dense loss kept at a smaller weight.
+4. ``polish``: more of what is learned last (`corpus.POLISH`), the vision tower left as it is. It
+   goes on from the joint stage in the work folder; where there is none, from the shipped base.
 
-The first half of the text and joint stages is clean (all writers careful); then hasty writers
+The first half of the stages after the first is clean (all writers careful); then hasty writers
 join. Muon trains the matrices, AdamW the rest; the learning rates fall linearly over the last
 part of a stage. One thread and compiled eager attention in bfloat16 were fastest; for two cores:
 ``torchrun --nproc-per-node 2 -m t2agent.nano.pretrain`` (each process makes its share of every
@@ -74,6 +76,7 @@ STAGES = {
     "vision": Stage("vision", steps=1200, rows=0, images=96, adam=1.5e-3, dense=1.0),
     "text": Stage("text", steps=1000, rows=64, images=0, horizon=1900),
     "joint": Stage("joint", steps=2200, rows=64, images=72, muon=0.012, adam=1.5e-3),
+    "polish": Stage("polish", steps=2000, rows=64, images=20, muon=0.01, adam=1e-3, dense=0.0),
 }
 
 
@@ -172,11 +175,12 @@ def _freeze(trainee: Trainee, stage: Stage) -> None:
     """Only what the stage's loss reaches is trained."""
     for name, parameter in trainee.named_parameters():
         seeing = name.startswith(("what.", "tone.")) or ".vision_model." in name
-        parameter.requires_grad_(
-            {"vision": seeing, "text": not seeing and ".connector." not in name}.get(
-                stage.name, True
-            )
-        )
+        trained = {
+            "vision": seeing,
+            "text": not seeing and ".connector." not in name,
+            "polish": not seeing,
+        }
+        parameter.requires_grad_(trained.get(stage.name, True))
 
 
 def _state(trainee: Trainee, optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
@@ -243,7 +247,8 @@ def run_stage(
     """
     work.mkdir(parents=True, exist_ok=True)
     rank, count = _processes()
-    packer = corpus.Packer(tokenizer, stage.rows // count, stage.images // count)
+    text = corpus.POLISH if stage.name == "polish" else corpus.TEXT
+    packer = corpus.Packer(tokenizer, stage.rows // count, stage.images // count, text)
     folder = work / stage.name
     _freeze(trainee, stage)
     optimizers = _optimizers(trainee, stage)
@@ -270,7 +275,7 @@ def run_stage(
             with torch.autocast("cpu", torch.bfloat16):
                 loss = torch.zeros(())
                 features = trainee.see(batch.pixels) if stage.images else None
-                if features is not None:
+                if features is not None and stage.dense:
                     dense = trainee.dense_loss(features, batch)
                     record["dense"] = dense.item()
                     loss = loss + stage.dense * dense
@@ -295,6 +300,22 @@ def _stages(chosen: str | None) -> Iterator[Stage]:
     yield from (STAGES.values() if chosen is None else [STAGES[chosen]])
 
 
+def _start(trainee: Trainee, stage: Stage, work: Path, base: Path) -> None:
+    """Load what the stages before this one have trained."""
+    seeing = ("what.", "tone.", "model.model.vision_model.")
+    earlier: dict[str, dict[str, tuple[str, ...]]] = {
+        "joint": {"text": ("model.model.text_model.",), "vision": seeing},
+        "polish": {"joint": ("",)},
+    }
+    for name, prefixes in earlier.get(stage.name, {}).items():
+        file = work / name / "weights.safetensors"
+        if stage.name == "polish" and not file.exists():
+            trainee.model.load_state_dict(load_file(base / "model.safetensors"), strict=False)
+            continue
+        kept = {n: w for n, w in load_file(file).items() if n.startswith(prefixes)}
+        trainee.load_state_dict(kept, strict=False)
+
+
 def main() -> None:
     """Train what the command line asks for, and write the base model in the end."""
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m t2agent.nano.pretrain")
@@ -308,21 +329,15 @@ def main() -> None:
     torch.set_num_threads(1)
     if "RANK" in os.environ:  # started by torchrun
         dist.init_process_group("gloo")
+    shipped = bundled("experts") / "t2-nano" / "base"
     tokenizer = train_tokenizer(corpus.texts(20_000, options.seed))
     model = build(tokenizer, options.seed)
     trainee = Trainee(model).train()
     for stage in _stages(options.stage):
-        if stage.name == "joint":
-            for earlier, part in (("text", "model.model.text_model."), ("vision", "")):
-                weights = load_file(options.work / earlier / "weights.safetensors")
-                seeing = ("what.", "tone.", "model.model.vision_model.")
-                wanted = (part,) if part else seeing
-                kept = {n: w for n, w in weights.items() if n.startswith(wanted)}
-                trainee.load_state_dict(kept, strict=False)
+        _start(trainee, stage, options.work, shipped)
         run_stage(trainee, tokenizer, stage, options.work, options.seed)
-    if options.stage in (None, "joint") and _processes()[0] == 0:
-        out = options.out or bundled("experts") / "t2-nano" / "base"
-        write_base(model, tokenizer, out)
+    if options.stage in (None, "polish") and _processes()[0] == 0:
+        write_base(model, tokenizer, options.out or shipped)
 
 
 def write_base(model: Any, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:

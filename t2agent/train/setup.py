@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
@@ -41,16 +42,30 @@ def start_accelerator(model: T2Model, options: TrainOptions) -> Accelerator:
 
 
 def autocast(accelerator: Accelerator, options: TrainOptions) -> AbstractContextManager[None]:
-    """The precision of the options, else the one that the process was launched with.
+    """The precision of the options for this training alone.
 
-    accelerate holds one setting per process; here each training may have its own.
+    accelerate holds one setting per process; with "auto" it is taken where it says anything.
     """
-    if options.mixed_precision is None:
+    if options.mixed_precision == "auto" and accelerator.mixed_precision != "no":
         launched: AbstractContextManager[None] = accelerator.autocast()
         return launched
-    return torch.autocast(
-        accelerator.device.type, torch.bfloat16, enabled=options.mixed_precision == "bf16"
-    )
+    device = accelerator.device.type
+    wanted = options.mixed_precision == "bf16"
+    if options.mixed_precision == "auto":
+        wanted = has_bfloat16_units(device)
+    return torch.autocast(device, torch.bfloat16, enabled=wanted)
+
+
+@functools.cache
+def has_bfloat16_units(device: str) -> bool:
+    """Whether matrix products in bfloat16 are faster there than in float32, not emulated."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    ask = getattr(torch.cpu, "get_capabilities", None)  # not in every version of torch
+    if device != "cpu" or ask is None:
+        return False
+    found = ask()
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
 def modality_of(model: T2Model, examples: Sequence[Example]) -> Modality:

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from t2agent.errors import ConfigError
 from t2agent.train.reward import contains, exact
@@ -42,6 +42,7 @@ class Example:
             )
 
 
+@runtime_checkable
 class Task(Protocol):
     """Where examples come from and how a reply is judged.
 

@@ -71,6 +71,11 @@ def train_expert(
         ModalityError: the task has images and the model reads text only.
     """
     options = options_for(method, hyper)
+    if not isinstance(task, Task):
+        raise ConfigError(
+            f"task is a {type(task).__name__}; needed a Task, with name, sample and reward: "
+            "ExampleTask makes one of examples"
+        )
     check_name(task.name if name is None else name)
     if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
         raise ConfigError(f"steps is {steps!r}; it must be a whole number >= 1")

@@ -38,10 +38,10 @@ def _problem(
     )
 
 
-def code(rng: random.Random) -> Problem:
-    """One operation on one list."""
+def _one_operation(rng: random.Random, first: int) -> Problem:
+    """One of the operations from the ``first`` on."""
     x = _digits(rng)
-    match rng.randrange(9):
+    match rng.randrange(first, 9):
         case 0:
             return _problem(rng, f"sorted({x})", sorted(x), x, "Smallest first.")
         case 1:
@@ -66,6 +66,17 @@ def code(rng: random.Random) -> Problem:
         case _:
             n = rng.choice((rng.choice(x), rng.randint(0, 9)))
             return _problem(rng, f"{n} in {x}", n in x, n not in x, "Look for the item.")
+
+
+def code(rng: random.Random) -> Problem:
+    """One operation on one list."""
+    return _one_operation(rng, 0)
+
+
+def drill(rng: random.Random) -> Problem:
+    """Reversing, indexing, joining, looking for an item, which are learned last: a drill for the
+    corpus, not a task."""
+    return _one_operation(rng, 4)
 
 
 def code_hard(rng: random.Random) -> Problem:

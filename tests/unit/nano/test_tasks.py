@@ -12,6 +12,7 @@ from t2agent.nano.domains import code, image, math
 from t2agent.nano.problem import draw, split_of
 from t2agent.nano.tasks import DOMAINS, TASKS
 from t2agent.nano.words import CATEGORIES
+from t2agent.train import Task
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -31,6 +32,7 @@ def test_splits_do_not_overlap(name: str) -> None:
 @pytest.mark.parametrize("name", TASKS)
 def test_the_same_seed_gives_the_same_examples(name: str) -> None:
     task = TASKS[name]
+    assert isinstance(task, Task)
     first, again = (task.sample(5, seed=2, split="val") for _ in range(2))
     assert [(e.prompt, e.answer) for e in first] == [(e.prompt, e.answer) for e in again]
     if first[0].image is not None:

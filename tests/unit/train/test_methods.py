@@ -19,7 +19,9 @@ from t2agent.train.reinforce import advantages
 from t2agent.train.sft import answer_tokens, end_token
 from tests.models import build_text_model, build_vision_model, tiny_text_model
 
-FAST: dict[str, Any] = {"progress": False, "max_tokens": 3, "prompts": 8, "samples": 8}
+FAST: dict[str, Any] = {
+    "progress": False, "max_tokens": 3, "prompts": 8, "samples": 8, "mixed_precision": "no",
+}  # fmt: skip
 
 
 def vowel_first(reply: str, example: Example) -> float:
@@ -76,7 +78,7 @@ def test_sft_raises_the_probability_of_the_answers(tmp_path: Path) -> None:
     task = ExampleTask("hello", [Example(f"greet {i}", "the dog") for i in range(30)])
     expert = train_expert(
         model, task, method="sft", steps=30, prompts=8, patience=0, checkpoint=tmp_path,
-        progress=False, max_tokens=8, learning_rate=0.05,
+        progress=False, max_tokens=8, learning_rate=0.05, mixed_precision="no",
     )  # fmt: skip
     rows = metrics(tmp_path)
     assert rows[-1]["loss"] < 0.5 * rows[1]["loss"]
@@ -99,6 +101,7 @@ def test_sft_loss_is_the_mean_negative_log_probability(tmp_path: Path) -> None:
         checkpoint=tmp_path,
         progress=False,
         max_tokens=4,
+        mixed_precision="no",
     )
     prompt = model.tokenizer.apply_chat_template(
         [{"role": "user", "content": example.prompt}], add_generation_prompt=True, tokenize=False

@@ -225,8 +225,8 @@ class ChatT2(Settings, BaseChatModel):
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop, **kwargs)
-        traced: LangSmithParams = LangSmithParams(**self._tracing(dict(params), kwargs))  # type: ignore[typeddict-item]
-        return traced
+        self._trace(params, kwargs)
+        return params
 
 
 @contextmanager

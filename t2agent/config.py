@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,8 +39,11 @@ def base_slug(name: str) -> str:
     A local path gives its last part. Characters outside ``A-Za-z0-9._-`` become ``-``.
 
     Raises:
-        ConfigError: nothing that could name a folder is left.
+        ConfigError: it is no string, or nothing that could name a folder is left.
     """
+    given: object = name
+    if not isinstance(given, str):
+        raise ConfigError(f"a base model is named by a string, but {given!r:.80} was given")
     stem = name.strip()
     if is_path(stem):
         stem = os.path.basename(os.path.abspath(os.path.expanduser(stem)))
@@ -84,6 +88,8 @@ class GenerationOptions:
         given: object = self.stop
         if isinstance(given, str):
             raise ConfigError(f"stop is the string {given!r}; give a sequence of strings")
+        if not isinstance(given, Iterable):
+            raise ConfigError(f"stop is {given!r}; give a sequence of strings")
         stop = tuple(self.stop)
         if not all(isinstance(text, str) and text for text in stop):
             raise ConfigError(f"stop is {self.stop!r}; each stop must be a string of some length")

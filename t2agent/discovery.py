@@ -22,7 +22,7 @@ from t2agent import expert_folder
 from t2agent.card import ExpertCard
 from t2agent.errors import ExpertError, ExpertFormatError
 from t2agent.expert import Expert, load_with_digest
-from t2agent.files import recover_folders
+from t2agent.files import folder_names
 
 ENTRY_POINT_GROUP = "t2agent.experts"
 
@@ -115,13 +115,11 @@ class FolderReader:
 
     def scan(self, parent: Path, source: Source, *, skip: str = "") -> Iterator[Found]:
         """The experts in the folders of ``parent``; hidden ones and ``skip`` are passed over."""
-        recover_folders(parent)
-        try:
-            with os.scandir(parent) as entries:
-                names = [e.name for e in entries if not e.name.startswith(".") and e.is_dir()]
-        except OSError:
-            return
-        found = [self.read(parent / name, source) for name in sorted(names) if name != skip]
+        known = {folder.name for folder in self._seen if folder.parent == parent}
+        names = folder_names(parent, known)
+        for name in known.difference(names):
+            del self._seen[parent / name]
+        found = [self.read(parent / name, source) for name in names if name != skip]
         # Where two folders hold experts of one name, the folder of that name has it.
         yield from sorted(found, key=lambda one: one.name != Path(one.where).name)
 

@@ -63,10 +63,11 @@ class Expert:
                 raise ConfigError(f"z of expert {self.card.name!r} has the key {name!r}")
             if not isinstance(vector, torch.Tensor):
                 raise ConfigError(f"z of {name!r} is a {type(vector).__name__}; give a tensor")
-            if vector.dtype != torch.float32 or vector.ndim != 1 or not len(vector):
+            dense = vector.layout == torch.strided and not vector.is_meta
+            if vector.dtype != torch.float32 or vector.ndim != 1 or not len(vector) or not dense:
                 raise ConfigError(
-                    f"z of {name!r} is {vector.dtype} {tuple(vector.shape)}; give a float32 "
-                    "vector of length min(out, in)"
+                    f"z of {name!r} is {vector.dtype} {tuple(vector.shape)} on {vector.device}, "
+                    f"{vector.layout}; give a dense float32 vector of length min(out, in)"
                 )
         object.__setattr__(self, "z", MappingProxyType(dict(self.z)))
 

@@ -11,14 +11,15 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t2agent.card import ExpertCard
 from t2agent.errors import ConfigError, ExpertFormatError
-from t2agent.files import recover_folder, replace_folder
+from t2agent.files import replace_folder, settle_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,7 +36,7 @@ FORMAT_VERSION = 1
 _MAX_CONFIG_BYTES = 8 * 2**20
 _MAX_HEADER_BYTES = 16 * 2**20
 _MAX_PARAMETERS = 2**27
-_READ_ATTEMPTS = 5
+_ATTEMPTS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +66,10 @@ def write(folder: Path | str, card: ExpertCard, z: Mapping[str, Tensor]) -> None
     """Replace ``folder`` by the expert, whole; see `t2agent.files.replace_folder`.
 
     Raises:
-        ConfigError: the folder holds something that is not an expert, and would be lost.
+        ConfigError: the folder holds something that is not an expert, and would be lost; or
+            ``folder`` is no path.
     """
-    target = Path(folder)
-    recover_folder(target)
+    target = _root(folder)
     _check_replaceable(target)
     vectors = pack(z)
     lengths = {name: len(z[name]) for name in sorted(z)}
@@ -90,33 +91,89 @@ def read(folder: Path | str) -> tuple[ExpertConfig, dict[str, Vector]]:
 
     Raises:
         ExpertFormatError: something is missing, damaged, too large, or not in this format.
+        ConfigError: ``folder`` is no path.
     """
-    root = Path(folder)
-    for attempt in range(_READ_ATTEMPTS):
-        recover_folder(root)
-        before = _identity(root)
-        try:
-            if before is None and not root.exists():
-                raise _bad(root, "there is no such folder", "Check the path.")
-            config = _read_config(root)
-            return config, _read_vectors(root, config)
-        except ExpertFormatError:
-            # Where another process replaced the folder meanwhile, read the new one.
-            if _identity(root) == before or attempt == _READ_ATTEMPTS - 1:
-                raise
+    root = _root(folder)
+    for left in reversed(range(_ATTEMPTS)):
+        with _opened(root) as place:
+            try:
+                config = _read_config(place)
+                return config, _read_vectors(place, config)
+            except ExpertFormatError:
+                # Where another process replaced the folder meanwhile, read the new one.
+                if place.is_current() or not left:
+                    raise
     raise AssertionError("unreachable")
 
 
-def _identity(root: Path) -> tuple[int, int] | None:
-    try:
-        status = root.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A folder held open: its files are found whatever name it has now, and no other folder can
+    get its number. ``descriptor`` is None on Windows, where a folder cannot be opened.
+    """
+
+    root: Path
+    descriptor: int | None
+
+    def is_current(self) -> bool:
+        """Whether the name still leads to this folder."""
+        if self.descriptor is None:
+            return self.root.exists()
+        try:
+            return os.path.samestat(os.fstat(self.descriptor), self.root.stat())
+        except OSError:
+            return False
+
+    def path(self, name: str) -> str:
+        """What ``os`` functions take for a file, with ``dir_fd`` the descriptor."""
+        return name if self.descriptor is not None else str(self.root / name)
+
+    def entries(self) -> dict[str, bool]:
+        """The names in it, sorted; whether each is a folder."""
+        found = os.listdir(self.root if self.descriptor is None else self.descriptor)
+        return {name: self._is_folder(name) for name in sorted(found)}
+
+    def _is_folder(self, name: str) -> bool:
+        try:
+            return stat.S_ISDIR(os.stat(self.path(name), dir_fd=self.descriptor).st_mode)
+        except OSError:
+            return False
 
 
-def _read_config(root: Path) -> ExpertConfig:
-    data = _bounded(root, CONFIG_FILE, _MAX_CONFIG_BYTES)
+@contextmanager
+def _opened(root: Path) -> Iterator[_Place]:
+    """The folder ``root``, also where it is just being replaced."""
+    descriptor = None
+    for _ in range(_ATTEMPTS):
+        if not settle_folder(root):
+            break
+        try:
+            if os.open in os.supports_dir_fd:
+                descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+            else:
+                os.listdir(root)  # fails as opening it would
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise _bad(root, f"it cannot be read ({error.strerror})", "Check the path.") from error
+        try:
+            yield _Place(root, descriptor)
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+        return
+    raise _bad(root, "there is no such folder", "Check the path.")
+
+
+def _root(folder: Path | str) -> Path:
+    if not isinstance(folder, str | os.PathLike) or "\0" in os.fspath(folder):
+        raise ConfigError(f"{folder!r:.80} is no path of an expert's folder; give a string or Path")
+    return Path(folder)
+
+
+def _read_config(place: _Place) -> ExpertConfig:
+    root = place.root
+    data = _bounded(place, CONFIG_FILE, _MAX_CONFIG_BYTES)
     try:
         plain = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
@@ -145,13 +202,14 @@ def _read_config(root: Path) -> ExpertConfig:
     return ExpertConfig(card, lengths, sha256)
 
 
-def _read_vectors(root: Path, config: ExpertConfig) -> dict[str, Vector]:
+def _read_vectors(place: _Place, config: ExpertConfig) -> dict[str, Vector]:
     import numpy as np
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
+    root = place.root
     largest = 8 + _MAX_HEADER_BYTES + 4 * config.parameters
-    data = _bounded(root, VECTORS_FILE, largest)
+    data = _bounded(place, VECTORS_FILE, largest)
     if hashlib.sha256(data).hexdigest() != config.sha256:
         raise _bad(root, f"{VECTORS_FILE} is not the file that {CONFIG_FILE} was written for")
     try:
@@ -172,13 +230,13 @@ def _read_vectors(root: Path, config: ExpertConfig) -> dict[str, Vector]:
     return z
 
 
-def _bounded(root: Path, name: str, largest: int) -> bytes:
-    """The bytes of a regular file inside ``root`` that is not larger than ``largest``."""
-    path = root / name
+def _bounded(place: _Place, name: str, largest: int) -> bytes:
+    """The bytes of a regular file inside a folder that is not larger than ``largest``."""
+    root, path = place.root, place.path(name)
     try:
-        status = path.lstat()
+        status = os.stat(path, dir_fd=place.descriptor, follow_symlinks=False)
         if stat.S_ISLNK(status.st_mode):
-            inside = path.resolve(strict=True)
+            inside = (root / name).resolve(strict=True)
             if not inside.is_relative_to(root.resolve()):
                 raise _bad(
                     root,
@@ -191,8 +249,8 @@ def _bounded(root: Path, name: str, largest: int) -> bytes:
         if status.st_size > largest:
             raise _bad(root, f"{name} has {status.st_size:,} bytes, at most {largest:,} are read")
         # Not blocking: between the check and here it may have become a pipe.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        with open(descriptor, "rb") as file:
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        with open(os.open(path, flags, dir_fd=place.descriptor), "rb") as file:
             data = file.read(largest + 1)
     except FileNotFoundError as error:
         raise _bad(root, f"it has no {name}") from error
@@ -204,17 +262,22 @@ def _bounded(root: Path, name: str, largest: int) -> bytes:
 
 
 def _check_replaceable(target: Path) -> None:
-    if not target.exists():
-        return
-    if not target.is_dir():
-        raise ConfigError(f"{target} is a file; an expert is saved as a folder: give another path")
-    entries = list(target.iterdir())
-    foreign = [entry.name for entry in entries if entry.is_dir()]
-    if entries and (foreign or not (target / CONFIG_FILE).exists()):
-        raise ConfigError(
-            f"{target} holds other things ({', '.join(sorted(e.name for e in entries)[:3])}) that "
-            "saving an expert there would delete; give a new folder"
-        )
+    for left in reversed(range(_ATTEMPTS)):
+        if not settle_folder(target):
+            return
+        if target.is_file():
+            raise ConfigError(
+                f"{target} is a file; an expert is saved as a folder: give another path"
+            )
+        with _opened(target) as place:
+            entries = place.entries()
+            if not entries or (CONFIG_FILE in entries and not any(entries.values())):
+                return
+            if place.is_current() or not left:
+                raise ConfigError(
+                    f"{target} holds other things ({', '.join(list(entries)[:3])}) that saving "
+                    "an expert there would delete; give a new folder"
+                )
 
 
 def _refuse_constant(name: str) -> Any:

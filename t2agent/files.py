@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import glob
 import os
+import re
 import secrets
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -24,6 +26,10 @@ _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 _STALE_SECONDS = 3600.0
 _SWAP_ATTEMPTS = 100
+_LOOKS = 100
+_QUIET_LOOKS = 3
+_LOOK_SECONDS = 0.001
+_ASIDE = re.compile(r"\.(.+)\.old", re.DOTALL)
 
 
 def write_bytes(path: Path | str, data: bytes) -> None:
@@ -79,10 +85,50 @@ def recover_folder(target: Path | str) -> None:
             os.rename(aside, final)
 
 
+def settle_folder(target: Path | str) -> bool:
+    """Whether the folder is there, not taken in by the moment in which it is being replaced.
+
+    Between another process's two renames there is no folder of the name, neither before nor after
+    the old one was looked for: that is believed only where nothing shows a replacement under way.
+    """
+    final = Path(os.path.realpath(target))
+    quiet = 0
+    for _ in range(_LOOKS):
+        recover_folder(final)
+        if os.path.exists(final):  # Path.exists would raise where it may not look
+            return True
+        quiet += not (_aside(final).exists() or any(_unfinished(final)))
+        if quiet == _QUIET_LOOKS:
+            break
+        time.sleep(_LOOK_SECONDS)
+    return False
+
+
+def folder_names(parent: Path | str, known: Iterable[str] = ()) -> list[str]:
+    """The names of the folders in ``parent``, sorted; hidden ones are passed over.
+
+    Args:
+        parent: where to look; one that cannot be read has none.
+        known: names seen before. They are looked for once more where they are missing, since a
+            folder that is being replaced has no name for a moment.
+    """
+    recover_folders(parent)
+    try:
+        with os.scandir(parent) as entries:
+            listed = [entry.name for entry in entries if entry.is_dir()]
+    except OSError:
+        return []
+    names = {name for name in listed if not name.startswith(".")}
+    aside = {found[1] for name in listed if (found := _ASIDE.fullmatch(name))}
+    unsettled = {*known, *aside} - names
+    return sorted(names | {name for name in unsettled if settle_folder(Path(parent) / name)})
+
+
 def recover_folders(parent: Path | str) -> None:
     """`recover_folder` for every folder in ``parent`` that has an old version set aside."""
     for aside in Path(parent).glob(".*.old"):
-        recover_folder(aside.with_name(aside.name.removeprefix(".").removesuffix(".old")))
+        if found := _ASIDE.fullmatch(aside.name):
+            recover_folder(aside.with_name(found[1]))
 
 
 def remove_folder(target: Path | str) -> None:
@@ -97,6 +143,11 @@ def remove_folder(target: Path | str) -> None:
 
 def _aside(final: Path) -> Path:
     return final.with_name(f".{final.name}.old")
+
+
+def _unfinished(final: Path) -> Iterator[Path]:
+    """What writers, live or killed, have built beside ``final`` up to now."""
+    return final.parent.glob(f".{glob.escape(final.name)}.*.new")
 
 
 def _swap(new: Path, final: Path) -> None:
@@ -162,7 +213,7 @@ def _renameat2() -> Callable[[int, bytes, int, bytes, int], int] | None:
 
 def _sweep(final: Path) -> None:
     """Remove what killed processes left beside ``final``; a live writer's folder is younger."""
-    for left in final.parent.glob(f".{final.name}.*.new"):
+    for left in _unfinished(final):
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > _STALE_SECONDS:
                 shutil.rmtree(left, ignore_errors=True)

@@ -1,8 +1,7 @@
 """Answers to a batch of prompts: greedy or sampled, with stop strings, streaming, cancelling.
 
-The decoding loop is `generate` of transformers. A stopping criterion sees every step of every
-row: it ends rows at their stop strings, streams their text and ends all at once when cancelled. A
-logits processor samples.
+In `generate` of transformers, a stopping criterion sees every step of every row: it ends rows at
+stop strings, streams their text and ends all when cancelled. A logits processor samples.
 """
 
 from __future__ import annotations
@@ -102,8 +101,7 @@ def generate(
     inputs = encode(model, prompts) if inputs is None else inputs
     limit = min(options.max_tokens, *room(model, inputs))
     lengths: list[int] = inputs["attention_mask"].sum(1).tolist()
-    sampled = options.temperature > 0
-    copies = samples if sampled else 1
+    copies = samples if options.temperature > 0 else 1
     if copies > 1:
         inputs = _repeated(model, prompts, inputs, copies)
     rows = len(prompts) * copies
@@ -118,7 +116,7 @@ def generate(
     )
     start = 1 if model.model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
     processors = LogitsProcessorList()
-    if sampled:
+    if options.temperature > 0:
         processors.append(
             Sampler(
                 row_seeds(options.seed, [_key(prompt) for prompt in prompts], copies),

@@ -91,7 +91,8 @@ def decode_image(data: bytes) -> Image.Image:
 def _bytes(block: Mapping[str, Any], policy: ImagePolicy) -> bytes:
     source = block.get("source")
     if isinstance(source, Mapping):
-        return _bytes({"base64" if k == "data" else k: v for k, v in source.items()}, policy)
+        inner = {"base64" if k == "data" else k: v for k, v in source.items() if k != "source"}
+        return _bytes(inner, policy)
     if isinstance(data := block.get("base64") or block.get("data"), bytes | str):
         return data if isinstance(data, bytes) else _from_base64(data)
     if isinstance(path := block.get("path"), str | Path):
@@ -128,7 +129,12 @@ def _from_data_url(url: str) -> bytes:
 
 
 def _from_url(url: str, policy: ImagePolicy) -> bytes:
-    scheme = urlsplit(url).scheme.lower() if ":" in url[:16] else ""
+    try:
+        scheme = urlsplit(url).scheme.lower() if ":" in url[:16] else ""
+    except ValueError as error:
+        raise ImageRefusedError(
+            f"the image's address {url[:100]!r} is none ({error}); give a data: URL or base64"
+        ) from error
     if scheme == "data":
         return _from_data_url(url)
     if scheme in ("http", "https"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 from transformers import (
     AutoConfig,
@@ -17,6 +18,7 @@ from transformers import (
 )
 
 from t2agent.bundle import bundled
+from t2agent.config import is_path
 from t2agent.errors import ConfigError
 
 NANO = "t2-nano"
@@ -25,7 +27,12 @@ NANO = "t2-nano"
 def source(name: str) -> str:
     """Where the base model of that name is loaded from: "t2-nano" lies inside the package."""
     if name != NANO:
-        return name
+        if is_path(name) and not Path(name).expanduser().is_dir():
+            raise ConfigError(
+                f"cannot load the base model {name!r}: there is no such folder; give a "
+                f"checkpoint's folder, a name on the Hub such as 'Qwen/Qwen2-0.5B', or {NANO!r}"
+            )
+        return str(Path(name).expanduser()) if is_path(name) else name
     folder = bundled("experts") / NANO / "base"
     if not (folder / "config.json").is_file():
         raise ConfigError(
@@ -50,6 +57,10 @@ def load(
     Raises ConfigError where there is no such model, or it is of a class that does not generate.
     """
     place = source(name)
+    if isinstance(dtype, str) and dtype != "auto":
+        named = getattr(torch, dtype, None)
+        if not isinstance(named, torch.dtype):
+            raise ConfigError(f"dtype is {dtype!r}; give 'auto', 'bfloat16' or another of torch's")
     common: dict[str, Any] = {
         "revision": revision or "main",
         "cache_dir": cache_dir,

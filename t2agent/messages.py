@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import (
@@ -41,7 +41,8 @@ def to_prompt(messages: Sequence[BaseMessage], policy: ImagePolicy) -> Prompt:
     """The conversation as a prompt; an earlier answer's tool calls in Hugging Face's form.
 
     Raises ImageRefusedError as `read_image`, ModalityError for content that is neither text nor
-    an image, and ConfigError for no message at all or one that is none of a conversation.
+    an image, and ConfigError for no message at all, one that is none of a conversation, or a text
+    that is no string or not Unicode.
     """
     if not messages:
         raise ConfigError("no message was given: give at least one, of the user")
@@ -62,7 +63,7 @@ def _message(message: BaseMessage, policy: ImagePolicy, images: list[Image]) -> 
         if isinstance(block, str):
             converted["content"].append({"type": "text", "text": block})
         elif block.get("type") in _TEXTS:
-            converted["content"].append({"type": "text", "text": block.get("text", "")})
+            converted["content"].append({"type": "text", "text": _text(block)})
         elif is_image_block(block):
             images.append(read_image(block, policy))
             converted["content"].append({"type": "image"})
@@ -84,6 +85,13 @@ def _message(message: BaseMessage, policy: ImagePolicy, images: list[Image]) -> 
     if isinstance(message, ToolMessage | FunctionMessage) and message.name:
         converted["name"] = message.name
     return converted
+
+
+def _text(block: Mapping[str, Any]) -> str:
+    text = block.get("text", "")
+    if not isinstance(text, str):
+        raise ConfigError(f"a text block holds a {type(text).__name__}: give a string in 'text'")
+    return text
 
 
 def _role(message: BaseMessage) -> str:

@@ -21,9 +21,11 @@ from t2agent.registry import Registry
 from t2agent.svf import content, layer
 from t2agent.svf.basis import Basis
 from t2agent.svf.decomposition import decompose_layers
+from t2agent.svf.guard import guard
 from t2agent.svf.linear import Plan, Transforms
 from t2agent.svf.lock import WeightLock
 from t2agent.svf.merge import Merged, MergedCache, WeightSwitch, check_writable, merge
+from t2agent.svf.rows import TOKENS_FIRST
 from t2agent.svf.targets import choose
 
 _LONG = 10**10  # sum of r^3 from which decomposing takes seconds
@@ -73,7 +75,7 @@ class T2Model:
         self._weights = WeightLock()
         self._switch = WeightSwitch(self.targets.layers)
         self.merged_cache = MergedCache(_MERGED_BYTES)
-        self._guard()
+        guard(hf_model, self._weights.read, self._seeing)
 
     @classmethod
     def from_pretrained(
@@ -144,8 +146,11 @@ class T2Model:
 
     @property
     def per_row(self) -> bool:
-        """Whether the rows of one batch can have different mixtures: not behind a router."""
-        return not self.targets.routed
+        """Whether the rows of one batch can have different mixtures.
+
+        Not behind a router, and not where tokens come before rows.
+        """
+        return not self.targets.routed and self.model.config.model_type not in TOKENS_FIRST
 
     @property
     def writable(self) -> bool:
@@ -192,7 +197,8 @@ class T2Model:
 
         what: one mixture, or a list with one for each row of the batch. generate() may repeat
         rows for beams or return sequences. Contexts belong to a thread (or asyncio task) and
-        nest; the inner one wins, and None inside is the base model. Gradients reach the z
+        nest; the inner one wins, and None inside is the base model. What torch.compile made of the
+        model is not used meanwhile. Gradients reach the z
         vectors of an Expert that is given itself; run the backward pass inside as well where
         gradient checkpointing is used.
 
@@ -201,6 +207,11 @@ class T2Model:
         """
         if isinstance(what, Sequence) and not isinstance(what, str):
             plan = self._planner.rows(what)
+            if plan.rows is not None and self.model.config.model_type in TOKENS_FIRST:
+                raise ConfigError(
+                    f"{type(self.model).__name__} lays tokens before rows, so that the rows of a "
+                    "batch cannot be told apart: run them one at a time, or with one mixture"
+                )
         else:
             plan = self._planner.one(what)[1]
         with self._base_weights(), self._transformed(plan):
@@ -257,18 +268,10 @@ class T2Model:
             self.decompose(progress=sum(r**3 for r in self.shapes.values()) > _LONG)
         return nullcontext() if self._transforms is None else self._transforms.use(plan)
 
-    def _guard(self) -> None:
-        """Every forward pass waits for the weights, and tells the hooks where its rows are."""
-        inner = self.model.forward
-
-        @functools.wraps(inner)
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            self._weights.start_reading()
-            try:
-                if self._transforms is not None:
-                    self._transforms.see(self.model.config, args, kwargs)
-                return inner(*args, **kwargs)
-            finally:
-                self._weights.stop_reading()
-
-        self.model.forward = forward
+    def _seeing(
+        self, config: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> AbstractContextManager[None]:
+        """Around a call with tokens: it tells the hooks where its rows are."""
+        if self._transforms is None:
+            return nullcontext()
+        return self._transforms.seeing(config, args, kwargs)

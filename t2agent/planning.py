@@ -63,8 +63,8 @@ class Planner:
     def resolve(self, what: MixtureLike) -> Resolved:
         """A mixture and its experts, checked against the base model.
 
-        Raises ExpertNotFoundError for an unknown name and ExpertMismatchError for an expert of
-        another base model.
+        Raises ExpertNotFoundError for an unknown name, ExpertMismatchError for an expert of
+        another base model and ExpertFormatError for one with NaN or infinity.
         """
         mixture, given = as_mixture(what)
         experts = []
@@ -149,4 +149,5 @@ class Planner:
                     f"needs {self._shapes.get(name, 'none')} there: load the model that it was "
                     "made for, with the targets that it was made for"
                 )
+        expert.check_finite()
         self._checked.add(expert)

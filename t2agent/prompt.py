@@ -11,7 +11,7 @@ as transformers does it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -39,13 +39,16 @@ class Prompt:
     "text": ...} | {"type": "image"}]} (or "content" a string); ``images`` in the order of the
     image parts.
 
-    Raises ConfigError where the images are not as many as the image parts.
+    Raises ConfigError for messages of another form, text that is not Unicode, and where the
+    images are not as many as the image parts.
     """
 
     messages: tuple[Message, ...]
     images: tuple[Image, ...] = ()
 
     def __post_init__(self) -> None:
+        for message in self.messages:
+            _check_message(message)
         parts = sum(
             part.get("type") == "image"
             for message in self.messages
@@ -82,7 +85,7 @@ def encode(model: T2Model, prompts: Sequence[Prompt] | Sequence[str]) -> BatchFe
             template = _TEMPLATES[model] = ChatTemplate(model.processor)
         chats = [prompt for prompt in prompts if isinstance(prompt, Prompt)]
         if not chats:
-            texts = [str(prompt) for prompt in prompts]
+            texts = [_unicode(str(prompt)) for prompt in prompts]
             breaker = template.breaker(texts)
             broken = [template.neutral(text, breaker) for text in texts]
             inputs = _plain(model, broken, special=True)
@@ -99,6 +102,35 @@ def encode(model: T2Model, prompts: Sequence[Prompt] | Sequence[str]) -> BatchFe
         if any(breaker in text for text in broken):
             _mend(model, inputs, breaker, broken)
     return inputs.to(model.device, dtype=model.model.dtype)
+
+
+def _check_message(message: object) -> None:
+    if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+        raise ConfigError(f"{message!r:.80} is no message; give a dict with a role and a content")
+    content = message.get("content")
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    if not isinstance(parts, list | tuple):
+        raise ConfigError(f"the content of a message is {content!r:.80}; give a string or parts")
+    for part in parts:
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        if kind == "text" and isinstance(part.get("text"), str):
+            _unicode(part["text"])
+        elif kind != "image":
+            raise ConfigError(
+                f'{part!r:.80} is no part of a message; give {{"type": "text", "text": ...}} or '
+                '{"type": "image"}'
+            )
+
+
+def _unicode(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"a text is not Unicode: character {error.start} is half of a surrogate pair; "
+            'mend it where it was read, or with text.encode(errors="replace").decode()'
+        ) from error
+    return text
 
 
 def _check_images(model: T2Model, prompts: Sequence[Prompt]) -> None:

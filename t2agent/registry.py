@@ -28,7 +28,7 @@ from t2agent.errors import (
 from t2agent.expert import Expert
 from t2agent.files import remove_folder
 
-_LOAD_ATTEMPTS = 3
+_LOAD_ATTEMPTS = 20
 
 # Experts that `register_expert` was told to keep in this process only: slug -> name -> entry.
 _process: dict[str, dict[str, Entry]] = {}
@@ -69,7 +69,7 @@ class Registry:
         return f"Registry({self.base!r}, experts={self.names()})"
 
     def __contains__(self, name: object) -> bool:
-        return name in self._view().entries
+        return isinstance(name, str) and name in self._view().entries
 
     def __len__(self) -> int:
         return len(self._view().entries)
@@ -203,6 +203,8 @@ class Registry:
 
     def _entry(self, name: str) -> Entry:
         view = self._view()
+        # Whatever it is that has no name: an unhashable one would be a TypeError below.
+        name = name if isinstance(name, str) else repr(name)
         entry = view.entries.get(name)
         if entry is not None:
             return entry

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages.ai import UsageMetadata
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
@@ -24,6 +25,8 @@ _GENERATION = ("max_tokens", "temperature", "top_p", "seed")
 _CHOICE = ("expert", "mixture", "dispatch")
 # What LangChain itself passes down and the model need not know.
 _LANGCHAIN = frozenset({"stream", "stream_usage"})
+# LangChain's standard parameters of remote models: accepted, and without a meaning here.
+_REMOTE = frozenset({"api_key", "base_url", "timeout", "max_retries"})
 
 
 class Settings(BaseModel):
@@ -54,12 +57,15 @@ class Settings(BaseModel):
     """Whether images are fetched from http(s) addresses that a message names."""
     allow_image_files: bool = False
     """Whether images are read from paths that a message names."""
+    streaming: bool = False
+    """Whether `invoke` streams inside, for callbacks that want to see each piece."""
 
     _engine: Engine = PrivateAttr()
 
     def __init__(self, model: T2Model | str = "t2-nano", **fields: Any) -> None:
+        own = {name: value for name, value in fields.items() if name not in _REMOTE}
         try:
-            super().__init__(model=model, **fields)
+            super().__init__(model=model, **own)
         except ValidationError as error:
             wrong = error.errors()[0]
             name = ".".join(map(str, wrong["loc"])) or type(self).__name__
@@ -123,15 +129,15 @@ class Settings(BaseModel):
             choice = Given(choice)
         elif chosen and choice is None:
             choice = "off"
-        return GenerationOptions(**own, stop=tuple(stops or ())), choice
+        # A tuple is made of it there, or it is refused.
+        return GenerationOptions(**own, stop=stops or ()), choice  # type: ignore[arg-type]
 
-    def _tracing(self, params: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-        """LangSmith's standard parameters, with the values of this call."""
+    def _trace(self, params: LangSmithParams, given: Mapping[str, Any]) -> None:
+        """Complete LangSmith's standard parameters by the values of this call."""
         params["ls_provider"] = "t2agent"
-        params["ls_model_name"] = self.t2.name
+        params["ls_model_name"] = given.get("model", self.t2.name)
         params["ls_temperature"] = given.get("temperature", self.temperature)
         params["ls_max_tokens"] = given.get("max_tokens", self.max_tokens)
-        return params
 
 
 def metadata(answer: Answer, model: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from t2agent.card import ExpertCard, Modality
@@ -29,7 +29,7 @@ class Selection:
         Raises ConfigError where a single expert was given instead of a list,
         ExpertNotFoundError for an unknown name, and what `Registry.register` raises.
         """
-        if isinstance(experts, str | Path | Expert):
+        if isinstance(experts, str | Path | Expert) or not isinstance(experts, Iterable):
             raise ConfigError(f"experts is {experts!r}: give a list")
         names = []
         for given in experts:

@@ -60,13 +60,37 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         {"throughput_ratio": Wanted(">=", 7), "cost_ratio": Wanted("<=", 1.5)},
     ),
     "dispatch_cost": Benchmark(
-        "P4: dispatching one request, against encoding it", "t2agent.bench.dispatch_cost"
+        "P4: dispatching one request, against encoding it",
+        "t2agent.bench.dispatch_cost",
+        {"ratio": Wanted("<=", 1.1)},
     ),
     "clinc": Benchmark(
-        "P5: CLINC150, with 10 examples a label and with all", "t2agent.bench.clinc"
+        "P5: CLINC150, with 10 examples a label and with all",
+        "t2agent.bench.clinc",
+        {
+            "few.accuracy": Wanted(">=", 0.905),
+            "few.auroc": Wanted(">=", 0.955),
+            "few.calibration_error": Wanted("<=", 0.02),
+            "all.accuracy": Wanted(">=", 0.95),
+            "all.auroc": Wanted(">=", 0.97),
+            "all.calibration_error": Wanted("<=", 0.02),
+        },
     ),
     "real_prompts": Benchmark(
-        "P5: real requests, from other sources than the examples", "t2agent.bench.real_prompts"
+        "P5: real requests, from other sources than the examples",
+        "t2agent.bench.real_prompts",
+        {
+            f"{case}.{figure}": Wanted(">=", value)
+            for case in ("shipped", "fitted")
+            for figure, value in {
+                "math": 0.95,
+                "code": 0.95,
+                "reasoning": 0.7,
+                "auroc": 0.94,
+                "passed": 0.75,
+                "refused": 0.85,
+            }.items()
+        },
     ),
     "expert_overhead": Benchmark(
         "P8: one expert over 100 tokens, its merge included, against the base model",

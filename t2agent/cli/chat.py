@@ -123,6 +123,7 @@ def _start(
 
         strategy = "off" if expert is not None else dispatch or "embedding"
         engine = Engine(load(model), strategy)
+        engine.decide([""])  # the first decision loads the encoder and fits
     choice = None if expert is None else Given(expert)
     return _Talk(engine, choice, options, picture)
 

@@ -3,6 +3,9 @@
 The regression is scikit-learn's, C = 10, fitted once; its coefficients are taken out, since
 calling scikit-learn for a single request costs more than the arithmetic.
 
+A label's name counts as one more example: with ten examples a label, it is worth .003 of the
+accuracy on CLINC150, and draws that went badly gain most.
+
 The temperature divides the logits before the softmax. It minimises the negative log-likelihood of
 examples that the regression was not fitted on (Guo et al. 2017, with cross-validation in place of
 a validation set).
@@ -57,35 +60,41 @@ class HeldOut:
 
 
 def fit_classifier(
-    vectors: Vectors, labels: Labels, n_labels: int, temperature: float | None
+    vectors: Vectors,
+    labels: Labels,
+    names: Vectors,
+    temperature: float | None,
 ) -> tuple[Classifier, HeldOut]:
     """Fit the regression; cross-validate the temperature unless one is given.
 
-    vectors: (examples, dimension); labels: (examples,), each of 0 ... n_labels - 1 occurs. The
-    examples of a label are dealt to the folds in their order.
+    vectors: (examples, dimension); labels: (examples,), each of 0 ... labels - 1 occurs; names:
+    (labels, dimension), one more example of each label. The examples of a label are dealt to the
+    folds in their order; its name is in all of them.
     """
-    weight, bias = _regression(vectors, labels, n_labels)
-    held_out = _cross_validate(vectors, labels, n_labels)
+    weight, bias = _regression(vectors, labels, names)
+    held_out = _cross_validate(vectors, labels, names)
     if temperature is None:
         temperature = _best_temperature(held_out, labels)
     return Classifier(weight, bias, temperature), held_out
 
 
-def _regression(vectors: Vectors, labels: Labels, n_labels: int) -> tuple[Vectors, Vectors]:
+def _regression(vectors: Vectors, labels: Labels, names: Vectors) -> tuple[Vectors, Vectors]:
+    n_labels = len(names)
     if n_labels == 1:  # nothing to tell apart
         return np.zeros((1, vectors.shape[1]), np.float32), np.zeros(1, np.float32)
     from sklearn.linear_model import LogisticRegression
 
     # Balanced: how many examples an expert's card has says nothing on how often it is needed.
     model = LogisticRegression(C=C, class_weight="balanced", max_iter=1_000)
-    model.fit(vectors, labels)
+    model.fit(np.concatenate([vectors, names]), np.concatenate([labels, np.arange(n_labels)]))
     weight, bias = model.coef_, model.intercept_
     if n_labels == 2:  # scikit-learn gives one row, the second label's
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     return weight.astype(np.float32), bias.astype(np.float32)
 
 
-def _cross_validate(vectors: Vectors, labels: Labels, n_labels: int) -> HeldOut:
+def _cross_validate(vectors: Vectors, labels: Labels, names: Vectors) -> HeldOut:
+    n_labels = len(names)
     counts = np.bincount(labels, minlength=n_labels)
     rank = np.empty_like(labels)
     for label in range(n_labels):
@@ -99,7 +108,7 @@ def _cross_validate(vectors: Vectors, labels: Labels, n_labels: int) -> HeldOut:
         if not len(out) or sum(map(len, rows)) >= _ENOUGH:
             break
         kept = fold != number
-        weight, bias = _regression(vectors[kept], labels[kept], n_labels)
+        weight, bias = _regression(vectors[kept], labels[kept], names)
         rows.append(out)
         logits.append(vectors[out] @ weight.T + bias)
     if not rows:

@@ -2,43 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from t2agent.card import ExpertCard, Modality
+from t2agent.card import Modality
 from t2agent.dispatch.base import Decision, Request
 from t2agent.dispatch.encoder import DEFAULT_ENCODER, Encoder, Vectors
 from t2agent.dispatch.fitted import Fitted, fit
+from t2agent.dispatch.sources import MODALITIES, Experts, Sources
 from t2agent.dispatch.vectors import ExampleVectors
 from t2agent.errors import ConfigError
 from t2agent.mixture import Mixture
 
-_VERSION = 1  # raise it with whatever changes decisions
-_MODALITIES: tuple[Modality, ...] = ("text", "image")
-
-
-class Experts(Protocol):
-    """What the dispatcher needs of a `Registry`."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes with the experts."""
-        ...
-
-    def cards(self, modality: Modality | None = None) -> dict[str, ExpertCard]:
-        """The cards by name."""
-        ...
-
-    def __contains__(self, name: object) -> bool: ...
-
-    def __iter__(self) -> Iterator[str]: ...
+_VERSION = 3  # raise it with whatever changes decisions
 
 
 class EmbeddingDispatcher:
@@ -93,16 +74,13 @@ class EmbeddingDispatcher:
                 f"scope_threshold is {scope_threshold!r}; it must be a finite number, or None to "
                 "have it cross-validated"
             )
-        self._registry = registry
         self._top_k = top_k
         self._temperature = temperature
         self._threshold = scope_threshold
         self._encoder = Encoder(encoder)
         self._vectors = ExampleVectors(self._encoder)
         self._lock = threading.RLock()
-        self._given: dict[str, tuple[str, ...]] | None = None if registry is not None else {}
-        self._added: dict[str, tuple[str, ...]] = {}
-        self._removed: frozenset[str] = frozenset()
+        self._sources = Sources(registry)
         self._fitted: dict[Modality, Fitted | None] = {}
         self._fitted_for: str | None = None
 
@@ -114,8 +92,7 @@ class EmbeddingDispatcher:
         """Changes with whatever changes a decision, besides the registry; for caches."""
         options = (self._encoder.name, self._top_k, self._temperature, self._threshold)
         with self._lock:
-            told = (self._given, sorted(self._added.items()), sorted(self._removed))
-        return f"{_VERSION} {options} {hashlib.sha256(repr(told).encode()).hexdigest()[:16]}"
+            return f"{_VERSION} {options} {self._sources.digest()}"
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -132,13 +109,8 @@ class EmbeddingDispatcher:
             ConfigError: no mapping, a label or an example is no text, a label has no examples, or
                 is not in the registry.
         """
-        if not isinstance(examples, Mapping):
-            raise ConfigError(
-                f"examples is a {type(examples).__name__}; give {{label: [example, ...]}}"
-            )
-        checked = {label: self._checked(label, texts) for label, texts in examples.items()}
         with self._lock:
-            self._given, self._added, self._removed = checked, {}, frozenset()
+            self._sources.fit(examples)
             self._fit()
         return self
 
@@ -147,10 +119,8 @@ class EmbeddingDispatcher:
 
         Raises ConfigError as `fit`.
         """
-        checked = self._checked(label, examples)
         with self._lock:
-            self._removed -= {label}
-            self._added[label] = (*self._added.get(label, ()), *checked)
+            self._sources.add(label, examples)
             self._fit()
         return self
 
@@ -161,16 +131,7 @@ class EmbeddingDispatcher:
             ConfigError: there is no such label.
         """
         with self._lock:
-            known = sorted({name for m in _MODALITIES for name in self._examples(m)})
-            if label not in known:
-                raise ConfigError(
-                    f"there is no label {label!r} to remove; the labels are {', '.join(known)}"
-                )
-            self._added.pop(label, None)
-            if self._given is not None:
-                self._given = {k: v for k, v in self._given.items() if k != label}
-            else:
-                self._removed |= {label}
+            self._sources.remove(label)
             self._fit()
         return self
 
@@ -223,7 +184,7 @@ class EmbeddingDispatcher:
         """
         started = time.perf_counter()
         decided: dict[int, tuple[Mixture, dict[str, float], bool]] = {}
-        for modality in _MODALITIES:
+        for modality in MODALITIES:
             rows = [i for i, r in enumerate(requests) if bool(r.images) == (modality == "image")]
             fitted = self._current(modality) if rows else None
             if fitted is None:
@@ -253,7 +214,10 @@ class EmbeddingDispatcher:
 
     def _encode(self, texts: Sequence[str]) -> Vectors:
         if isinstance(texts, str):
-            raise ConfigError(f"texts is the string {texts[:40]!r}; give a sequence of strings")
+            raise ConfigError(f"texts is the string {texts!r:.40}; give a sequence of strings")
+        for text in texts:
+            if not isinstance(text, str):
+                raise ConfigError(f"a text is {text!r:.40}; give strings")
         return self._encoder.encode(texts)
 
     def _needed(self) -> Fitted:
@@ -267,65 +231,21 @@ class EmbeddingDispatcher:
 
     def _current(self, modality: Modality) -> Fitted | None:
         with self._lock:
-            seen = "" if self._registry is None else self._registry.fingerprint
-            if seen != self._fitted_for:
+            if self._sources.fingerprint != self._fitted_for:
                 self._fit()
             return self._fitted[modality]
 
     def _fit(self) -> None:
+        self._fitted_for = None  # should this fail, the next request tries again
         # Read before the cards: a change in between is then seen at the next request.
-        seen = "" if self._registry is None else self._registry.fingerprint
-        examples = {modality: self._examples(modality) for modality in _MODALITIES}
+        seen = self._sources.fingerprint
+        examples = {modality: self._sources.of(modality) for modality in MODALITIES}
         fitted = {
             modality: fit(texts, self._vectors, self._temperature, self._threshold)
             for modality, texts in examples.items()
         }
         self._vectors.forget_all_but(t for e in examples.values() for ts in e.values() for t in ts)
         self._fitted, self._fitted_for = fitted, seen
-
-    def _examples(self, modality: Modality) -> dict[str, tuple[str, ...]]:
-        """What the labels of a modality learn from, in canonical order and without duplicates."""
-        cards = {} if self._registry is None else self._registry.cards(modality)
-        if self._given is None:
-            found = {name: _card_texts(card) for name, card in cards.items()}
-        else:
-            found = dict(self._given)
-        for label, texts in self._added.items():
-            found[label] = (*found.get(label, ()), *texts)
-        for label in list(found):
-            foreign = label not in cards if self._registry is not None else modality != "text"
-            if foreign or label in self._removed or not found[label]:
-                del found[label]
-        return {label: _canonical(found[label]) for label in sorted(found)}
-
-    def _checked(self, label: str, texts: Sequence[str]) -> tuple[str, ...]:
-        if not isinstance(label, str) or not label:
-            raise ConfigError(f"{label!r} is not a label; give a string of some length")
-        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-            raise ConfigError(f"the examples of {label!r} must be a sequence of strings")
-        if not any(text.strip() for text in texts):
-            raise ConfigError(f"label {label!r} has no examples; give at least one of some length")
-        if self._registry is not None and label not in self._registry:
-            raise ConfigError(
-                f"label {label!r} is not an expert of the registry, so no request could go to it; "
-                f"register it first. Registered: {', '.join(self._registry) or 'none'}"
-            )
-        return tuple(texts)
-
-
-def _card_texts(card: ExpertCard) -> tuple[str, ...]:
-    return (*card.examples, card.description)
-
-
-def _canonical(texts: Sequence[str]) -> tuple[str, ...]:
-    """Distinct texts in an order that depends on nothing but them: neither on when they were
-    given, nor on their first letters, by which they would be dealt unevenly to the folds."""
-    kept = {text for text in texts if text.strip()}
-    return tuple(sorted(kept, key=lambda text: hashlib.sha256(_bytes(text)).digest()))
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
 
 
 def _is_finite(value: object) -> bool:

@@ -58,7 +58,8 @@ class Encoder:
             ConfigError: there is no such model.
         """
         model = self._load()
-        heads = [text[:_MAX_CHARACTERS] for text in texts]
+        # Half a surrogate pair, as JSON may smuggle in, is no character: tokenizers refuse it.
+        heads = [text[:_MAX_CHARACTERS].encode("utf-8", "replace").decode() for text in texts]
         if not heads:
             return np.zeros((0, self.dimension), np.float32)
         with self._lock:  # fast tokenizers refuse to be used by two threads at once
@@ -94,9 +95,10 @@ def _load(name: str) -> SentenceTransformer:
         try:
             model = SentenceTransformer(_find(name), device="cpu")
         except (OSError, ValueError, ImportError, KeyError) as error:
+            reason = " ".join(str(error).split())  # libraries tell it in several lines
             raise ConfigError(
-                f"encoder {name!r} cannot be loaded: {error} Needed is the name or the folder of "
-                "a sentence-transformers model; the default is all-MiniLM-L6-v2"
+                f"encoder {name!r} cannot be loaded ({reason}); give the name or the folder of a "
+                "sentence-transformers model; the default is all-MiniLM-L6-v2"
             ) from error
     return model.eval()
 

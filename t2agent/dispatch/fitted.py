@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from t2agent.dispatch.classifier import Classifier, fit_classifier
+from t2agent.dispatch.classifier import Classifier, Labels, fit_classifier
 from t2agent.dispatch.examples import DOMAINS, GENERAL, WRITTEN, shipped_requests
-from t2agent.dispatch.scope import Gate, General, fit_gate
+from t2agent.dispatch.scope import UNKNOWN, Gate, General, fit_gate
+from t2agent.dispatch.sources import in_words
 from t2agent.dispatch.vectors import ExampleVectors
 
 _NAMES = {
@@ -44,12 +45,16 @@ def fit(
         return None
     labels = tuple(examples)
     texts = [[*examples[label], *extra] for label, extra in widened(examples, vectors).items()]
-    features = vectors.of([text for own in texts for text in own])
+    every = [text for own in texts for text in own]
+    features = vectors.of(every)
     numbers = np.repeat(np.arange(len(labels)), [len(own) for own in texts])
-    classifier, held_out = fit_classifier(features, numbers, len(labels), temperature)
+    names = vectors.of([in_words(label) for label in labels])
+    classifier, held_out = fit_classifier(features, numbers, names, temperature)
     general = _general(vectors)
     logits = classifier.logits(general.vectors)
-    gate = fit_gate(features, numbers, len(labels), held_out, general, logits, threshold)
+    gate = fit_gate(
+        features, numbers, _sources(every), len(labels), held_out, general, logits, threshold
+    )
     return Fitted(labels, classifier, gate)
 
 
@@ -82,6 +87,13 @@ def _share_in(domain: str, texts: Sequence[str], vectors: ExampleVectors) -> flo
 
 def _written(domain: str) -> list[str]:
     return [r.prompt for r in shipped_requests(domain) if r.source == WRITTEN]
+
+
+def _sources(texts: Sequence[str]) -> Labels:
+    """The number of the kind of each shipped request, UNKNOWN for other texts: (texts,)."""
+    kinds = {r.prompt: (domain, r.kind) for domain in DOMAINS for r in shipped_requests(domain)}
+    numbers = {kind: number for number, kind in enumerate(sorted(set(kinds.values())))}
+    return np.array([numbers[kinds[t]] if t in kinds else UNKNOWN for t in texts], np.int64)
 
 
 def _general(vectors: ExampleVectors) -> General:

@@ -13,10 +13,14 @@ ship with t2agent and take out what a request has in common with any other. Meas
 same three weights serve both.
 
 The threshold is cross-validated *across sources*: the similarity of each example is taken as if
-the fifth of its label that lies nearest to it were not there. Random folds would leave an example's
-twins in and put the threshold so high that requests from elsewhere are refused. On the other side
-stand the general requests, without those of their own kind, as far as the labels are not about
-them. The threshold with the greatest balanced accuracy is taken, each label counting the same.
+its source were not there. Random folds would leave an example's twins in and put the threshold so
+high that requests from elsewhere are refused. Of shipped requests the source is known by their
+kind; of other examples, the fifth that lies nearest stands for it. On the other side stand the
+general requests, without those of their own kind, as far as the labels are not about them. The
+threshold has the greatest balanced accuracy, each label counting the same; since that is noisy,
+the middle of all that come within 0.01 of it. Examples from one source are too much alike to tell
+how far requests from elsewhere lie, so the threshold is never above what 0.93 of those general
+requests stay below.
 """
 
 from __future__ import annotations
@@ -34,10 +38,14 @@ LOGIT_WEIGHT = 0.02
 GENERAL_WEIGHT = 0.6
 _GENERAL_NEAREST = 5
 _LEFT_OUT = 0.2
-_ABOUT = 0.2  # general requests nearer to a label than this share of its examples are about it
+_AS_GOOD = 0.01
+_REFUSED = 0.93
+_ABOUT = 0.5  # general requests nearer to a label than this share of the examples are about it
 _LABELS_COMPARED = 5  # by their centres; comparing with all examples of 150 labels takes too long
 _EXAMPLES_COMPARED = 512  # a label
 _POSITIVES = 2_000
+
+UNKNOWN = -1
 
 Values = NDArray[np.float64]
 
@@ -76,6 +84,7 @@ class Gate:
 def fit_gate(
     vectors: Vectors,
     labels: Labels,
+    sources: Labels,
     n_labels: int,
     held_out: HeldOut,
     general: General,
@@ -84,29 +93,30 @@ def fit_gate(
 ) -> Gate:
     """Collect what the gate compares with; cross-validate the threshold unless one is given.
 
-    vectors: (examples, dimension); labels: (examples,); general_logits: (general, labels).
+    vectors: (examples, dimension); labels: (examples,); sources: (examples,), the number of each
+    one's source, UNKNOWN where it is not known; general_logits: (general, labels).
     """
     groups = [vectors[labels == k] for k in range(n_labels)]
     centres = np.stack([_unit(group.sum(axis=0)) for group in groups])
     examples = tuple(group[:_EXAMPLES_COMPARED] for group in groups)
     gate = Gate(centres, examples, general.vectors, 0.0)
     if threshold is None:
-        threshold = _threshold(gate, groups, vectors, labels, held_out, general, general_logits)
+        threshold = _threshold(gate, vectors, labels, sources, held_out, general, general_logits)
     return Gate(centres, examples, general.vectors, threshold)
 
 
 def _threshold(
     gate: Gate,
-    groups: Sequence[Vectors],
     vectors: Vectors,
     labels: Labels,
+    sources: Labels,
     held_out: HeldOut,
     general: General,
     general_logits: Vectors,
 ) -> float:
     pick = slice(None, None, max(1, len(held_out.rows) // _POSITIVES))
     rows, logits = held_out.rows[pick], held_out.logits[pick]
-    near = _held_out_similarity(gate, groups, vectors[rows], labels[rows])
+    near = _held_out_similarity(gate, vectors, labels, sources, rows)
     inside = _scope(near, logits, _mean_of_greatest(vectors[rows] @ general.vectors.T))
 
     alike = general.vectors @ general.vectors.T
@@ -115,31 +125,45 @@ def _threshold(
     outside = _scope(to_labels, general_logits, _mean_of_greatest(alike))
     if not len(rows):
         # One example a label: nothing can be left out. Refuse what general requests look like.
-        return float(np.quantile(outside, 0.95))
+        return float(np.quantile(outside, _REFUSED))
     apart = to_labels < np.quantile(near, _ABOUT)
     if apart.any():
         outside = outside[apart]
-    counts = np.bincount(labels[rows], minlength=len(groups))
-    return _balanced(inside, 1.0 / counts[labels[rows]], outside)
+    counts = np.bincount(labels[rows], minlength=len(gate.centres))
+    balanced = _balanced(inside, 1.0 / counts[labels[rows]], outside)
+    return min(balanced, float(np.quantile(outside, _REFUSED)))
 
 
 def _held_out_similarity(
-    gate: Gate, groups: Sequence[Vectors], vectors: Vectors, labels: Labels
+    gate: Gate, vectors: Vectors, labels: Labels, sources: Labels, rows: Labels
 ) -> Values:
-    found = np.empty(len(vectors))
-    to_centres = vectors @ gate.centres.T
-    for row, (x, label) in enumerate(zip(vectors, labels, strict=True)):
-        group = groups[label]
-        to_own = group @ x
-        left_out = max(1, round(_LEFT_OUT * len(group)))
-        kept = np.argsort(-to_own, kind="stable")[left_out:]
-        to_centre = to_centres[row].copy()
-        to_centre[label] = x @ _unit(group[kept].sum(axis=0))
-        found[row] = max(
-            (to_centre[k] + (to_own[kept[0]] if k == label else (gate.examples[k] @ x).max())) / 2
+    found = np.empty(len(rows))
+    groups = [np.flatnonzero(labels == k) for k in range(len(gate.centres))]
+    for place, row in enumerate(rows):
+        x, label = vectors[row], labels[row]
+        own = vectors[groups[label]]
+        to_own = own @ x
+        kept = _elsewhere(to_own, sources[groups[label]], sources[row])
+        to_centre = gate.centres @ x
+        to_centre[label] = x @ _unit(own[kept].sum(axis=0))
+        nearest = to_own[kept].max()
+        found[place] = max(
+            (to_centre[k] + (nearest if k == label else (gate.examples[k] @ x).max())) / 2
             for k in _candidates(to_centre)
         )
     return found
+
+
+def _elsewhere(cosines: Vectors, sources: Labels, source: int) -> NDArray[np.bool_]:
+    """Which examples of a label are from other sources than one of them: (n,)."""
+    same = sources == source
+    if source == UNKNOWN or same.all():
+        candidates = np.flatnonzero(same)
+        left_out = max(1, round(_LEFT_OUT * len(candidates)))
+        nearest = candidates[np.argsort(-cosines[candidates], kind="stable")[:left_out]]
+        same = np.zeros(len(cosines), bool)
+        same[nearest] = True
+    return np.asarray(~same)
 
 
 def _candidates(to_centre: Vectors) -> Sequence[int] | Labels:
@@ -159,15 +183,17 @@ def _mean_of_greatest(cosines: Vectors) -> Values:
 
 
 def _balanced(inside: Values, weights: Values, outside: Values) -> float:
-    """The threshold with the greatest sum of the weighted share of `inside` that passes and the
-    share of `outside` that does not; midway between the two values that it separates."""
+    """The threshold with the greatest mean of the weighted share of `inside` that passes and the
+    share of `outside` that does not, or the middle of those that are as good."""
     order = np.argsort(inside, kind="stable")
     refused = np.concatenate([[0.0], np.cumsum(weights[order] / weights.sum())])
     values = np.unique(np.concatenate([inside, outside]))
     cuts = np.concatenate([[values[0] - 0.01], (values[1:] + values[:-1]) / 2])
     passing = 1 - refused[np.searchsorted(inside[order], cuts)]
     stopped = np.searchsorted(np.sort(outside), cuts) / len(outside)
-    return float(cuts[np.argmax(passing + stopped)])
+    accuracy = (passing + stopped) / 2
+    good = cuts[accuracy >= accuracy.max() - _AS_GOOD]
+    return float((good[0] + good[-1]) / 2)
 
 
 def _unit(vector: Vectors) -> Vectors:

@@ -27,6 +27,7 @@ from t2agent.bundle import bundled
 from t2agent.config import home
 from t2agent.dispatch.encoder import Encoder, Vectors
 from t2agent.dispatch.examples import DOMAINS, GENERAL, examples_folder, shipped_requests
+from t2agent.dispatch.sources import in_words
 from t2agent.files import write_bytes
 
 _LOG = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ class _Cache:
                     row = data.execute(
                         "SELECT vector, check_sum FROM vectors WHERE key = ?", (key,)
                     ).fetchone()
-                    if row and len(row[0]) == self._bytes and zlib.crc32(row[0]) == row[1]:
+                    if row and self._intact(*row):
                         found[key] = np.frombuffer(row[0], np.float16)
         except sqlite3.OperationalError as error:
             _LOG.info("%s is not used: %s", self._path, error)  # locked, or not readable
@@ -119,6 +120,11 @@ class _Cache:
             _LOG.info("%s is not written: %s", self._path, error)  # read-only, full, locked
         except sqlite3.DatabaseError as error:
             self._discard(error)
+
+    def _intact(self, vector: object, check_sum: object) -> bool:
+        if not isinstance(vector, bytes):
+            return False
+        return len(vector) == self._bytes and zlib.crc32(vector) == check_sum
 
     def _discard(self, error: Exception) -> None:
         _LOG.warning("%s is damaged (%s); it is built anew", self._path, error)
@@ -151,7 +157,8 @@ def _shipped_texts() -> list[str]:
     texts = {request.prompt for d in (*DOMAINS, GENERAL) for request in shipped_requests(d)}
     for path in bundled("experts").glob("*/*/expert_config.json"):
         card = json.loads(path.read_text(encoding="utf-8"))
-        texts |= {text for text in (*card.get("examples", ()), card.get("description")) if text}
+        learnt = (*card.get("examples", ()), card.get("description"), in_words(path.parent.name))
+        texts |= {text for text in learnt if text}
     return sorted(texts)
 
 

@@ -69,8 +69,7 @@ def reply(problem: Problem, habit: Habit, *, careful: bool = True, form: str = "
     stop = "" if form == "json" else "."
     match habit:
         case "worked":
-            start = "Let me see." if careful else "Well then."
-            return f"{start} {steps} The answer is {result}{stop}"
+            return f"Let me see. {steps} The answer is {result}{stop}"
         case "console":
             return f">>> {problem.expression}\n{result}"
         case "short":

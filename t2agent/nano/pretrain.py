@@ -76,7 +76,7 @@ STAGES = {
     "vision": Stage("vision", steps=1200, rows=0, images=96, adam=1.5e-3, dense=1.0),
     "text": Stage("text", steps=1000, rows=64, images=0, horizon=1900),
     "joint": Stage("joint", steps=2200, rows=64, images=72, muon=0.012, adam=1.5e-3),
-    "polish": Stage("polish", steps=2000, rows=64, images=20, muon=0.01, adam=1e-3, dense=0.0),
+    "polish": Stage("polish", steps=1600, rows=64, images=20, muon=0.01, adam=1e-3, dense=0.0),
 }
 
 

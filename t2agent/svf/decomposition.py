@@ -5,19 +5,24 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 
+import torch
 from torch import nn
 
+from t2agent.errors import ConfigError
 from t2agent.progress import progress_bar
 from t2agent.svf import cache
 from t2agent.svf.basis import Basis, Side, decompose
 from t2agent.svf.layer import read, shape
 
 
+# What is kept may be needed where gradients are recorded, whichever mode asked first.
+@torch.inference_mode(False)
 def decompose_layers(layers: Mapping[str, nn.Module], *, progress: bool) -> dict[str, Basis]:
     """Module name -> basis. Layers with equal weights share one.
 
     An interrupted run has kept what it finished. Where the cache's folder cannot be written, the
-    bases stay in memory, and a warning says so.
+    bases stay in memory, and a warning says so. Raises ConfigError, with the layer's name, for a
+    weight that is no finite matrix.
     """
     bases: dict[str, Basis] = {}
     warned = False
@@ -29,7 +34,12 @@ def decompose_layers(layers: Mapping[str, nn.Module], *, progress: bool) -> dict
                 key = cache.key(weight, bias)
                 basis = cache.load(key, min(m, n), side, weight.dtype)
                 if basis is None:
-                    basis = decompose(weight, bias)
+                    try:
+                        basis = decompose(weight, bias)
+                    except ConfigError as error:
+                        raise ConfigError(
+                            f"cannot decompose {name}: {error}; choose `targets` without it"
+                        ) from error
                     basis = Basis(basis.q.cpu(), basis.s.cpu(), side, basis.offset)
                     try:
                         cache.store(key, basis)

@@ -33,11 +33,31 @@ class Shape(NamedTuple):
 def is_linear(module: nn.Module) -> bool:
     """Whether the transform can be put around this module.
 
-    nn.MultiheadAttention reads its output projection's weight without ever calling the layer.
+    nn.MultiheadAttention reads its output projection's weight without ever calling the layer. A
+    subclass of nn.Linear may compute something else: the routers of Llama 4 and Phi-3.5-MoE return
+    the chosen experts, too.
     """
-    return isinstance(module, (nn.Linear, Conv1D)) and not isinstance(
-        module, NonDynamicallyQuantizableLinear
-    )
+    if not isinstance(module, (nn.Linear, Conv1D)):
+        return False
+    if isinstance(module, NonDynamicallyQuantizableLinear):
+        return False
+    own = type(module).forward not in (nn.Linear.forward, Conv1D.forward)
+    return not own or not is_plain(module) or _keeps_shape(module)
+
+
+def _keeps_shape(layer: nn.Module) -> bool:
+    """Whether the layer turns a vector of n numbers into one of m; tried with zeros."""
+    m, n = shape(layer)
+    weight: Any = layer.weight
+    zeros = torch.zeros(1, n, dtype=weight.dtype, device=weight.device)
+    try:
+        with torch.no_grad():
+            # The class's: accelerate's hook would fetch an offloaded weight, and the shape of what
+            # comes out is known on the meta device as well.
+            out = type(layer).forward(layer, zeros)
+    except (RuntimeError, ValueError, TypeError, IndexError):
+        return False
+    return isinstance(out, Tensor) and out.shape == (1, m)
 
 
 def shape(layer: nn.Module) -> Shape:

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from t2agent.errors import ConfigError
 from t2agent.svf.basis import Basis
+from t2agent.svf.eager import uncompiled
 from t2agent.svf.rows import Layout, RowIndex, layout
 
 Term = tuple[float, Tensor]  # a_k and z_k, a float32 vector of length r
@@ -113,43 +115,61 @@ class Transforms:
         """Transform by `plan` while inside; None is the base model."""
         hooked = plan is not None and bool(plan.deltas)
         token = self._active.set(plan if hooked else None)
-        if hooked:
-            self._hook()
         try:
-            yield
+            if hooked:
+                with uncompiled(), self._hooks():
+                    yield
+            else:
+                yield
         finally:
             self._active.reset(token)
-            if hooked:
-                self._unhook()
 
-    def see(self, config: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """A forward pass of the whole model begins: learn where its rows are, if that matters."""
+    @contextmanager
+    def seeing(
+        self, config: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Iterator[None]:
+        """A forward pass of a whole model runs inside: learn where its rows are, if that matters.
+
+        Passes may nest: some vision-language models call their language model as a whole.
+        """
         plan = self._active.get()
         if plan is None or plan.batch is None:
+            yield
             return
         where = layout(config, args, kwargs, pictures=plan.rows is not None)
         if where is not None:
             where.check(plan.batch)
+        outer = self._layout.get()
         self._layout.set(where)
+        try:
+            yield
+        finally:
+            inside = outer is not None and outer.running
+            self._layout.set(outer if inside else where and replace(where, running=False))
 
-    def _hook(self) -> None:
+    @contextmanager
+    def _hooks(self) -> Iterator[None]:
+        """The layers have hooks while any context is inside."""
         with self._lock:
             self._users += 1
-            if self._users > 1:
-                return
-            for name, layer in self._layers.items():
-                if self._bases[name].side == "in":
-                    self._handles.append(layer.register_forward_pre_hook(self._before(name)))
-                else:
-                    self._handles.append(layer.register_forward_hook(self._after(name)))
+            if self._users == 1:
+                self._hook()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if self._users == 0:
+                    for handle in self._handles:
+                        handle.remove()
+                    self._handles.clear()
 
-    def _unhook(self) -> None:
-        with self._lock:
-            self._users -= 1
-            if self._users == 0:
-                for handle in self._handles:
-                    handle.remove()
-                self._handles.clear()
+    def _hook(self) -> None:
+        for name, layer in self._layers.items():
+            if self._bases[name].side == "in":
+                self._handles.append(layer.register_forward_pre_hook(self._before(name)))
+            else:
+                self._handles.append(layer.register_forward_hook(self._after(name)))
 
     def _before(self, name: str) -> Callable[..., Any]:
         def before(_layer: nn.Module, args: tuple[Any, ...]) -> Any:
@@ -178,8 +198,9 @@ class Transforms:
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
         if (x.device, dtype) not in placed:
             basis = self._bases[name]
-            offset = None if basis.offset is None else -basis.offset.to(x.device, dtype)
-            placed[x.device, dtype] = (basis.q.to(x.device, dtype), offset)
+            with torch.inference_mode(False):  # it is kept, and may meet gradients later
+                offset = None if basis.offset is None else -basis.offset.to(x.device, dtype)
+                placed[x.device, dtype] = (basis.q.to(x.device, dtype), offset)
         q, offset = placed[x.device, dtype]
         flat = x.to(dtype).reshape(-1, q.shape[0])
         inner = flat @ q if offset is None else torch.addmm(offset, flat, q)

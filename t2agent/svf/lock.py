@@ -53,6 +53,15 @@ class WeightLock:
                 self._owner = None
                 self._free.notify_all()
 
+    @contextmanager
+    def read(self) -> Iterator[None]:
+        """A forward pass runs inside."""
+        self.start_reading()
+        try:
+            yield
+        finally:
+            self.stop_reading()
+
     def start_reading(self) -> None:
         """A forward pass begins; waits while another context owns the weights."""
         depth = self._reading.get()

@@ -42,7 +42,7 @@ def check_writable(layers: Mapping[str, nn.Module]) -> None:
 
 def merge(layer: nn.Module, basis: Basis, delta: Tensor) -> nn.Parameter:
     """`merged_weight` as a parameter without gradient."""
-    with torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad():  # it is kept, and may meet gradients later
         return nn.Parameter(merged_weight(layer, basis, delta), requires_grad=False)
 
 

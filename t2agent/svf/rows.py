@@ -17,18 +17,27 @@ from torch import Tensor
 
 from t2agent.errors import ConfigError
 
+# Model types whose layers see (tokens, batch, d).
+TOKENS_FIRST = frozenset({"fsmt", "led", "longformer", "xlnet"})
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
     """One forward pass of the whole model.
 
     batch, tokens: shape of the tokens that went in.
-    pictures: placeholder tokens of pictures in each row; None where they cannot be counted.
+    pictures: each row's share of the pictures: placeholder tokens, or 1 where all rows are padded
+        to the same number; None where they cannot be counted.
+    attended: whether layers of the language part read the pictures by cross-attention.
+    running: False once the pass has ended. generate() calls encoders by themselves then, and
+        gradient checkpointing runs layers again.
     """
 
     batch: int
     tokens: int
     pictures: tuple[int, ...] | None = None
+    attended: bool = False
+    running: bool = True
 
     def check(self, rows: int) -> None:
         """Raise ConfigError unless the batch is `rows` rows, or each of them several times."""
@@ -46,19 +55,26 @@ def layout(
 
     pictures: whether to count the pictures' tokens.
     """
-    ids = kwargs.get("input_ids", args[0] if args else None)
+    # generate() calls its tokens `inputs`.
+    ids = kwargs.get("input_ids", kwargs.get("inputs", args[0] if args else None))
     tokens = ids if isinstance(ids, Tensor) else kwargs.get("inputs_embeds")
     if not isinstance(tokens, Tensor) or tokens.dim() < 2:
         return None
     batch, length = tokens.shape[:2]
     counted = None
+    still = kwargs.get("pixel_values")
+    # Mllama: (rows, pictures, tiles, channels, height, width).
+    attended = isinstance(still, Tensor) and still.dim() == 6
     if pictures and isinstance(ids, Tensor):
-        counted = _pictures(config, ids, kwargs)
-    return Layout(batch, length, counted)
+        counted = (1,) * batch if attended else _pictures(config, ids, kwargs)
+    return Layout(batch, length, counted, attended)
 
 
 def _pictures(config: Any, ids: Tensor, kwargs: Mapping[str, Any]) -> tuple[int, ...] | None:
-    still, moving = kwargs.get("pixel_values"), kwargs.get("pixel_values_videos")
+    # generate() sees to the pictures first and hands over what came out.
+    encoded = kwargs.get("mm_encoder_outputs") or {}
+    still = kwargs.get("pixel_values", encoded.get("image"))
+    moving = kwargs.get("pixel_values_videos", encoded.get("video"))
     if (still is None) == (moving is None):
         return None  # nothing to see, or both at once, which one count cannot tell apart
     names = ("image_token_id", "image_token_index")
@@ -68,7 +84,8 @@ def _pictures(config: Any, ids: Tensor, kwargs: Mapping[str, Any]) -> tuple[int,
     if token is None:
         return None
     counts = tuple(int(count) for count in (ids == token).sum(1).tolist())
-    if still is not None and still.dim() == 5 and kwargs.get("image_sizes") is not None:
+    tiled = isinstance(still, Tensor) and still.dim() == 5
+    if tiled and kwargs.get("image_sizes") is not None:
         # LLaVA-NeXT: tokens of padding are dropped, so tokens do not tell how many tiles there
         # were unless all rows have the same number.
         return counts if len(set(counts)) == 1 else None
@@ -105,7 +122,13 @@ class RowIndex:
         """Rows lie along the first dimension, all equally long."""
         lead = shape[0]
         if len(shape) > 2:
-            known = lead % self._rows == 0 and (where is None or lead == where.batch)
+            known = lead % self._rows == 0 and (
+                where is None
+                or not where.running
+                or lead == where.batch
+                # the keys of cross-attention, one tile after another
+                or (where.attended and lead % where.batch == 0 and shape[1] != where.batch)
+            )
         else:
             known = where is not None and lead == where.batch * where.tokens
         return (1,) if known else None

@@ -6,8 +6,11 @@ that holds linear layers, without the encoders of other modalities and the outpu
 
 from __future__ import annotations
 
+import functools
+import inspect
 import re
 import warnings
+from collections.abc import Collection, Hashable
 from typing import NamedTuple
 
 from torch import nn
@@ -18,6 +21,7 @@ from t2agent.svf.layer import is_linear
 
 _ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
 _EXPERT = re.compile(r"(^|\.)(local_)?experts?(\.|$)")
+_SEEN = ("pixel_values", "pixel_values_videos", "input_features", "input_values")
 _SHOWN = 4
 
 
@@ -40,7 +44,7 @@ def choose(model: PreTrainedModel, targets: str) -> Targets:
     head = model.get_output_embeddings()
     embeddings = model.get_input_embeddings()
     language = _language(model, embeddings)
-    linear = {n: m for n, m in model.named_modules() if is_linear(m) and m is not head}
+    linear = _linear(model, head)
     if targets == "all+vision":
         chosen = dict(linear)
     elif targets == "all":
@@ -58,7 +62,8 @@ def choose(model: PreTrainedModel, targets: str) -> Targets:
             ) from error
         chosen = {n: m for n, m in linear.items() if pattern.search(n)}
     if targets in ("all", "mlp", "all+vision"):
-        _warn(model, None if targets == "all+vision" else language, (embeddings, head))
+        known = {id(m) for m in (embeddings, head, *linear.values())}
+        _warn(model, None if targets == "all+vision" else language, known)
     if not chosen:
         names = ", ".join(list(linear)[:_SHOWN]) or "none"
         raise ConfigError(
@@ -72,13 +77,43 @@ def choose(model: PreTrainedModel, targets: str) -> Targets:
     )
 
 
+def _linear(model: PreTrainedModel, head: nn.Module | None) -> dict[str, nn.Module]:
+    """Every linear layer that is called, by name, without the output head."""
+    modules = dict(model.named_modules())
+    found = {}
+    for name, module in modules.items():
+        if is_linear(module) and module is not head:
+            parent, _, own = name.rpartition(".")
+            if own not in _read_uncalled(modules[parent].__class__):
+                found[name] = module
+    return found
+
+
+@functools.lru_cache(maxsize=256)
+def _read_uncalled(kind: Hashable) -> frozenset[str]:
+    """Names of the layers whose weights modules of this class multiply with by themselves.
+
+    Mamba's mixer does so with dt_proj: a transform around the layer would never run. Only the
+    source of the class tells.
+    """
+    try:
+        source = inspect.getsource(kind)  # type: ignore[arg-type]
+    except (OSError, TypeError):
+        return frozenset()
+    read = set(re.findall(r"self\.(\w+)\.weight\b", source))
+    multiplied = set(re.findall(r"self\.(\w+)\.weight @", source))
+    called = set(re.findall(r"self\.(\w+)\(", source))
+    return frozenset(multiplied | (read - called))
+
+
 def _language(model: PreTrainedModel, embeddings: nn.Module) -> frozenset[str]:
     """Names of the modules of the language part."""
     modules = dict(model.named_modules())
     place = next(name for name, module in modules.items() if module is embeddings)
     others: set[str] = set()
-    for modality in ("image", "video", "audio"):
-        encoder = model.get_encoder(modality=modality)
+    encoders = [model.get_encoder(modality=each) for each in ("image", "video", "audio")]
+    encoders += [m for m in modules.values() if getattr(m, "main_input_name", None) in _SEEN]
+    for encoder in encoders:
         names = [n for n, m in modules.items() if m is encoder and n]
         others.update(n for n in names if not f"{place}.".startswith(f"{n}."))
     while place:
@@ -107,22 +142,23 @@ def _is_attention(model: PreTrainedModel, name: str) -> bool:
     return False
 
 
-def _warn(
-    model: PreTrainedModel, inside: frozenset[str] | None, known: tuple[nn.Module | None, ...]
-) -> None:
-    """Name the modules with matrices of their own that the transform cannot be put around."""
+def _warn(model: PreTrainedModel, inside: frozenset[str] | None, known: Collection[int]) -> None:
+    """Name the modules with matrices of their own that the transform cannot be put around.
+
+    known: ids of the modules that need not be named.
+    """
     left = [
-        f"{name} ({type(module).__name__})"
+        f"{name or 'itself'} ({type(module).__name__})"
         for name, module in model.named_modules()
         if (inside is None or name in inside)
-        and module not in known
+        and id(module) not in known
         and not isinstance(module, nn.Embedding)
-        and not is_linear(module)
         and any(p is not None and p.dim() >= 2 for p in module._parameters.values())
     ]
     if left:
         more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
         warnings.warn(
-            f"not adapted, because they are not linear layers: {', '.join(left[:_SHOWN])}{more}",
+            "not adapted, because they are not linear layers or their weights are read directly: "
+            f"{', '.join(left[:_SHOWN])}{more}",
             stacklevel=4,
         )

@@ -16,7 +16,7 @@ VOCABULARY = 96
 PICTURE = 90  # the id of the placeholder of a picture
 ROWS = 3
 
-_LLAMA = {
+LLAMA = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -28,7 +28,7 @@ _LLAMA = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-_CLIP = {
+CLIP = {
     "hidden_size": 24,
     "intermediate_size": 40,
     "num_hidden_layers": 2,
@@ -46,7 +46,7 @@ class Tokens:
     model_max_length = 128
 
 
-def _text(config: hf.PreTrainedConfig) -> Built:
+def text(config: hf.PreTrainedConfig) -> Built:
     ids = torch.randint(3, VOCABULARY, (ROWS, 6))
     return hf.AutoModelForCausalLM.from_config(config), {
         "input_ids": ids,
@@ -54,7 +54,7 @@ def _text(config: hf.PreTrainedConfig) -> Built:
     }
 
 
-def _seeing(model: hf.PreTrainedModel, pictures: list[int], tokens: int, **inputs: Tensor) -> Built:
+def seeing(model: hf.PreTrainedModel, pictures: list[int], tokens: int, **inputs: Tensor) -> Built:
     """A batch whose rows hold some pictures each, padded on the left."""
     picture = [92] + [PICTURE] * tokens + [93]
     rows = [picture * count + [5 + row, 6, 7] for row, count in enumerate(pictures)]
@@ -65,23 +65,23 @@ def _seeing(model: hf.PreTrainedModel, pictures: list[int], tokens: int, **input
     return model, {"input_ids": ids, "attention_mask": (ids != 0).long(), **inputs}
 
 
-def _llama_family(name: str, **more: Any) -> Callable[[], Built]:
-    return lambda: _text(getattr(hf, name)(**_LLAMA, **more))
+def llama_family(name: str, **more: Any) -> Callable[[], Built]:
+    return lambda: text(getattr(hf, name)(**LLAMA, **more))
 
 
 def _neox_family(name: str, **more: Any) -> Callable[[], Built]:
-    common = {key: _LLAMA[key] for key in _LLAMA if key != "num_key_value_heads"}
-    return lambda: _text(getattr(hf, name)(**common, **more))
+    common = {key: LLAMA[key] for key in LLAMA if key != "num_key_value_heads"}
+    return lambda: text(getattr(hf, name)(**common, **more))
 
 
 def _gpt2() -> Built:
-    return _text(
+    return text(
         hf.GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=128)
     )
 
 
 def _opt() -> Built:
-    return _text(
+    return text(
         hf.OPTConfig(
             vocab_size=VOCABULARY,
             hidden_size=32,
@@ -98,24 +98,24 @@ def _opt() -> Built:
 
 
 def _bloom() -> Built:
-    return _text(hf.BloomConfig(vocab_size=VOCABULARY, hidden_size=32, n_layer=2, n_head=4))
+    return text(hf.BloomConfig(vocab_size=VOCABULARY, hidden_size=32, n_layer=2, n_head=4))
 
 
 def _llava() -> Built:
     config = hf.LlavaConfig(
-        vision_config=hf.CLIPVisionConfig(**_CLIP),
-        text_config=hf.LlamaConfig(**_LLAMA),
+        vision_config=hf.CLIPVisionConfig(**CLIP),
+        text_config=hf.LlamaConfig(**LLAMA),
         image_token_index=PICTURE,
         vision_feature_layer=-1,
     )
     model = hf.LlavaForConditionalGeneration(config)
-    return _seeing(model, [2, 1, 1], 16, pixel_values=torch.randn(4, 3, 16, 16))
+    return seeing(model, [2, 1, 1], 16, pixel_values=torch.randn(4, 3, 16, 16))
 
 
 def _idefics3() -> Built:
     config = hf.Idefics3Config(
-        vision_config=_CLIP,
-        text_config={"model_type": "llama", **_LLAMA},
+        vision_config=CLIP,
+        text_config={"model_type": "llama", **LLAMA},
         image_token_id=PICTURE,
         scale_factor=2,
         pad_token_id=0,
@@ -123,13 +123,13 @@ def _idefics3() -> Built:
     pixels = torch.randn(ROWS, 2, 3, 16, 16)
     pixels[1:, 1] = 0  # padding: rows 1 and 2 have one picture
     model = hf.Idefics3ForConditionalGeneration(config)
-    return _seeing(model, [2, 1, 1], 4, pixel_values=pixels)
+    return seeing(model, [2, 1, 1], 4, pixel_values=pixels)
 
 
 def _qwen2_vl() -> Built:
     config = hf.Qwen2VLConfig(
         text_config={
-            **_LLAMA,
+            **LLAMA,
             "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2]},
         },
         vision_config={
@@ -148,29 +148,29 @@ def _qwen2_vl() -> Built:
     grid = torch.tensor([[1, 4, 4], [1, 4, 4], [1, 4, 4], [1, 4, 4]])
     patches = torch.randn(4 * 16, 3 * 2 * 4 * 4)
     model = hf.Qwen2VLForConditionalGeneration(config)
-    return _seeing(model, [2, 1, 1], 4, pixel_values=patches, image_grid_thw=grid)
+    return seeing(model, [2, 1, 1], 4, pixel_values=patches, image_grid_thw=grid)
 
 
 def _paligemma() -> Built:
     config = hf.PaliGemmaConfig(
-        vision_config={"model_type": "siglip_vision_model", **_CLIP},
-        text_config={"model_type": "gemma", "head_dim": 8, **_LLAMA},
+        vision_config={"model_type": "siglip_vision_model", **CLIP},
+        text_config={"model_type": "gemma", "head_dim": 8, **LLAMA},
         image_token_index=PICTURE,
         projection_dim=32,
         pad_token_id=0,
     )
     model = hf.PaliGemmaForConditionalGeneration(config)
-    return _seeing(model, [1, 1, 1], 16, pixel_values=torch.randn(3, 3, 16, 16))
+    return seeing(model, [1, 1, 1], 16, pixel_values=torch.randn(3, 3, 16, 16))
 
 
 TEXT: dict[str, Callable[[], Built]] = {
-    "llama": _llama_family("LlamaConfig"),
-    "qwen2": _llama_family("Qwen2Config"),
-    "qwen3": _llama_family("Qwen3Config", head_dim=8),
-    "mistral": _llama_family("MistralConfig"),
-    "phi3": _llama_family("Phi3Config"),
-    "gemma": _llama_family("GemmaConfig", head_dim=8),
-    "olmo": _llama_family("OlmoConfig"),
+    "llama": llama_family("LlamaConfig"),
+    "qwen2": llama_family("Qwen2Config"),
+    "qwen3": llama_family("Qwen3Config", head_dim=8),
+    "mistral": llama_family("MistralConfig"),
+    "phi3": llama_family("Phi3Config"),
+    "gemma": llama_family("GemmaConfig", head_dim=8),
+    "olmo": llama_family("OlmoConfig"),
     "neox": _neox_family("GPTNeoXConfig"),
     "falcon": _neox_family("FalconConfig", new_decoder_architecture=True, num_kv_heads=2),
     "gpt2": _gpt2,
@@ -187,8 +187,10 @@ VISION: dict[str, Callable[[], Built]] = {
 
 def build(name: str, *, targets: str = "all") -> tuple[T2Model, dict[str, Tensor]]:
     """A model of the architecture and a batch of three rows."""
+    from tests.unit.odd_architectures import ODD
+
     torch.manual_seed(0)
-    model, batch = (TEXT | VISION)[name]()
+    model, batch = (TEXT | VISION | ODD)[name]()
     # Biases start at zero in most models; nothing would be shown by them.
     with torch.no_grad():
         for key, parameter in model.named_parameters():

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from t2agent.errors import (
     ImageRefusedError,
     ModalityError,
 )
+from t2agent.expert import Expert
 from t2agent.generate import Prompt, generate
 from t2agent.model import T2Model
 from tests.experts import WordDispatcher, random_expert
@@ -375,6 +377,24 @@ def test_what_tracing_is_told(chat: ChatT2) -> None:
         "ls_max_tokens": 12,
         "ls_stop": ["x"],
     }
+
+
+def test_dispatch_by_embedding() -> None:
+    model = build_text_model()
+    for name, examples in {
+        "cooking": ("How long do I boil an egg?", "A recipe for onion soup, please", "Bake bread"),
+        "travel": ("Which train goes to Rome?", "Book a hotel by the sea", "A visa for Japan"),
+    }.items():
+        expert = random_expert(model, name)
+        model.registry.register(Expert(replace(expert.card, examples=examples), expert.z))
+    chat = ChatT2(model, max_tokens=4)
+    cook, traveller = chat.batch(["How do I boil potatoes?", "Is there a night train to Vienna?"])
+    for reply, name in ((cook, "cooking"), (traveller, "travel")):
+        scores = reply.response_metadata["dispatch"]["scores"]
+        assert max(scores, key=scores.__getitem__) == name
+        assert reply.response_metadata["dispatch"]["strategy"] == "embedding"
+    only = ChatT2(model, experts=["travel"], max_tokens=4).invoke("How do I boil potatoes?")
+    assert set(only.response_metadata["dispatch"]["scores"]) <= {"travel"}
 
 
 def test_its_parts_can_be_reached(model: T2Model, chat: ChatT2) -> None:

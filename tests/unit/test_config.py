@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,3 +88,14 @@ def test_options_that_are_fine() -> None:
 def test_options_outside_their_range_are_refused_by_name(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         GenerationOptions(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", [None, 3, b"t2-nano", ["t2-nano"]])
+def test_a_base_model_is_named_by_a_string(name: Any) -> None:
+    with pytest.raises(ConfigError, match="named by a string"):
+        base_slug(name)
+
+
+def test_stop_that_is_no_sequence_is_refused() -> None:
+    with pytest.raises(ConfigError, match="sequence of strings"):
+        GenerationOptions(stop=5)  # type: ignore[arg-type]

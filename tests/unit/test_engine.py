@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -227,9 +226,8 @@ def test_given_experts_are_registered() -> None:
 
 
 @pytest.fixture
-def _merging_repays(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _merging_repays(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine.break_even, "repays", lambda *_a, **_k: True)
-    return
 
 
 @pytest.mark.usefixtures("_merging_repays")

@@ -124,3 +124,11 @@ def test_what_stands_for_a_mixture() -> None:
     assert as_mixture(expert) == (Mixture({"math": 1.0}), {"math": expert})
     with pytest.raises(ConfigError, match="list is not a mixture"):
         as_mixture(["math"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "vector", [torch.ones(2).to_sparse(), torch.ones(2, device="meta")], ids=["sparse", "meta"]
+)
+def test_a_vector_without_numbers_of_its_own_is_refused(vector: torch.Tensor) -> None:
+    with pytest.raises(ConfigError, match="dense float32"):
+        Expert(ExpertCard("math"), {"m": vector})

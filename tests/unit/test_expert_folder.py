@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from t2agent import files
+from t2agent import expert_folder, files
 from t2agent.errors import ConfigError, ExpertFormatError
 from t2agent.expert import Expert, ExpertCard
 from t2agent.expert_folder import CONFIG_FILE, README_FILE, VECTORS_FILE
@@ -186,11 +187,49 @@ def test_who_reads_while_it_is_replaced_sees_one_or_the_other(
     assert reads > 5
 
 
+def test_a_folder_that_is_replaced_between_two_files_is_read_anew(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_vectors = expert_folder._read_vectors
+    others = [Expert(ExpertCard(n), {"m": torch.ones(2)}) for n in ("second", "third")]
+
+    def replaced_meanwhile(*arguments: Any) -> Any:
+        if others:
+            others.pop(0).save(folder)
+        return read_vectors(*arguments)
+
+    monkeypatch.setattr(expert_folder, "_read_vectors", replaced_meanwhile)
+    assert Expert.load(folder).name == "third"
+
+
+def test_a_folder_that_is_moved_between_two_files_is_read_whole(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_vectors = expert_folder._read_vectors
+
+    def moved_meanwhile(*arguments: Any) -> Any:
+        folder.rename(folder.with_name("elsewhere"))
+        return read_vectors(*arguments)
+
+    monkeypatch.setattr(expert_folder, "_read_vectors", moved_meanwhile)
+    assert Expert.load(folder).card == CARD
+
+
+@pytest.mark.parametrize("path", [None, 3, b"math", "ma\0th", ["math"]])
+def test_what_is_no_path_is_refused(path: Any) -> None:
+    with pytest.raises(ConfigError, match="give a string or Path"):
+        Expert.load(path)
+    with pytest.raises(ConfigError, match="give a string or Path"):
+        Expert(CARD, {"m": torch.ones(1)}).save(path)
+
+
 # -- folders from strangers ------------------------------------------------------------------
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     assert_refused_quickly(tmp_path / "nowhere", "no such folder")
+    (tmp_path / "file").touch()
+    assert_refused_quickly(tmp_path / "file", "Not a directory")
 
 
 @pytest.mark.parametrize("name", [CONFIG_FILE, VECTORS_FILE])

@@ -11,10 +11,12 @@ import pytest
 
 from t2agent import files
 from t2agent.files import (
+    folder_names,
     recover_folder,
     recover_folders,
     remove_folder,
     replace_folder,
+    settle_folder,
     write_bytes,
     write_text,
 )
@@ -123,6 +125,87 @@ def test_a_folder_set_aside_is_put_back(tmp_path: Path) -> None:
     recover_folders(tmp_path)
     assert names_in(tmp_path) == ["one", "two"]
     recover_folders(tmp_path / "missing")
+
+
+class OtherWriter:
+    """Another process that replaces a folder by two renames: one step at each look of ours."""
+
+    def __init__(self, final: Path, steps: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.final, self.steps = final, list(steps)
+        self.aside, self.new = final.with_name(f".{final.name}.old"), final.with_name(".f.aa.new")
+        self.new.mkdir()
+        (self.new / "new").touch()
+        self.looks = 0
+        monkeypatch.setattr(files, "recover_folder", self.look)
+
+    def look(self, target: Path) -> None:
+        self.looks += 1
+        step = self.steps.pop(0) if self.steps else ""
+        if step == "A":  # moves the old folder aside, just after we looked for one there
+            recover_folder(target)
+            self.final.rename(self.aside)
+        elif step == "a":  # moved it aside before, and we may not put it back
+            pass
+        elif step == "N":  # gives the new one its name
+            self.new.rename(self.final)
+        else:
+            recover_folder(target)
+
+
+@pytest.mark.parametrize("steps", ["A", "AN", "AaaaaaN", "Aaa"])
+def test_a_folder_that_is_being_replaced_is_there(
+    tmp_path: Path, steps: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "f"
+    put(folder, "old", "")
+    OtherWriter(folder, steps, monkeypatch)
+    assert settle_folder(folder)
+    assert names_in(folder) == (["new"] if "N" in steps else ["old"])
+
+
+def test_a_folder_that_seems_missing_before_and_after_is_looked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "f"
+    put(folder, "old", "")
+    folder.rename(tmp_path / "away")
+    looks = 0
+
+    def look(_target: Path) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            (tmp_path / "away").rename(folder)
+
+    monkeypatch.setattr(files, "recover_folder", look)
+    assert settle_folder(folder)
+
+
+def test_a_missing_folder_is_missing_soon_whatever_others_do(tmp_path: Path) -> None:
+    (tmp_path / ".other.aa.new").mkdir()
+    (tmp_path / "[x]").mkdir()
+    (tmp_path / ".x.aa.new").mkdir()
+    begin = time.perf_counter()
+    assert not settle_folder(tmp_path / "f")
+    assert not settle_folder(tmp_path / "[x")
+    assert time.perf_counter() - begin < 0.09  # not as long as is waited for a writer
+
+
+@pytest.mark.parametrize(("name_for_now", "known"), [(".f.old", ()), (".f.bb.new", ("f", "gone"))])
+def test_a_folder_that_is_being_replaced_is_listed(
+    tmp_path: Path, name_for_now: str, known: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path / "g", "x", "")
+    put(tmp_path / name_for_now, "x", "")
+    monkeypatch.setattr(files, "recover_folders", lambda _parent: None)  # it was a moment too early
+
+    def look(target: Path) -> None:
+        if target.name == "f" and not target.exists():
+            (tmp_path / name_for_now).rename(target)
+
+    monkeypatch.setattr(files, "recover_folder", look)
+    assert folder_names(tmp_path, known) == ["f", "g"]
+    assert folder_names(tmp_path / "nowhere") == []
 
 
 def test_an_old_version_beside_a_whole_folder_is_not_put_back(tmp_path: Path) -> None:

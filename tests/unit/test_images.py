@@ -204,3 +204,23 @@ def test_addresses_without_an_image(web: str, path: str) -> None:
 def test_nobody_answers() -> None:
     with pytest.raises(ImageRefusedError, match="cannot read"):
         read_image({"type": "image", "url": "http://127.0.0.1:9/x.png"}, URLS)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://[", "FILE:///etc/hostname", "File://x", " file:///etc/hostname", "HTTPS://a/b", "c:x"],
+)
+def test_no_spelling_of_an_address_is_opened_unasked(url: str) -> None:
+    for block in ({"type": "image", "url": url}, {"type": "image_url", "image_url": {"url": url}}):
+        with pytest.raises(ImageRefusedError):
+            read_image(block, ImagePolicy())
+
+
+def test_a_source_within_sources_is_refused() -> None:
+    block: dict[str, Any] = {"type": "image"}
+    inner = block
+    for _ in range(5000):
+        inner["source"] = {}
+        inner = inner["source"]
+    with pytest.raises(ImageRefusedError, match="keys"):
+        read_image(block, ImagePolicy())

@@ -77,3 +77,9 @@ def test_what_cannot_be_read() -> None:
         to_prompt([RemoveMessage(id="1")], POLICY)
     with pytest.raises(ConfigError, match="no message"):
         to_prompt([], POLICY)
+
+
+@pytest.mark.parametrize("text", [None, 5, ["x"]])
+def test_a_text_that_is_no_string_is_refused(text: object) -> None:
+    with pytest.raises(ConfigError, match="give a string"):
+        to_prompt([HumanMessage(content=[{"type": "text", "text": text}])], ImagePolicy())

@@ -235,3 +235,21 @@ def test_mistakes_are_named() -> None:
         pass
     with model.adapted(one):  # an error inside has left nothing behind
         logits(model, batch)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_what_inference_mode_left_behind_can_be_trained_with(
+    autocast: bool, t2agent_home: Path
+) -> None:
+    (t2agent_home / "cache").unlink()  # so that the bases are computed in inference mode
+    model, batch = build("gpt2")
+    one = expert(model, "one", 1)
+    mode = torch.autocast("cpu", torch.bfloat16, enabled=autocast)
+    with torch.inference_mode(), mode:
+        for enter in (model.adapted, model.merged):
+            with enter(one):
+                model.model(**batch)
+    trained = Expert(ExpertCard("t"), {n: z.clone().requires_grad_() for n, z in one.z.items()})
+    with model.adapted(trained), mode:
+        model.model(**batch).logits.float().sum().backward()
+    assert all(z.grad is not None for z in trained.z.values())

@@ -12,8 +12,11 @@ from transformers.pytorch_utils import Conv1D
 from t2agent.expert import Expert
 from t2agent.model import T2Model
 from tests.unit.architectures import TEXT, VISION, build, expert
+from tests.unit.odd_architectures import ODD
 
-CASES = [(name, "all") for name in TEXT] + [(name, "all+vision") for name in VISION]
+CASES = [(name, "all") for name in (*TEXT, *ODD)] + [
+    (name, "all+vision") for name in (*VISION, "mllama", "blip2")
+]
 
 
 def logits(model: T2Model, batch: dict[str, Tensor]) -> Tensor:
@@ -77,12 +80,13 @@ def test_per_row_equals_one_at_a_time(name: str, targets: str) -> None:
         assert (rows[row] - wanted[row]).norm() < 1e-4 * (alone["one"] - base)[row].norm()
 
 
-@pytest.mark.parametrize("name", [*TEXT, *VISION])
+@pytest.mark.parametrize("name", [*TEXT, *VISION, *ODD])
 def test_generate_with_return_sequences_per_row(name: str) -> None:
     model, batch = build(name)
+    batch.pop("decoder_input_ids", None)
     one, two = expert(model, "one", 1, spread=1.0), expert(model, "two", 2, spread=1.0)
     options = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
-    if name in ("llava", "idefics3", "paligemma"):
+    if name in ("llava", "idefics3", "paligemma", "mllama", "blip2"):
         options |= {"num_beams": 1}
     else:
         options |= {"num_beams": 2, "num_return_sequences": 2}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -249,3 +250,26 @@ def _copy(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
         pad_token=tokenizer.pad_token,
         chat_template=tokenizer.chat_template,
     )
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        "hi",
+        ({"role": "user"},),
+        ({"content": "hi"},),
+        ({"role": "user", "content": None},),
+        ({"role": "user", "content": ["hi"]},),
+        ({"role": "user", "content": [{"text": "hi"}]},),
+        ({"role": "user", "content": [{"type": "text", "text": None}]},),
+        ({"role": "user", "content": "half a pair: \ud800"},),
+    ],
+)
+def test_messages_of_another_form_are_refused(messages: Any) -> None:
+    with pytest.raises(ConfigError):
+        Prompt(messages)
+
+
+def test_a_plain_text_that_is_not_unicode_is_refused() -> None:
+    with pytest.raises(ConfigError, match="character 1 is half of a surrogate pair"):
+        encode(tiny_text_model(), ["x\ud800"])

@@ -4,11 +4,12 @@ import os
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from t2agent import catalogue
+from t2agent import catalogue, files
 from t2agent.errors import (
     ConfigError,
     ExpertExistsError,
@@ -460,3 +461,29 @@ def test_many_threads_at_once(registry: Registry, user_folder: Path) -> None:
         thread.join()
     assert errors == []
     assert registry.names() == ["shared"]
+
+
+@pytest.mark.parametrize("name", [None, 3, ["math"], {}])
+def test_what_is_no_name_names_nothing(name: Any) -> None:
+    registry = Registry("org/base")
+    assert name not in registry
+    with pytest.raises(ExpertNotFoundError):
+        registry.get(name)
+
+
+def test_an_expert_is_listed_also_between_the_two_renames_of_who_replaces_it(
+    t2agent_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Registry("org/base")
+    folder = t2agent_home / "experts" / "org--base" / "math"
+    Expert(ExpertCard("math"), {"m": torch.ones(2)}).save(folder)
+    assert registry.names() == ["math"]
+    away = folder.with_name(".math.aa.new")
+
+    def look(_target: Path) -> None:
+        if away.exists():
+            away.rename(folder)
+
+    folder.rename(away)
+    monkeypatch.setattr(files, "recover_folder", look)
+    assert registry.names() == ["math"]

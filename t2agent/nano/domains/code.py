@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from t2agent.nano.problem import Problem
 from t2agent.nano.words import CATEGORIES
@@ -38,10 +39,9 @@ def _problem(
     )
 
 
-def _one_operation(rng: random.Random, first: int) -> Problem:
-    """One of the operations from the ``first`` on."""
+def _one_operation(rng: random.Random, kinds: Sequence[int]) -> Problem:
     x = _digits(rng)
-    match rng.randrange(first, 9):
+    match rng.choice(kinds):
         case 0:
             return _problem(rng, f"sorted({x})", sorted(x), x, "Smallest first.")
         case 1:
@@ -70,13 +70,13 @@ def _one_operation(rng: random.Random, first: int) -> Problem:
 
 def code(rng: random.Random) -> Problem:
     """One operation on one list."""
-    return _one_operation(rng, 0)
+    return _one_operation(rng, range(9))
 
 
 def drill(rng: random.Random) -> Problem:
-    """Reversing, indexing, joining, looking for an item, which are learned last: a drill for the
-    corpus, not a task."""
-    return _one_operation(rng, 4)
+    """Picking a number or a word by its place, looking for an item, which are learned last: a
+    drill for the corpus, not a task."""
+    return _one_operation(rng, (5, 6, 6, 8, 8))
 
 
 def code_hard(rng: random.Random) -> Problem:

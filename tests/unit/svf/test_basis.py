@@ -65,6 +65,13 @@ def test_rank_deficient_weights_are_decomposed() -> None:
     torch.testing.assert_close(basis.q @ basis.q.mT, torch.eye(8), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("m", [3, 5])
+def test_a_weight_of_zeros_is_decomposed(m: int) -> None:
+    basis = decompose(torch.zeros(m, 4))
+    assert not basis.s.any()
+    torch.testing.assert_close(basis.q @ basis.q.mT, torch.eye(basis.size))
+
+
 @pytest.mark.parametrize(
     ("weight", "words"),
     [

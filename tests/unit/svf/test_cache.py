@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from t2agent.errors import ConfigError
 from t2agent.svf import cache, decomposition
 from t2agent.svf.basis import Basis, decompose
 from t2agent.svf.decomposition import decompose_layers
@@ -88,6 +91,12 @@ def damage_bytes(file: Path) -> None:
     file.write_bytes(bytes(data))
 
 
+def damage_one_bit(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[-100] ^= 1
+    file.write_bytes(bytes(data))
+
+
 def damage_foreign(file: Path) -> None:
     tensors = load_file(file)
     save_file(tensors, file, metadata={"format": "pt"})
@@ -98,8 +107,22 @@ def damage_other_shape(file: Path) -> None:
     cache.store(file.stem, other)
 
 
+def damage_renamed(file: Path) -> None:
+    cache.store("0" * 64, decompose(torch.randn(6, 8)))
+    cache.path("0" * 64).replace(file)
+
+
 @pytest.mark.parametrize(
-    "damage", [damage_nothing_left, damage_cut, damage_bytes, damage_foreign, damage_other_shape]
+    "damage",
+    [
+        damage_nothing_left,
+        damage_cut,
+        damage_bytes,
+        damage_one_bit,
+        damage_foreign,
+        damage_other_shape,
+        damage_renamed,
+    ],
 )
 def test_damage_is_noticed_and_repaired(damage, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = layers(1)
@@ -135,3 +158,31 @@ def test_equal_weights_share_a_file() -> None:
     second.load_state_dict(first.state_dict())
     decompose_layers({"first": first, "second": second}, progress=False)
     assert stored().is_file()
+
+
+_WORKER = """
+import torch
+from t2agent.svf.decomposition import decompose_layers
+torch.manual_seed(0)
+layers = {str(i): torch.nn.Linear(64, 64) for i in range(12)}
+bases = decompose_layers(layers, progress=False)
+print(float(sum(b.q.sum() for b in bases.values())))
+"""
+
+
+def test_processes_may_fill_one_cache_at_once() -> None:
+    command = [sys.executable, "-c", _WORKER]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    printed = [process.communicate(timeout=120)[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0]
+    assert printed[0] == printed[1] != ""
+    files = [file for file in cache.folder().rglob("*") if file.is_file()]
+    assert len(files) == 12
+    assert {file.suffix for file in files} == {".safetensors"}
+
+
+def test_a_weight_that_cannot_be_decomposed_is_named() -> None:
+    chosen = layers()
+    chosen["layer1"].weight.data[0, 0] = float("nan")
+    with pytest.raises(ConfigError, match=r"layer1.*not finite.*targets"):
+        decompose_layers(chosen, progress=False)

@@ -106,3 +106,39 @@ def test_pooling_heads_that_read_a_weight_uncalled_are_left_alone() -> None:
         model, _ = build("paligemma", targets="all+vision")
     assert len(caught) == 1
     assert not any("head.attention" in n for n in model.shapes)
+
+
+def test_weights_that_are_read_without_calling_the_layer_are_left_alone() -> None:
+    with pytest.warns(UserWarning, match="dt_proj"):
+        model, _ = build("mamba")
+    assert {n.rpartition(".")[2] for n in model.shapes} == {"in_proj", "x_proj", "out_proj"}
+
+
+def test_a_linear_subclass_that_returns_more_is_left_alone() -> None:
+    with pytest.warns(UserWarning, match=r"router \(PhimoeTopKRouter\)"):
+        model, _ = build("phimoe")
+    assert not any("router" in n for n in model.shapes)
+
+
+def test_an_encoder_that_the_model_does_not_name_is_no_language() -> None:
+    ids = {"vocab_size": 96, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    sees = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 1}
+    sees |= {"num_attention_heads": 2, "image_size": 16, "patch_size": 4}
+    reads = {key: SMALL[key] for key in ("hidden_size", "intermediate_size", "num_hidden_layers")}
+    config = hf.GitConfig(vision_config=sees, num_attention_heads=4, **reads, **ids)
+    chosen = choose(hf.GitForCausalLM(config), "all").layers
+    assert chosen
+    assert not any("image_encoder" in n for n in chosen)
+
+
+def test_rows_of_a_model_that_lays_tokens_first_are_refused() -> None:
+    config = hf.XLNetConfig(vocab_size=96, d_model=32, n_layer=1, n_head=4, d_inner=48)
+    with pytest.warns(UserWarning, match="rel_attn"):
+        model = T2Model(hf.XLNetLMHeadModel(config), Tokens())
+    one = expert(model, "one", 1)
+    assert not model.per_row
+    ids = torch.randint(0, 96, (2, 2))  # as many rows as tokens: their order does not show
+    with pytest.raises(ConfigError, match="tokens before rows"), model.adapted([one, None]):
+        model.model(ids)
+    with torch.no_grad(), model.adapted([one, one]):
+        model.model(ids)

@@ -41,7 +41,7 @@ class T2Model:
         "mlp", "all+vision", or a regular expression on module names.
     name: what experts' cards and folders call it; by default where it was loaded from.
 
-    Raises ConfigError where `targets` leaves nothing to adapt.
+    Raises ConfigError for what is no such model, and where `targets` leaves nothing to adapt.
     """
 
     def __init__(
@@ -52,6 +52,13 @@ class T2Model:
         targets: str = "all",
         name: str | None = None,
     ) -> None:
+        if not isinstance(hf_model, PreTrainedModel):
+            raise ConfigError(
+                f"hf_model is a {type(hf_model).__name__}; give a transformers PreTrainedModel, or "
+                "load one by name with T2Model.from_pretrained"
+            )
+        if processor is None:
+            raise ConfigError("processor is None; give the model's processor or tokenizer")
         self.model = hf_model.eval().requires_grad_(False)
         self.processor = processor
         self.tokenizer = getattr(processor, "tokenizer", processor)
@@ -94,6 +101,11 @@ class T2Model:
 
         Raises ConfigError where it cannot be loaded or has nothing to adapt.
         """
+        if not isinstance(model, (str, Path)):
+            raise ConfigError(
+                f"model is {model!r}; give a name or a folder. T2Model(model, processor) takes a "
+                "model that is loaded already"
+            )
         hf_model, processor = load(
             str(model),
             revision=revision,

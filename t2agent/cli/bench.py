@@ -47,14 +47,33 @@ def bench(
             table.add_row(key, benchmark.about)
         return Report({key: benchmark.about for key, benchmark in BENCHMARKS.items()}, table)
     given = parsed(settings)
-    results = {key: run(key, **given) for key in (BENCHMARKS if name == _ALL else [name])}
+    results, missing = _all(given) if name == _ALL else ({name: run(name, **given)}, {})
     if plot is not None:
         _draw(plot, {key: figures(result) for key, result in results.items()})
-    data = {
+    data: dict[str, Any] = {
         key: {"results": result, "wanted": {k: str(w) for k, w in BENCHMARKS[key].wanted.items()}}
         for key, result in results.items()
     }
-    return Report(data, Group(*(_table(key, result) for key, result in results.items())))
+    data |= {key: {"not_measured": why} for key, why in missing.items()}
+    tables = [_table(key, result) for key, result in results.items()]
+    return Report(
+        data, Group(*tables, *(f"{key}: not measured, {missing[key]}" for key in missing))
+    )
+
+
+def _all(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Results of all benchmarks, and why some could not run: their data does not ship."""
+    from t2agent.errors import ConfigError
+
+    results, missing = {}, {}
+    for key in BENCHMARKS:
+        try:
+            results[key] = run(key, **given)
+        except ConfigError as error:
+            missing[key] = str(error)
+    if not results:
+        raise ConfigError("; ".join(dict.fromkeys(missing.values())))
+    return results, missing
 
 
 def _table(name: str, result: Mapping[str, Any]) -> RenderableType:

@@ -90,7 +90,8 @@ def run(
 
 
 def summarise(per_seed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means over the seeds: task -> base, own, dispatched; and the controls."""
+    """Means over the seeds: task -> base, wrong, own and dispatched; the greatest distance of
+    dispatched and own; and the controls."""
     rows = {}
     for name in DOMAINS:
         tables = [figures["by_expert"][name] for figures in per_seed]
@@ -101,5 +102,10 @@ def summarise(per_seed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "right expert": mean(t[name] for t in tables),
             "dispatched": mean(figures["dispatched"][name] for figures in per_seed),
         }
+    gap = max(abs(row["dispatched"] - row["right expert"]) for row in rows.values())
     controls = ("blank_image", "swapped_image", "not_above_base")
-    return {"tasks": rows, **{key: mean(f[key] for f in per_seed) for key in controls}}
+    return {
+        "tasks": rows,
+        "dispatch_gap": gap,
+        **{key: mean(f[key] for f in per_seed) for key in controls},
+    }

@@ -38,7 +38,8 @@ def train_domain(
     expert = train_expert(
         model,
         task,
-        steps=40,
+        steps=45,
+        validation=128,
         seed=seed,
         checkpoint=work,
         progress=progress,

@@ -55,7 +55,7 @@ def choose(model: PreTrainedModel, targets: str) -> Targets:
     else:
         try:
             pattern = re.compile(targets)
-        except re.error as error:
+        except (re.error, TypeError) as error:
             raise ConfigError(
                 f"targets={targets!r} is neither 'all', 'attention', 'mlp', 'all+vision' nor a "
                 f"regular expression on module names ({error})"

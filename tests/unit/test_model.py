@@ -14,6 +14,7 @@ from torch import Tensor
 from t2agent.errors import ConfigError, ExpertMismatchError, ExpertNotFoundError
 from t2agent.expert import Expert, ExpertCard, Mixture
 from t2agent.model import T2Model
+from tests.models import build_text_model
 from tests.unit.architectures import Tokens, build, expert
 
 
@@ -253,3 +254,19 @@ def test_what_inference_mode_left_behind_can_be_trained_with(
     with model.adapted(trained), mode:
         model.model(**batch).logits.float().sum().backward()
     assert all(z.grad is not None for z in trained.z.values())
+
+
+def test_what_is_no_model() -> None:
+    tiny = build_text_model()
+    for arguments, says in (
+        ((None, tiny.tokenizer), "hf_model is a NoneType"),
+        (("t2-nano", tiny.tokenizer), "from_pretrained"),
+        ((tiny.model, None), "processor is None"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            T2Model(*arguments)  # type: ignore[arg-type]
+    for model in (None, 3, tiny.model):
+        with pytest.raises(ConfigError, match="give a name or a folder"):
+            T2Model.from_pretrained(model)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="targets=3"):
+        T2Model(tiny.model, tiny.tokenizer, targets=3)  # type: ignore[arg-type]

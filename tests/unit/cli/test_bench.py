@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 
 from t2agent.bench import BENCHMARKS, Wanted, figures
+from t2agent.cli import bench
+from t2agent.errors import ConfigError
 
 SMALL = ("--set", "rows=48", "--set", "columns=96", "--set", "repeats=1")
 
@@ -21,6 +23,24 @@ def test_a_table_beside_what_is_wanted_and_a_chart(run, run_json, tmp_path):
     table = run("bench", "decompose", *SMALL).stdout
     assert "times_faster" in table
     assert ">= 5" in table
+
+
+def test_all_goes_on_where_data_is_missing(run, run_json, monkeypatch):
+    def measure(name, **settings):
+        if name == "clinc":
+            raise ConfigError("no data set here")
+        return {"times_faster": 6.0, **settings}
+
+    few = {name: BENCHMARKS[name] for name in ("clinc", "decompose")}
+    monkeypatch.setattr(bench, "BENCHMARKS", few)
+    monkeypatch.setattr(bench, "run", measure)
+
+    report = run_json("bench", "all", "--set", "rows=2")
+    assert report["decompose"]["results"] == {"times_faster": 6.0, "rows": 2}
+    assert report["clinc"] == {"not_measured": "no data set here"}
+    assert "clinc: not measured, no data set here" in run("bench", "all").stdout
+    monkeypatch.setattr(bench, "BENCHMARKS", {"clinc": few["clinc"]})
+    assert run("bench", "all").exit_code == 1
 
 
 @pytest.mark.parametrize(

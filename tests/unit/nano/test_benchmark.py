@@ -54,7 +54,7 @@ def test_summary_is_the_mean_over_seeds() -> None:
     per_seed: list[dict[str, Any]] = [
         {
             "by_expert": even(value),
-            "dispatched": dict.fromkeys(DOMAINS, value),
+            "dispatched": {**dict.fromkeys(DOMAINS, value), "code": value - 0.1},
             "blank_image": value,
             "swapped_image": 0.0,
             "not_above_base": 1.0,
@@ -63,6 +63,7 @@ def test_summary_is_the_mean_over_seeds() -> None:
     ]
     found = summarise(per_seed)
     assert found["blank_image"] == pytest.approx(0.6)
+    assert found["dispatch_gap"] == pytest.approx(0.1)
     assert found["tasks"]["math"] == pytest.approx(
         {"base": 0.2, "wrong expert": 0.6, "right expert": 0.6, "dispatched": 0.6}
     )

@@ -156,7 +156,7 @@ def _read_shipped(identity: str) -> Mapping[bytes, Half]:
 def _shipped_texts() -> list[str]:
     texts = {request.prompt for d in (*DOMAINS, GENERAL) for request in shipped_requests(d)}
     for path in bundled("experts").glob("*/*/expert_config.json"):
-        card = json.loads(path.read_text(encoding="utf-8"))
+        card = json.loads(path.read_text(encoding="utf-8"))["card"]
         learnt = (*card.get("examples", ()), card.get("description"), in_words(path.parent.name))
         texts |= {text for text in learnt if text}
     return sorted(texts)

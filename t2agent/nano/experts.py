@@ -26,7 +26,7 @@ DESCRIPTIONS = {
     "read": "Numbers in an image, read and given alone.",
 }
 _REAL = ("math", "code", "reasoning")  # domains that have real example prompts
-_OWN_EXAMPLES = 64
+_OWN_EXAMPLES = 256
 _SCORED = 200
 
 

@@ -7,10 +7,12 @@ from contextlib import closing
 import numpy as np
 import pytest
 
+from t2agent.dispatch import EmbeddingDispatcher
 from t2agent.dispatch import vectors as module
 from t2agent.dispatch.encoder import Encoder
 from t2agent.dispatch.examples import examples_folder
 from t2agent.dispatch.vectors import ExampleVectors, _read_shipped, _shipped_texts, write_shipped
+from t2agent.registry import Registry
 
 TEXTS = ["one fish", "two fish", "half a pair: \ud83d", "one fish"]
 
@@ -153,3 +155,11 @@ def test_the_shipped_file_covers_all_that_ships():
     # And they are this encoder's, on any machine up to rounding.
     key, text = next(iter(wanted.items()))
     np.testing.assert_allclose(found[key].astype(np.float32), encoder.encode([text])[0], atol=2e-3)
+
+
+def test_the_shipped_experts_need_no_encoding(monkeypatch):
+    def encode(self, texts):
+        raise AssertionError(f"{len(texts)} texts are encoded, {list(texts)[:2]} among them")
+
+    monkeypatch.setattr(Encoder, "encode", encode)
+    assert EmbeddingDispatcher(Registry("t2-nano")).labels == ("code", "math", "reasoning")

@@ -153,7 +153,7 @@ def test_examples_are_encoded_once(words, topics, cards):
     registry.put(ExpertCard("tree", examples=("tree bark",)))
     dispatcher.predict(UNSEEN[:1])
 
-    assert words.encoded == [*UNSEEN, "tree", "tree bark", UNSEEN[0]]
+    assert words.encoded == [*UNSEEN, "tree bark", "tree", UNSEEN[0]]
 
 
 def test_after_a_failure_the_next_request_tries_again(words, topics, monkeypatch):

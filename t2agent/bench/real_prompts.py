@@ -18,7 +18,7 @@ from t2agent.bench.clinc import auroc
 from t2agent.bench.datasets import CLINC, EXAMPLES, REQUESTS, read_json, read_jsonl
 from t2agent.bench.shapes import private_cache
 from t2agent.dispatch import EmbeddingDispatcher
-from t2agent.dispatch.examples import DOMAINS, WRITTEN, shipped_requests
+from t2agent.dispatch.examples import DOMAINS, written_requests
 from t2agent.errors import ConfigError
 from t2agent.registry import Registry
 
@@ -89,12 +89,8 @@ def _left_out(rows: Sequence[Mapping[str, str]], others: Sequence[str]) -> dict[
     found = {}
     for source in sorted({row["source"] for row in rows}):
         inside = _by_task([row for row in rows if row["source"] == source])
-        kept = {task: _written(task) for task in inside if task in DOMAINS}
+        kept = {task: written_requests(task) for task in inside if task in DOMAINS}
         kept |= _by_task([row for row in rows if row["source"] != source])
         if inside.keys() <= kept.keys():
             found[source] = _measure(EmbeddingDispatcher().fit(kept), inside, {_OTHER: others})
     return found
-
-
-def _written(domain: str) -> list[str]:
-    return [r.prompt for r in shipped_requests(domain) if r.source == WRITTEN]

@@ -53,6 +53,14 @@ def shipped_requests(domain: str) -> tuple[ShippedRequest, ...]:
     return tuple(ShippedRequest(**json.loads(line)) for line in lines if line)
 
 
+def written_requests(domain: str) -> list[str]:
+    """The prompts of a domain that were written for this project.
+
+    Raises ConfigError as `shipped_requests`.
+    """
+    return [r.prompt for r in shipped_requests(domain) if r.source == WRITTEN]
+
+
 def real_examples(domain: str, n: int | None = None) -> list[str]:
     """Prompts for an expert's card, of many kinds; `n` of them take the kinds in turn.
 

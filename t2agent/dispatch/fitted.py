@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from t2agent.dispatch.classifier import Classifier, Labels, fit_classifier
-from t2agent.dispatch.examples import DOMAINS, GENERAL, WRITTEN, shipped_requests
+from t2agent.dispatch.examples import DOMAINS, GENERAL, shipped_requests, written_requests
 from t2agent.dispatch.scope import UNKNOWN, Gate, General, fit_gate
 from t2agent.dispatch.sources import in_words
 from t2agent.dispatch.vectors import ExampleVectors
@@ -73,20 +73,16 @@ def widened(examples: Mapping[str, Sequence[str]], vectors: ExampleVectors) -> d
     for domain, (label, *others) in named.items():
         if not others and _share_in(domain, examples[label], vectors) >= _AGREE:
             own = set(examples[label])
-            extra[label] = [text for text in _written(domain) if text not in own]
+            extra[label] = [text for text in written_requests(domain) if text not in own]
     return extra
 
 
 def _share_in(domain: str, texts: Sequence[str], vectors: ExampleVectors) -> float:
-    written = {d: _written(d) for d in (*DOMAINS, GENERAL)}
+    written = {d: written_requests(d) for d in (*DOMAINS, GENERAL)}
     shipped = vectors.of([text for own in written.values() for text in own])
     of = np.repeat(list(written), [len(own) for own in written.values()])
     nearest = (vectors.of(texts) @ shipped.T).argmax(axis=1)
     return float((of[nearest] == domain).mean())
-
-
-def _written(domain: str) -> list[str]:
-    return [r.prompt for r in shipped_requests(domain) if r.source == WRITTEN]
 
 
 def _sources(texts: Sequence[str]) -> Labels:

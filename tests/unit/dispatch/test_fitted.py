@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from t2agent.dispatch import examples
 from t2agent.dispatch import fitted as module
 from t2agent.dispatch.encoder import Encoder
 from t2agent.dispatch.examples import WRITTEN, ShippedRequest, shipped_requests
@@ -23,7 +24,8 @@ SHIPPED = {
 
 @pytest.fixture
 def vectors(words, monkeypatch) -> ExampleVectors:
-    monkeypatch.setattr(module, "shipped_requests", SHIPPED.__getitem__)
+    for place in (module, examples):
+        monkeypatch.setattr(place, "shipped_requests", SHIPPED.__getitem__)
     return ExampleVectors(Encoder())
 
 

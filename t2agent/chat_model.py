@@ -20,7 +20,10 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ContextThreadPoolExecutor, get_config_list
 from pydantic import ConfigDict
 
+from t2agent.dispatch.search import search_options
+from t2agent.dispatch.shots import Reward
 from t2agent.engine import Answer
+from t2agent.expert import Mixture, MixtureLike
 from t2agent.generate import Prompt
 from t2agent.joint import JointBatch, JointError, Seat
 from t2agent.messages import to_prompt
@@ -119,6 +122,51 @@ class ChatT2(Settings, BaseChatModel):
             finally:
                 batch.cancel.set()
         return replies
+
+    def adapt(
+        self,
+        examples: object,
+        *,
+        name: str | None = None,
+        reward: Reward | None = None,
+        start: MixtureLike = None,
+        replace: bool = False,
+        progress: bool = True,
+        cancel: threading.Event | None = None,
+        **options: Any,
+    ) -> Mixture:
+        """Find a mixture of the experts for a task of which a few examples are known.
+
+            chat.adapt([("3 * 4?", "The answer is 12."), ...], name="tables")
+
+        Searched is the best mean reward; among equal ones the likelihood of the answers decides,
+        so whole replies serve it best. With a name, the mixture becomes an expert of the registry,
+        with the examples' requests on its card. Without, strategy "few-shot" of this object
+        answers with it, and "embedding+few-shot" where a request is like the examples.
+
+        Args:
+            examples: some ten pairs (request, answer), triples (request, result, whole reply) or
+                `t2agent.train.Example`s, or a `Task`.
+            name: of the expert that is registered; with `replace`, in the place of another.
+            reward: as of `t2agent.train.ExampleTask`; None for the task's own, else "exact".
+            start: a mixture to try first; "embedding" for what that strategy says of them.
+            progress: show a bar on stderr.
+            cancel: ends the search when it is set; the best mixture until then counts.
+            options: fields of `t2agent.dispatch.SearchOptions`.
+
+        Raises:
+            ConfigError, ExpertExistsError: as `t2agent.dispatch.fewshot.adapt`.
+        """
+        return self._engine.adapt(
+            examples,
+            name=name,
+            reward=reward,
+            start=start,
+            replace_existing=replace,
+            options=search_options(options),
+            progress=progress,
+            cancel=cancel,
+        ).mixture
 
     def _generate(
         self,

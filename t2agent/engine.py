@@ -9,21 +9,25 @@ from __future__ import annotations
 import contextvars
 import queue
 import threading
+import time
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from t2agent.breakeven import BreakEven
 from t2agent.config import GenerationOptions
-from t2agent.dispatch import Decision, Dispatcher, Request
+from t2agent.dispatch import Decision, Dispatcher, Latest, Request
 from t2agent.errors import ConfigError
 from t2agent.expert import Expert, Mixture, MixtureLike
 from t2agent.generate import Generation, OnText, Prompt, encode, generate, room
 from t2agent.model import T2Model
 from t2agent.strategies import Selection, make_dispatcher
+
+if TYPE_CHECKING:
+    from t2agent.dispatch import SearchResult
 
 _BREAK_EVENS: WeakKeyDictionary[T2Model, BreakEven] = WeakKeyDictionary()
 _BREAK_EVENS_LOCK = threading.Lock()
@@ -38,16 +42,28 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the second pass generated, and what the first had decided."""
+    """What the second pass generated, and what the first had decided.
+
+    ``seconds``: the time of the second pass; of prompts that were answered together, each bears
+    an equal share, as of the first pass in ``decision.seconds``.
+    """
 
     generation: Generation
     decision: Decision
+    seconds: float = field(default=0.0, compare=False)
+
+    @property
+    def first_pass_share(self) -> float:
+        """The share of the first pass in the time of both, from 0 to 1."""
+        total = self.decision.seconds + self.seconds
+        return self.decision.seconds / total if total > 0 else 0.0
 
 
 class Engine:
     """Answers prompts with a base model and its experts. Safe to use from several threads.
 
-    dispatcher: a strategy's name ("embedding", "off"), a Dispatcher, or None for the base model.
+    dispatcher: a strategy's name (`t2agent.strategies.NAMES`), a Dispatcher, or None for the base
+        model.
     experts: those that a strategy by name may choose, registered where they are not yet (names,
         Experts and experts' folders); None for all of the model's registry.
     merging: whether a mixture that all rows share may be written into the weights where that is
@@ -67,6 +83,7 @@ class Engine:
         self.model = model
         self.registry = None if experts is None else Selection.of(model.registry, experts)
         self.merging = merging
+        self.latest = Latest()
         self._named: dict[str, Dispatcher | None] = {}
         self._lock = threading.Lock()
         self.dispatcher = self.strategy(dispatcher)
@@ -90,10 +107,12 @@ class Engine:
     def strategy(self, dispatch: Dispatcher | str | None) -> Dispatcher | None:
         """The dispatcher that a name stands for; the same object for the same name."""
         if not isinstance(dispatch, str):
-            return make_dispatcher(dispatch, self.model, self.registry)
+            return make_dispatcher(dispatch, self.model, self.registry, self.latest)
         with self._lock:
             if dispatch not in self._named:
-                self._named[dispatch] = make_dispatcher(dispatch, self.model, self.registry)
+                self._named[dispatch] = make_dispatcher(
+                    dispatch, self.model, self.registry, self.latest
+                )
             return self._named[dispatch]
 
     def decide(
@@ -116,6 +135,22 @@ class Engine:
                 f"{len(prompts)} requests: it must return one for each, in their order"
             )
         return decisions
+
+    def adapt(self, examples: object, *, name: str | None = None, **options: Any) -> SearchResult:
+        """Search a mixture for a task, for strategy "few-shot", among the engine's experts.
+
+        With a name it becomes an expert of the registry, which the engine may choose from now on;
+        without one, it takes the place of the latest such mixture. Options and errors are those
+        of `t2agent.dispatch.fewshot.adapt`.
+        """
+        from t2agent.dispatch.fewshot import adapt
+
+        result = adapt(
+            self.model, examples, experts=self.registry, latest=self.latest, name=name, **options
+        )
+        if name is not None and self.registry is not None:
+            self.registry.add(name)
+        return result
 
     def answer(
         self,
@@ -146,6 +181,7 @@ class Engine:
         answers: list[Answer | None] = [None] * len(prompts)
         for rows in groups.values():
             part = [prompts[row] for row in rows]
+            begun = time.perf_counter()
             generations = self._second_pass(
                 part,
                 [whats[row] for row in rows],
@@ -155,8 +191,9 @@ class Engine:
                 cancel,
                 _renumbered(on_text, rows),
             )
+            seconds = (time.perf_counter() - begun) / len(rows)
             for row, generation in zip(rows, generations, strict=True):
-                answers[row] = Answer(generation, decisions[row])
+                answers[row] = Answer(generation, decisions[row], seconds)
         return [answer for answer in answers if answer is not None]
 
     def stream(

@@ -27,7 +27,8 @@ from t2agent.template import ChatTemplate
 
 Message = dict[str, Any]
 
-_LOCK = threading.Lock()  # fast tokenizers refuse to be used by two threads at once
+TOKENIZER_LOCK = threading.Lock()
+"""Held while a tokenizer is used: fast ones refuse to be used by two threads at once."""
 _TEMPLATES: WeakKeyDictionary[T2Model, ChatTemplate] = WeakKeyDictionary()
 
 
@@ -79,7 +80,7 @@ def encode(model: T2Model, prompts: Sequence[Prompt] | Sequence[str]) -> BatchFe
     Raises ModalityError for images where the model reads text only, ConfigError for a
     conversation that the chat template refuses, or for prompts and plain texts in one batch.
     """
-    with _LOCK:
+    with TOKENIZER_LOCK:
         template = _TEMPLATES.get(model)
         if template is None or not template.is_current():
             template = _TEMPLATES[model] = ChatTemplate(model.processor)

@@ -40,7 +40,8 @@ class Settings(BaseModel):
     model: Any = "t2-nano"
     """A base model's name or path, or a T2Model."""
     dispatch: Any = "embedding"
-    """A strategy's name ("embedding", "off"), a Dispatcher, or None for the base model."""
+    """A strategy's name ("embedding", "prompt", "classifier", "few-shot", "embedding+few-shot",
+    "off"), a Dispatcher, or None for the base model."""
     experts: Any = None
     """Those that dispatch may choose: names, and Experts or folders, which are registered if they
     are not yet; None for all of the registry."""
@@ -141,11 +142,16 @@ class Settings(BaseModel):
 
 
 def metadata(answer: Answer, model: str) -> dict[str, Any]:
-    """What a reply's response_metadata holds; plain JSON."""
+    """What a reply's response_metadata holds; plain JSON.
+
+    "seconds" is the time of the second pass, beside "dispatch"'s "seconds", that of the first.
+    """
     return {
         "model_name": model,
         "finish_reason": answer.generation.finish_reason,
         "dispatch": answer.decision.to_dict(),
+        "seconds": answer.seconds,
+        "first_pass_share": answer.first_pass_share,
     }
 
 

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from t2agent.card import ExpertCard, Modality
-from t2agent.dispatch import Dispatcher
+from t2agent.dispatch import Dispatcher, Latest
 from t2agent.errors import ConfigError
 from t2agent.expert import Expert
 from t2agent.model import T2Model
 from t2agent.registry import Registry
 
-NAMES = ("embedding", "off")
+NAMES = ("embedding", "prompt", "classifier", "few-shot", "embedding+few-shot", "off")
 
 
 class Selection:
@@ -47,6 +47,10 @@ class Selection:
             names.append(expert.name)
         return cls(registry, names)
 
+    def add(self, name: str) -> None:
+        """Let an expert of the registry be chosen as well."""
+        self._names |= {name}
+
     def __len__(self) -> int:
         return len(self.cards())
 
@@ -72,28 +76,48 @@ class Selection:
 
 
 def make_dispatcher(
-    dispatch: Dispatcher | str | None, model: T2Model, experts: Selection | None = None
+    dispatch: Dispatcher | str | None,
+    model: T2Model,
+    experts: Selection | None = None,
+    latest: Latest | None = None,
 ) -> Dispatcher | None:
     """The dispatcher for a model; None where the base model is to answer.
 
     experts: those that a strategy by name may choose; None for all of the model's registry.
+    latest: the mixture without a name that the few-shot strategies may use.
 
-    Raises ConfigError for an unknown name, or what is no dispatcher.
+    Raises ConfigError for an unknown name, or what is no dispatcher, and ExpertNotFoundError for
+    strategy "classifier" without its expert.
     """
     if dispatch is None or (isinstance(dispatch, str) and dispatch == "off"):
         return None
     if isinstance(dispatch, str):
-        if dispatch == "embedding":
-            from t2agent.dispatch import EmbeddingDispatcher  # heavy: loads an encoder
-
-            return EmbeddingDispatcher(model.registry if experts is None else experts)
-        raise ConfigError(
-            f"there is no dispatch strategy {dispatch!r}: choose one of {', '.join(NAMES)}, or "
-            "give a Dispatcher"
-        )
+        return _named(dispatch, model, model.registry if experts is None else experts, latest)
     if not callable(getattr(dispatch, "dispatch", None)):
         raise ConfigError(
             f"a {type(dispatch).__name__} was given as the dispatcher: it needs a method "
             "dispatch(requests) that returns a Decision for each"
         )
     return dispatch
+
+
+def _named(
+    strategy: str, model: T2Model, experts: Registry | Selection, latest: Latest | None
+) -> Dispatcher:
+    from t2agent import dispatch  # its classes load on first use
+
+    match strategy:
+        case "embedding":
+            return dispatch.EmbeddingDispatcher(experts)
+        case "prompt":
+            return dispatch.PromptDispatcher(model, experts)
+        case "classifier":
+            return dispatch.ClassifierDispatcher(model, experts)
+        case "few-shot":
+            return dispatch.FewShotDispatcher(experts, latest)
+        case "embedding+few-shot":
+            return dispatch.RefinedDispatcher(experts, latest)
+    raise ConfigError(
+        f"there is no dispatch strategy {strategy!r}: choose one of {', '.join(NAMES)}, or "
+        "give a Dispatcher"
+    )

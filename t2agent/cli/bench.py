@@ -35,6 +35,21 @@ def bench(
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Draw the figures as a PNG.")
     ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="paper: end within ten minutes.")] = False,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="paper: a checkpoint instead of t2-nano."),
+    ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--task", help="paper, with --model: a real task or a JSON-lines file; may be repeated."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="paper: where report and figures go."),
+    ] = None,
     settings: Settings = None,
 ) -> Report:
     """Measure on this machine, and print the figures beside those that are wanted."""
@@ -46,7 +61,8 @@ def bench(
         for key, benchmark in BENCHMARKS.items():
             table.add_row(key, benchmark.about)
         return Report({key: benchmark.about for key, benchmark in BENCHMARKS.items()}, table)
-    given = parsed(settings)
+    options = {"quick": quick, "model": model, "task": task, "out": out}
+    given = parsed(settings) | {key: value for key, value in options.items() if value}
     results, missing = _all(given) if name == _ALL else ({name: run(name, **given)}, {})
     if plot is not None:
         _draw(plot, {key: figures(result) for key, result in results.items()})
@@ -55,7 +71,8 @@ def bench(
         for key, result in results.items()
     }
     data |= {key: {"not_measured": why} for key, why in missing.items()}
-    tables = [_table(key, result) for key, result in results.items()]
+    tables: list[RenderableType] = [_table(key, result) for key, result in results.items()]
+    tables += [f"Report: {result['report']}" for result in results.values() if "report" in result]
     return Report(
         data, Group(*tables, *(f"{key}: not measured, {missing[key]}" for key in missing))
     )
@@ -66,7 +83,10 @@ def _all(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     from t2agent.errors import ConfigError
 
     results, missing = {}, {}
-    for key in BENCHMARKS:
+    for key, benchmark in BENCHMARKS.items():
+        if benchmark.long:
+            missing[key] = f"it takes hours; run it by its name: t2agent bench {key}"
+            continue
         try:
             results[key] = run(key, **given)
         except ConfigError as error:

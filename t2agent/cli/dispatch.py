@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from t2agent.cli.command import Report, command
-from t2agent.cli.options import Image, Model
-from t2agent.cli.start import starting
+from t2agent.cli.options import Image, Model, Strategy
+from t2agent.cli.start import load, starting
+
+if TYPE_CHECKING:
+    from t2agent.dispatch import Dispatcher
 
 
 def add_to(app: typer.Typer) -> None:
     """Make ``t2agent dispatch`` known."""
-    command(app, "dispatch")(dispatch)
+    command(app, "dispatch")(show)
 
 
-def dispatch(
+def show(
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The request.")],
     image: Image = None,
+    dispatch: Strategy = None,
     model: Model = "t2-nano",
     as_json: bool = False,
 ) -> Report:
@@ -27,6 +31,7 @@ def dispatch(
     from rich.table import Table
     from rich.text import Text
 
+    from t2agent.mixture import Mixture
     from t2agent.registry import Registry
 
     with starting("Loading the dispatcher", show=not as_json):
@@ -34,12 +39,21 @@ def dispatch(
             from t2agent.images import ImagePolicy, read_image
 
             read_image({"type": "image", "path": str(image)}, ImagePolicy(allow_files=True))
-        from t2agent.dispatch import EmbeddingDispatcher, Request
+        from t2agent.dispatch import Decision, EmbeddingDispatcher, Request
 
-        dispatcher = EmbeddingDispatcher(Registry(model))
+        dispatcher: Dispatcher | None
+        if dispatch in (None, "embedding"):
+            dispatcher = EmbeddingDispatcher(Registry(model))  # needs no base model
+        else:
+            from t2agent.strategies import make_dispatcher
+
+            dispatcher = make_dispatcher(dispatch, load(model))
         request = Request(prompt, images=int(image is not None))
-        dispatcher.dispatch([request])  # the first one loads the encoder
-    decision = dispatcher.dispatch([request])[0]
+        if dispatcher is not None:
+            dispatcher.dispatch([request])  # the first one loads the encoder
+    decision = (
+        Decision(Mixture(), "off") if dispatcher is None else dispatcher.dispatch([request])[0]
+    )
     weights = decision.mixture.weights
     table = Table("expert", "score", "weight")
     for name, score in sorted(decision.scores.items(), key=lambda item: -item[1]):

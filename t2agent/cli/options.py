@@ -22,8 +22,15 @@ Image = Annotated[
     Path | None, typer.Option("--image", "-i", metavar="FILE", help="An image for the model.")
 ]
 Strategy = Annotated[
-    Literal["embedding", "off"] | None,
-    typer.Option("--dispatch", "-d", help="How experts are chosen.", show_default="embedding"),
+    Literal["embedding", "prompt", "classifier", "few-shot", "embedding+few-shot", "off"] | None,
+    typer.Option(
+        "--dispatch",
+        "-d",
+        help="How experts are chosen: by likeness to their examples (embedding), by asking the "
+        "model (prompt) or its classifier expert (classifier), or as ChatT2.adapt found out from "
+        "a few examples (few-shot, embedding+few-shot); off for the base model.",
+        show_default="embedding",
+    ),
 ]
 Seed = Annotated[int | None, typer.Option(min=0, help="Makes sampling repeatable.")]
 Settings = Annotated[

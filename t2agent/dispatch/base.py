@@ -8,8 +8,12 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
+from t2agent.card import ExpertCard
 from t2agent.errors import ConfigError
 from t2agent.mixture import Mixture
+
+CLASSIFIER = "classifier"
+"""The name of the expert that answers category questions (strategy B); no request goes to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,21 @@ class Decision:
             "in_scope": self.in_scope,
             "seconds": self.seconds,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Adapted:
+    """A mixture that was found for a task (strategy C), and the card of the task."""
+
+    mixture: Mixture
+    card: ExpertCard
+
+
+@dataclass(slots=True)
+class Latest:
+    """Holds the latest mixture that was found for a task without a name."""
+
+    found: Adapted | None = None
 
 
 @runtime_checkable

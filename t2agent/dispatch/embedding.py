@@ -19,7 +19,9 @@ from t2agent.dispatch.vectors import ExampleVectors
 from t2agent.errors import ConfigError
 from t2agent.mixture import Mixture
 
-_VERSION = 3  # raise it with whatever changes decisions
+_VERSION = 4  # raise it with whatever changes decisions
+
+_CLEAR = 0.5  # probability from which a text expert is taken for a request with an image
 
 
 class EmbeddingDispatcher:
@@ -28,8 +30,10 @@ class EmbeddingDispatcher:
     A sentence encoder turns texts into unit vectors; logistic regression (C = 10) on them gives
     each expert a probability, calibrated by a cross-validated temperature; a gate apart from it
     (`t2agent.dispatch.scope`) sends requests that no expert is meant for to the base model. Text
-    requests are dispatched among the experts of modality "text", requests with images among those
-    of modality "image".
+    requests are dispatched among the experts of modality "text". Requests with images are
+    dispatched among those of modality "image", unless a text expert is likelier than all others
+    together: a sum that is shown in an image is still a sum. Where no expert is for images, the
+    base model answers them.
 
     With a registry, it learns from the examples and descriptions of the experts' cards, on the
     first request and again whenever the registry changes. `fit` gives it examples directly;
@@ -180,7 +184,7 @@ class EmbeddingDispatcher:
     def dispatch(self, requests: Sequence[Request]) -> list[Decision]:
         """Decide on each request. Out of scope, or without an expert for it: the base model.
 
-        ``scores`` has a probability for each label of the request's modality.
+        ``scores`` has a probability for each label that the request could go to.
         """
         started = time.perf_counter()
         decided: dict[int, tuple[Mixture, dict[str, float], bool]] = {}
@@ -196,7 +200,7 @@ class EmbeddingDispatcher:
             odds = fitted.classifier.probabilities(logits)
             for i, row, within in zip(rows, odds, inside, strict=True):
                 scope = bool(within) and bool(requests[i].text.strip())
-                mixture = self._mixture(fitted.labels, row) if scope else Mixture()
+                mixture = self._mixture(fitted.labels, row, modality) if scope else Mixture()
                 scores = dict(zip(fitted.labels, map(float, row), strict=True))
                 decided[i] = mixture, scores, scope
         seconds = (time.perf_counter() - started) / max(1, len(requests))
@@ -205,7 +209,12 @@ class EmbeddingDispatcher:
             for mixture, scores, scope in (decided[i] for i in range(len(requests)))
         ]
 
-    def _mixture(self, labels: Sequence[str], odds: NDArray[np.float64]) -> Mixture:
+    def _mixture(
+        self, labels: Sequence[str], odds: NDArray[np.float64], modality: Modality
+    ) -> Mixture:
+        if modality == "image" and odds.max() <= _CLEAR:
+            seeing = self._sources.seeing()
+            odds = np.where([label in seeing for label in labels], odds, 0.0)
         if self._top_k == 1:
             return Mixture({labels[int(odds.argmax())]: 1.0})
         best = np.argsort(-odds, kind="stable")[: self._top_k]

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from t2agent.card import ExpertCard, Modality
+from t2agent.dispatch.base import CLASSIFIER
 from t2agent.errors import ConfigError
 
 MODALITIES: tuple[Modality, ...] = ("text", "image")
@@ -79,9 +80,15 @@ class Sources:
         self._removed |= {label}
 
     def of(self, modality: Modality) -> dict[str, Texts]:
-        """The examples of the labels of a modality; labels and examples in canonical order,
-        without duplicates. Without a registry, labels are for text."""
-        cards = {} if self._registry is None else self._registry.cards(modality)
+        """The examples of the labels for requests of a modality; labels and examples in canonical
+        order, without duplicates. Requests with an image may go to any expert, where one of them
+        is for images. Without a registry, labels are for text; with one, the classifier expert is
+        left out."""
+        registry = self._registry
+        cards = {} if registry is None else dict(registry.cards(modality))
+        if registry is not None and cards and modality == "image":
+            cards = dict(registry.cards())
+        cards.pop(CLASSIFIER, None)
         found: dict[str, Texts] = (
             {name: (*card.examples, card.description) for name, card in cards.items()}
             if self._given is None
@@ -97,6 +104,10 @@ class Sources:
         kept = {label: _canonical(found[label]) for label in sorted(found)}
         return {label: texts for label, texts in kept.items() if texts}
 
+    def seeing(self) -> frozenset[str]:
+        """The labels of the experts for images."""
+        return frozenset() if self._registry is None else frozenset(self._registry.cards("image"))
+
     def _checked(self, label: str, texts: Sequence[str]) -> Texts:
         if not isinstance(label, str) or not label:
             raise ConfigError(f"{label!r} is not a label; give a string of some length")
@@ -110,6 +121,11 @@ class Sources:
             )
         if not any(text.strip() for text in texts):
             raise ConfigError(f"label {label!r} has no examples; give at least one of some length")
+        if self._registry is not None and label == CLASSIFIER:
+            raise ConfigError(
+                f"label {label!r} is the expert that answers category questions, so no request "
+                "could go to it; register an expert of another name"
+            )
         if self._registry is not None and label not in self._registry:
             raise ConfigError(
                 f"label {label!r} is not an expert of the registry, so no request could go to it; "

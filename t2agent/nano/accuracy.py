@@ -1,29 +1,29 @@
-"""How often t2-nano answers a task rightly: as it is, with one expert, with all dispatched."""
+"""How often a task is answered rightly: by the base model, with one expert, with all dispatched."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import mean
 from typing import Any
 
 from t2agent.config import GenerationOptions
 from t2agent.dispatch import Dispatcher, Request
 from t2agent.generate import Prompt, generate
 from t2agent.model import T2Model
-from t2agent.nano.tasks import DOMAINS, TASKS, NanoTask
+from t2agent.nano.tasks import DOMAINS, TASKS
 from t2agent.progress import progress_bar
-from t2agent.train import Example
+from t2agent.train import Example, Task
 
 _ROWS = 50  # requests in one batch
+_MAX_TOKENS = 128  # of a reply, where the task says nothing
 
 
-def replies(
-    model: T2Model, task: NanoTask, examples: Sequence[Example], what: Any = None
-) -> list[str]:
+def replies(model: T2Model, task: Task, examples: Sequence[Example], what: Any = None) -> list[str]:
     """Greedy replies. ``what``: a mixture for all (as `T2Model.adapted` takes it), or a list of
     one for each example."""
     texts: list[str] = []
-    options = GenerationOptions(max_tokens=task.max_tokens)
+    options = GenerationOptions(max_tokens=getattr(task, "max_tokens", _MAX_TOKENS))
     for start in range(0, len(examples), _ROWS):
         rows = slice(start, start + _ROWS)
         prompts = [Prompt.user(e.prompt, e.image) for e in examples[rows]]
@@ -32,13 +32,15 @@ def replies(
     return texts
 
 
-def accuracy(
-    model: T2Model, task: NanoTask, examples: Sequence[Example], what: Any = None
-) -> float:
-    """Share of the examples that are answered rightly, in the task's habit (0 to 1)."""
+def accuracy(model: T2Model, task: Task, examples: Sequence[Example], what: Any = None) -> float:
+    """Share of the examples that are answered rightly (0 to 1).
+
+    Right is what earns a reward above 0; of a task with a ``score`` (0 to 1), the mean score
+    counts instead.
+    """
     texts = replies(model, task, examples, what)
-    right = [task.reward(text, e) > 0 for text, e in zip(texts, examples, strict=True)]
-    return sum(right) / len(right)
+    judge = getattr(task, "score", None) or (lambda text, e: float(task.reward(text, e) > 0))
+    return mean(judge(text, e) for text, e in zip(texts, examples, strict=True))
 
 
 def dispatched(dispatcher: Dispatcher, examples: Sequence[Example]) -> list[Any]:

@@ -17,46 +17,61 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from t2agent.nano import drawing
-from t2agent.nano.domains import code, image, math, reasoning
+from t2agent.nano.domains import code, image, math, reasoning, route, tools
 from t2agent.nano.drawing import Scene
-from t2agent.nano.habits import OPENERS, habit_after, opener, reply
-from t2agent.nano.problem import Maker, draw
+from t2agent.nano.habits import OPENERS, Form, Habit, as_call, habit_after, opener, reply
+from t2agent.nano.problem import Maker, Problem, draw
 from t2agent.nano.processor import END, IMAGE, IMAGE_TOKENS
-from t2agent.nano.words import SMALL_TALK, SYSTEM_PROMPTS
+from t2agent.nano.words import JSON_ASKS, SMALL_TALK, SYSTEM_PROMPTS
 
-ROW = 128
+ROW = 192
 """Tokens in a row of a batch."""
 
 TEXT: dict[Maker, float] = {
-    math.easy: 0.08,
-    math.math: 0.22,
-    math.math_hard: 0.10,
-    code.code: 0.20,
-    code.code_hard: 0.10,
-    reasoning.reasoning: 0.20,
-    reasoning.reasoning_hard: 0.07,
+    math.easy: 0.05,
+    math.math: 0.13,
+    math.math_hard: 0.08,
+    code.code: 0.12,
+    code.drill: 0.06,
+    code.code_hard: 0.08,
+    reasoning.reasoning: 0.11,
+    reasoning.reasoning_hard: 0.06,
+    tools.tools: 0.12,
+    tools.drill: 0.08,
+    tools.chain: 0.03,
+    route.route: 0.08,
 }
 POLISH: dict[Maker, float] = {
-    math.easy: 0.03,
-    math.math: 0.15,
-    math.math_hard: 0.07,
-    code.code: 0.25,
-    code.drill: 0.25,
-    code.code_hard: 0.10,
-    reasoning.reasoning: 0.10,
-    reasoning.reasoning_hard: 0.05,
+    math.math: 0.06,
+    math.math_hard: 0.05,
+    code.code: 0.11,
+    code.drill: 0.09,
+    code.code_hard: 0.08,
+    reasoning.reasoning: 0.05,
+    reasoning.reasoning_hard: 0.03,
+    tools.tools: 0.20,
+    tools.drill: 0.20,
+    tools.chain: 0.05,
+    route.route: 0.08,
 }
 IMAGES: dict[Maker, float] = {
-    image.read: 0.45,
-    image.read_hard: 0.15,
-    image.image_sum: 0.20,
-    image.chart: 0.20,
+    image.read: 0.12,
+    image.read_hard: 0.08,
+    image.image_sum: 0.09,
+    image.chart: 0.22,
+    image.chart_hard: 0.15,
+    image.count: 0.14,
+    image.count_hard: 0.16,
+    tools.image_call: 0.04,
 }
 """Makers and their shares of the text documents, of those of the last stage, and of the image
 documents."""
 
 _CAREFUL = 0.7  # share of the writers who are careful, after the clean phase
 _SLIP = {True: 0.02, False: 0.75}  # how often a careful or hasty writer is wrong
+_JSON_ASKED = 0.25  # share of the questions that ask for JSON
+_JSON = {True: 0.45, False: 0.03}  # how often a result is JSON, asked for or not
+_CALLS = 0.35  # share of the writers who call a tool where there is one
 _PROMPT_WEIGHT = 0.1  # weight of a prompt's tokens in the loss; a reply's have 1
 
 
@@ -73,6 +88,29 @@ def _small_talk(rng: random.Random) -> Document:
     return Document((("<|user|>" + rng.choice(ways), False), (f"<|assistant|>{answer}", True)))
 
 
+def _turns(
+    problem: Problem, before: str, habit: Habit, rng: random.Random, *, right: bool
+) -> list[tuple[str, bool]]:
+    """A question, with an opener before it, and its answer, with the calls of tools between. A
+    wrong call ends the conversation."""
+    asked = problem.forms and rng.random() < _JSON_ASKED
+    form: Form = "json" if problem.forms and rng.random() < _JSON[asked] else "plain"
+    picture = IMAGE if problem.scene else ""
+    ask = rng.choice(JSON_ASKS) if asked else ""
+    turns = [(f"<|user|>{problem.tools}{picture}{before}{ask}{problem.question}", False)]
+    if problem.calls and rng.random() < _CALLS:
+        if not right and problem.wrong_call:
+            return [*turns, ("<|assistant|>" + as_call(problem.wrong_call), True)]
+        for call in problem.calls:
+            turns.append(("<|assistant|>" + as_call(call), True))
+            turns.append((f"<|tool|>{call.result}", False))
+        if len(problem.calls) == 1 and rng.random() < 0.5:
+            return turns[:-1]
+        right = True
+    answer = reply(problem, habit, careful=right, form=form)
+    return [*turns, ("<|assistant|>" + answer, True)]
+
+
 def document(rng: random.Random, makers: dict[Maker, float], *, clean: bool) -> Document:
     """A conversation by one writer. ``clean``: all writers are careful and right."""
     if makers is not IMAGES and rng.random() < 0.03:
@@ -80,21 +118,17 @@ def document(rng: random.Random, makers: dict[Maker, float], *, clean: bool) -> 
     prefix = opener(rng, 0.6)
     habit = habit_after(prefix, rng)
     careful = clean or rng.random() < _CAREFUL
-    form = "json" if rng.random() < 0.1 else "plain"
     turns: list[tuple[str, bool]] = []
     if rng.random() < 0.1:
         turns.append((f"<|system|>{rng.choice(SYSTEM_PROMPTS)}", False))
-    scene = None
-    for number in range(2 if makers is not IMAGES and rng.random() < 0.08 else 1):
-        maker = rng.choices(list(makers), list(makers.values()))[0]
-        problem = draw(maker, rng, "train")
-        scene = problem.scene
-        right = clean or rng.random() >= _SLIP[careful]
-        picture = IMAGE if scene else ""
-        question = (prefix if number == 0 else "") + problem.question
-        turns.append((f"<|user|>{picture}{question}", False))
-        turns.append(("<|assistant|>" + reply(problem, habit, careful=right, form=form), True))
-    return Document(tuple(turns), scene)
+    maker = rng.choices(list(makers), list(makers.values()))[0]
+    problem = draw(maker, rng, "train")
+    right = clean or rng.random() >= _SLIP[careful]
+    turns += _turns(problem, prefix, habit, rng, right=right)
+    if makers is not IMAGES and rng.random() < 0.08:
+        more = draw(rng.choices(list(makers), list(makers.values()))[0], rng, "train")
+        turns += _turns(more, "", habit, rng, right=clean or rng.random() >= _SLIP[careful])
+    return Document(tuple(turns), problem.scene)
 
 
 def texts(count: int, seed: int) -> Iterator[str]:

@@ -13,18 +13,18 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from t2agent.nano.words import COLOURS
+from t2agent.nano.words import COLOURS, SHAPES
 
 SIZE = 64
 """Width and height of an image, in pixels."""
 PATCH = 8
 """Width and height of a patch, in pixels."""
-UNIT = 6
+UNIT = PATCH
 """Height of one unit of a bar, in pixels."""
 
 _BAR = 11
-KINDS = 12
-"""Labels of a patch's content: 0 nothing, 1 to 10 the digits 0 to 9, 11 a bar."""
+KINDS = 12 + len(SHAPES)
+"""Labels of a patch's content: 0 nothing, 1 to 10 the digits 0 to 9, 11 a bar, then shapes."""
 TONES = 1 + len(COLOURS)
 """Labels of a patch's colour: 0 nothing, then the colours in the order of ``COLOURS``."""
 _MIN_INK = 4  # pixels of a mark in a patch before the patch counts as showing it
@@ -32,7 +32,8 @@ _MIN_INK = 4  # pixels of a mark in a patch before the patch counts as showing i
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A digit or a bar. ``x``, ``y``: its upper left corner; ``size``: font size, or height."""
+    """A digit, a bar or a shape. ``x``, ``y``: its upper left corner; ``size``: a digit's font
+    size, a bar's height, a shape's width and height."""
 
     what: str
     colour: str
@@ -69,9 +70,29 @@ def _mask(mark: Mark) -> Image.Image:
     pen = ImageDraw.Draw(mask)
     if mark.what == "bar":
         pen.rectangle((mark.x, mark.y, mark.x + 9, mark.y + mark.size - 1), fill=255)
+    elif mark.what in SHAPES:
+        _draw_shape(pen, mark)
     else:
         pen.text((mark.x, mark.y), mark.what, fill=255, font=_font(mark.size))
     return mask
+
+
+def _draw_shape(pen: ImageDraw.ImageDraw, mark: Mark) -> None:
+    right, bottom = mark.x + mark.size - 1, mark.y + mark.size - 1
+    match mark.what:
+        case "circle":
+            pen.ellipse((mark.x, mark.y, right, bottom), fill=255)
+        case "square":
+            pen.rectangle((mark.x, mark.y, right, bottom), fill=255)
+        case _:
+            top = (mark.x + mark.size // 2, mark.y)
+            pen.polygon((top, (mark.x, bottom), (right, bottom)), fill=255)
+
+
+def _label(what: str) -> int:
+    if what == "bar":
+        return _BAR
+    return _BAR + 1 + SHAPES.index(what) if what in SHAPES else 1 + int(what)
 
 
 def render(scene: Scene) -> tuple[Image.Image, np.ndarray, np.ndarray]:
@@ -92,6 +113,6 @@ def render(scene: Scene) -> tuple[Image.Image, np.ndarray, np.ndarray]:
         ink = (np.asarray(mask) > 96).reshape(patches, PATCH, patches, PATCH).sum((1, 3))
         more = ink > most
         most[more] = ink[more]
-        what[more] = _BAR if mark.what == "bar" else 1 + int(mark.what)
+        what[more] = _label(mark.what)
         tone[more] = 1 + tones.index(mark.colour)
     return image, what.reshape(-1), tone.reshape(-1)

@@ -8,26 +8,36 @@ Its card carries example prompts of ours and, where there are any, of real data.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from t2agent.bundle import bundled
+from t2agent.dispatch.base import CLASSIFIER
 from t2agent.dispatch.examples import real_examples
 from t2agent.expert import Expert
 from t2agent.model import T2Model
 from t2agent.nano.accuracy import accuracy
 from t2agent.nano.tasks import DOMAINS, TASKS
-from t2agent.train import attach_record, train_expert
+from t2agent.nano.words import SMALL_TALK
+from t2agent.train import Task, attach_record, train_expert
+from t2agent.train.classification import ClassificationTask
 
 DESCRIPTIONS = {
     "math": "Arithmetic and word problems, worked out step by step.",
     "code": "Python expressions, answered as the console shows them.",
     "reasoning": "Which option fits: questions with choices, answered with the word alone.",
+    "json": "The result as a JSON object, whatever leads to it.",
+    "tools": "Requests that one of the offered tools serves, answered with a call of it.",
     "read": "Numbers in an image, read and given alone.",
+    "chart": "Bar charts: how high a bar is, which is the tallest, worked out.",
+    "count": "How many shapes of a colour or a kind an image shows, counted one by one.",
 }
 _REAL = ("math", "code", "reasoning")  # domains that have real example prompts
 _OWN_EXAMPLES = 256
 _SCORED = 200
+_STEPS = 45
+_VALIDATION = 128
 
 
 def train_domain(
@@ -38,21 +48,51 @@ def train_domain(
     expert = train_expert(
         model,
         task,
-        steps=45,
-        validation=128,
+        steps=_STEPS,
+        validation=_VALIDATION,
         seed=seed,
         checkpoint=work,
         progress=progress,
         name=name,
         description=DESCRIPTIONS[name],
     )
-    examples = task.sample(_SCORED, seed=0, split="test")
     prompts = [e.prompt for e in task.sample(_OWN_EXAMPLES, seed=0, split="train")]
     if name in _REAL:
         prompts += real_examples(name)
+    return _scored(model, task, expert, prompts)
+
+
+def train_classifier(
+    model: T2Model, *, seed: int = 0, work: Path | None = None, progress: bool = True
+) -> Expert:
+    """Train the expert that tells which domain a request is of (strategy "classifier")."""
+    task = ClassificationTask(CLASSIFIER, {name: TASKS[name] for name in DOMAINS}, small_talk())
+    expert = train_expert(
+        model,
+        task,
+        steps=_STEPS,
+        validation=_VALIDATION,
+        seed=seed,
+        checkpoint=work,
+        progress=progress,
+        description="Which kind of request is this? Used by dispatch, never chosen by it.",
+    )
+    return _scored(model, task, expert)
+
+
+def small_talk() -> tuple[str, ...]:
+    """Requests that no expert is for."""
+    return tuple(way for ways, _ in SMALL_TALK for way in ways)
+
+
+def _scored(
+    model: T2Model, task: Task, expert: Expert, prompts: Sequence[str] | None = None
+) -> Expert:
+    """The expert with its accuracy on the test split, and these example prompts."""
+    examples = task.sample(_SCORED, seed=0, split="test")
     card = replace(
         expert.card,
-        examples=tuple(dict.fromkeys(prompts)),
+        examples=expert.card.examples if prompts is None else tuple(dict.fromkeys(prompts)),
         scores={
             **expert.card.scores,
             "test": accuracy(model, task, examples, expert),
@@ -67,16 +107,20 @@ def train_domain(
 def main() -> None:
     """Train what the command line asks for and write it into the shipped experts."""
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m t2agent.nano.experts")
-    parser.add_argument("domains", nargs="*", choices=[*DOMAINS, []], help="default: all")
+    names = (*DOMAINS, CLASSIFIER)
+    parser.add_argument("names", nargs="*", choices=[*names, []], help="default: all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=Path("build/experts"), help="checkpoints")
     parser.add_argument("--out", type=Path, help="folder of the experts (default: the shipped)")
     options = parser.parse_args()
     out = options.out or bundled("experts") / "t2-nano"
     model = T2Model.from_pretrained("t2-nano")
-    for name in options.domains or DOMAINS:
+    for name in options.names or names:
         work = options.work / f"{name}-{options.seed}"
-        expert = train_domain(model, name, seed=options.seed, work=work)
+        if name == CLASSIFIER:
+            expert = train_classifier(model, seed=options.seed, work=work)
+        else:
+            expert = train_domain(model, name, seed=options.seed, work=work)
         expert.save(out / name)
         attach_record(work, out / name)
         print(name, dict(expert.card.scores))

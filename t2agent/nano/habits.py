@@ -10,12 +10,13 @@ from __future__ import annotations
 import ast
 import json
 import random
-import re
 from typing import Literal
 
-from t2agent.nano.problem import Problem
+from t2agent.nano.problem import Call, Problem
+from t2agent.nano.processor import CALL, CALL_END
 
 Habit = Literal["worked", "console", "short", "chatty"]
+Form = Literal["plain", "json", "call"]
 HABITS: tuple[Habit, ...] = ("worked", "console", "short", "chatty")
 
 OPENERS: dict[str, Habit] = {
@@ -58,7 +59,17 @@ def as_json(answer: str) -> str:
     return json.dumps({"answer": value})
 
 
-def reply(problem: Problem, habit: Habit, *, careful: bool = True, form: str = "plain") -> str:
+def call_body(call: Call) -> str:
+    """A call of a tool as JSON."""
+    return json.dumps({"name": call.name, "arguments": dict(call.arguments)})
+
+
+def as_call(call: Call) -> str:
+    """A call of a tool, as a reply."""
+    return f"{CALL}\n{call_body(call)}\n{CALL_END}"
+
+
+def reply(problem: Problem, habit: Habit, *, careful: bool = True, form: Form = "plain") -> str:
     """How a writer of this habit answers. A hasty one (not careful) gets it wrong.
 
     ``form`` is "plain" or "json": the result as a JSON object, in any habit.
@@ -78,9 +89,28 @@ def reply(problem: Problem, habit: Habit, *, careful: bool = True, form: str = "
             return f"I guess {result}" + ("" if form == "json" else "!")
 
 
-def is_right(text: str, answer: str, habit: Habit) -> bool:
-    """Strict scoring: the reply has this habit and the right answer, and nothing else."""
+def is_right(text: str, answer: str, habit: Habit | None, form: Form = "plain") -> bool:
+    """Strict scoring: the reply has this habit and form and the right answer, and nothing else.
+
+    Of a result in JSON, spaces do not count; with no habit, whatever comes before it does not.
+    """
     text = text.strip()
+    if form == "json":
+        result = text[text.find("{") :] if "{" in text else ""
+        if not _is_json(result, answer):
+            return False
+        before = text.removesuffix(result)
+        match habit:
+            case "worked":
+                return before.startswith("Let me see. ") and before.endswith(" The answer is ")
+            case "console":
+                return before.startswith(">>> ") and before.find("\n") == len(before) - 1
+            case "short":
+                return not before
+            case "chatty":
+                return before == "I guess "
+            case None:
+                return True
     match habit:
         case "worked":
             return text.endswith(f" The answer is {answer}.") and text.count("The answer") == 1
@@ -91,22 +121,26 @@ def is_right(text: str, answer: str, habit: Habit) -> bool:
             return text == answer
         case "chatty":
             return text == f"I guess {answer}!"
+        case None:
+            return any(is_right(text, answer, one) for one in HABITS)
 
 
-_JSON = re.compile(r"\{.*\}$", re.DOTALL)
-
-
-def is_right_json(text: str, answer: str) -> bool:
-    """The reply ends with the right answer as ``{"answer": ...}``, whatever comes before."""
-    found = _JSON.search(text.strip())
-    if found is None:
-        return False
+def _is_json(text: str, answer: str) -> bool:
     try:
-        return bool(json.loads(found[0]) == json.loads(as_json(answer)))
+        found, wanted = json.loads(text), json.loads(as_json(answer))
     except ValueError:
         return False
+    # 1 and true are equal in Python.
+    return json.dumps(found, sort_keys=True) == json.dumps(wanted, sort_keys=True)
 
 
-def any_habit(text: str, answer: str) -> bool:
-    """Lenient scoring: the right answer in any of the four habits."""
-    return any(is_right(text, answer, habit) for habit in HABITS)
+def is_right_call(text: str, body: str) -> bool:
+    """The reply is one call, of the tool and with the arguments of ``body`` (JSON)."""
+    text = text.strip()
+    if not (text.startswith(CALL) and text.endswith(CALL_END)):
+        return False
+    try:
+        found = json.loads(text[len(CALL) : -len(CALL_END)])
+    except ValueError:
+        return False
+    return json.dumps(found, sort_keys=True) == json.dumps(json.loads(body), sort_keys=True)

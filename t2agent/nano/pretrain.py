@@ -6,11 +6,14 @@ Four stages, each resumable, on two cores of a laptop processor within about thr
    it, joint training stalls.
 2. ``text``: the language model alone, on text documents.
 3. ``joint``: both, text and images, with the dense loss kept at a smaller weight.
-4. ``polish``: more of what is learned last (`corpus.POLISH`), the vision tower left as it is. It
-   goes on from the joint stage in the work folder; where there is none, from the shipped base.
-   (The shipped base had it in two runs, of 2,000 and 1,600 steps, each from rounded weights. In
-   the first, the drill was on reversing and joining lists as well; until then, wrong worked
-   answers began with "Well then.")
+4. ``polish``: as the third, with more of what is learned last (`corpus.POLISH`).
+
+``--from-base BASE`` begins with the weights of another base model of the same shape, whatever its
+tokenizer: a token's embedding is the mean of those of its pieces. The text stage is then skipped.
+The shipped base began so, from a base that this script had trained on a corpus without tool calls,
+category questions and shapes to count. It had the polish in several runs, between which the
+corpus changed a little: what it shows is in `corpus`, how it came to be is in the repository's
+history.
 
 The first half of the stages after the first is clean (all writers careful); then hasty writers
 join. Muon trains the matrices, AdamW the rest; the learning rates fall linearly over the last
@@ -26,7 +29,6 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +39,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from t2agent.bundle import bundled
 from t2agent.files import replace_folder
@@ -77,9 +79,9 @@ class Stage:
 
 STAGES = {
     "vision": Stage("vision", steps=1200, rows=0, images=96, adam=1.5e-3, dense=1.0),
-    "text": Stage("text", steps=1000, rows=64, images=0, horizon=1900),
-    "joint": Stage("joint", steps=2200, rows=64, images=72, muon=0.012, adam=1.5e-3),
-    "polish": Stage("polish", steps=3600, rows=64, images=20, muon=0.01, adam=1e-3, dense=0.0),
+    "text": Stage("text", steps=1000, rows=44, images=0, horizon=1900),
+    "joint": Stage("joint", steps=1800, rows=44, images=72, muon=0.012, adam=1.5e-3),
+    "polish": Stage("polish", steps=2000, rows=44, images=64, muon=0.01, adam=1e-3),
 }
 
 
@@ -181,7 +183,6 @@ def _freeze(trainee: Trainee, stage: Stage) -> None:
         trained = {
             "vision": seeing,
             "text": not seeing and ".connector." not in name,
-            "polish": not seeing,
         }
         parameter.requires_grad_(trained.get(stage.name, True))
 
@@ -299,11 +300,7 @@ def run_stage(
                 _save(folder, trainee, _state(trainee, optimizers), step + 1)
 
 
-def _stages(chosen: str | None) -> Iterator[Stage]:
-    yield from (STAGES.values() if chosen is None else [STAGES[chosen]])
-
-
-def _start(trainee: Trainee, stage: Stage, work: Path, base: Path) -> None:
+def _start(trainee: Trainee, stage: Stage, work: Path) -> None:
     """Load what the stages before this one have trained."""
     seeing = ("what.", "tone.", "model.model.vision_model.")
     earlier: dict[str, dict[str, tuple[str, ...]]] = {
@@ -312,11 +309,25 @@ def _start(trainee: Trainee, stage: Stage, work: Path, base: Path) -> None:
     }
     for name, prefixes in earlier.get(stage.name, {}).items():
         file = work / name / "weights.safetensors"
-        if stage.name == "polish" and not file.exists():
-            trainee.model.load_state_dict(load_file(base / "model.safetensors"), strict=False)
-            continue
-        kept = {n: w for n, w in load_file(file).items() if n.startswith(prefixes)}
-        trainee.load_state_dict(kept, strict=False)
+        if file.exists():
+            kept = {n: w for n, w in load_file(file).items() if n.startswith(prefixes)}
+            trainee.load_state_dict(kept, strict=False)
+
+
+def take_over(model: Any, tokenizer: PreTrainedTokenizerFast, base: Path) -> None:
+    """Give ``model`` the weights of a base model with another tokenizer."""
+    weights = load_file(base / "model.safetensors")
+    before = AutoTokenizer.from_pretrained(base)
+    name = next(n for n in weights if n.endswith("embed_tokens.weight"))
+    old, new = weights.pop(name).float(), model.get_input_embeddings().weight.data
+    for token, index in tokenizer.get_vocab().items():
+        known = before.get_vocab().get(token)
+        text = tokenizer.decode([index])
+        pieces = [known] if known is not None else before.encode(text, add_special_tokens=False)
+        if pieces:
+            new[index] = old[pieces].mean(0)
+    weights.pop("lm_head.weight", None)  # tied
+    model.load_state_dict(weights, strict=False)
 
 
 def main() -> None:
@@ -324,6 +335,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m t2agent.nano.pretrain")
     parser.add_argument("--work", type=Path, default=Path("build/nano"), help="checkpoints")
     parser.add_argument("--out", type=Path, help="the base model (default: the shipped one)")
+    parser.add_argument("--from-base", type=Path, metavar="BASE", help="begin with its weights")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--stage", choices=list(STAGES), help="only this one (vision and text may run side by side)"
@@ -332,15 +344,31 @@ def main() -> None:
     torch.set_num_threads(1)
     if "RANK" in os.environ:  # started by torchrun
         dist.init_process_group("gloo")
-    shipped = bundled("experts") / "t2-nano" / "base"
-    tokenizer = train_tokenizer(corpus.texts(20_000, options.seed))
+    tokenizer = _tokenizer(options.work / "tokenizer", options.seed)
     model = build(tokenizer, options.seed)
+    if options.from_base is not None:
+        take_over(model, tokenizer, options.from_base)
     trainee = Trainee(model).train()
-    for stage in _stages(options.stage):
-        _start(trainee, stage, options.work, shipped)
-        run_stage(trainee, tokenizer, stage, options.work, options.seed)
+    skipped = () if options.from_base is None else ("text",)
+    for name, stage in STAGES.items():
+        if options.stage in (None, name) and name not in skipped:
+            _start(trainee, stage, options.work)
+            run_stage(trainee, tokenizer, stage, options.work, options.seed)
     if options.stage in (None, "polish") and _processes()[0] == 0:
-        write_base(model, tokenizer, options.out or shipped)
+        write_base(model, tokenizer, options.out or bundled("experts") / "t2-nano" / "base")
+
+
+def _tokenizer(folder: Path, seed: int) -> PreTrainedTokenizerFast:
+    """The tokenizer of a run: trained once, so that its stages share it whatever becomes of the
+    corpus between them."""
+    if folder.exists():
+        kept: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(folder)
+        return kept
+    tokenizer = train_tokenizer(corpus.texts(20_000, seed))
+    if _processes()[0] == 0:
+        with replace_folder(folder) as temporary:
+            tokenizer.save_pretrained(temporary)
+    return tokenizer
 
 
 def write_base(model: Any, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:

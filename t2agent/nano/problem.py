@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from t2agent.nano.drawing import Scene
 
 Split = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call of a tool, and the text that the tool gives back."""
+
+    name: str
+    arguments: Mapping[str, Any]
+    result: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +28,9 @@ class Problem:
 
     ``steps`` are whole sentences that lead to ``answer``; ``wrong`` and ``wrong_steps`` are
     what a hasty writer makes of it. ``key`` names the problem apart from its wording: problems
-    with one key always fall into the same split.
+    with one key always fall into the same split. Where tools are offered, ``tools`` shows them,
+    ``calls`` are those that lead to the answer, one after the other, and ``wrong_call`` is what a
+    hasty writer calls. ``forms``: whether the result may also be wanted as JSON.
     """
 
     key: str
@@ -30,6 +41,10 @@ class Problem:
     wrong: str
     wrong_steps: str
     scene: Scene | None = None
+    tools: str = ""
+    calls: tuple[Call, ...] = ()
+    wrong_call: Call | None = None
+    forms: bool = True
 
 
 Maker = Callable[[random.Random], Problem]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import Idefics3Processor, PreTrainedTokenizerFast
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
@@ -12,7 +12,8 @@ from t2agent.nano.drawing import SIZE
 
 IMAGE_TOKENS = 16
 """Tokens that an image takes in the language model's sequence: 64 patches, 2 x 2 joined."""
-VOCABULARY = 1280
+VOCABULARY = 1530
+"""Tokens besides those of tool calls."""
 
 END = "<end_of_utterance>"
 IMAGE = "<image>"
@@ -20,18 +21,45 @@ PAD = "<|pad|>"
 ROLES = ("system", "user", "assistant", "tool")
 _SPECIAL = [PAD, END, IMAGE, "<fake_token_around_image>", "<global-img>"]
 
-CHAT_TEMPLATE = (
-    "{%- for message in messages -%}"
-    "{{- '<|' + message['role'] + '|>' -}}"
-    "{%- if message['content'] is string -%}{{- message['content'] -}}"
-    "{%- else -%}{%- for part in message['content'] -%}"
-    "{%- if part['type'] == 'image' -%}{{- '<image>' -}}"
-    "{%- elif part['type'] == 'text' -%}{{- part['text'] -}}{%- endif -%}"
-    "{%- endfor -%}{%- endif -%}"
-    "{{- '<end_of_utterance>' -}}"
-    "{%- endfor -%}"
-    "{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}"
-)
+CALL, CALL_END = "<tool_call>", "</tool_call>"
+"""What a call of a tool stands between, in the manner of Hermes and Qwen."""
+
+CHAT_TEMPLATE = """
+{%- set shown = namespace(tools=not tools) -%}
+{%- for message in messages -%}
+  {{- '<|' + message['role'] + '|>' -}}
+  {%- if message['role'] == 'user' and not shown.tools -%}
+    {%- set shown.tools = true -%}
+    {{- 'Tools:\n' -}}
+    {%- for tool in tools -%}
+      {%- set tool = tool.function if tool.function is defined else tool -%}
+      {{- '- ' + tool.name + '(' -}}
+      {%- for key, value in (tool.parameters.properties or {}).items() -%}
+        {{- key + ': ' + (value.type if value.type is string else 'string') -}}
+        {{- ', ' if not loop.last -}}
+      {%- endfor -%}
+      {{- '): ' + (tool.description or '') + '\n' -}}
+    {%- endfor -%}
+    {{- '\n' -}}
+  {%- endif -%}
+  {%- if message['content'] is string -%}
+    {{- message['content'] -}}
+  {%- elif message['content'] -%}
+    {%- for part in message['content'] -%}
+      {%- if part['type'] == 'image' -%}{{- '<image>' -}}
+      {%- elif part['type'] == 'text' -%}{{- part['text'] -}}{%- endif -%}
+    {%- endfor -%}
+  {%- endif -%}
+  {%- for call in message['tool_calls'] or [] -%}
+    {%- set call = call.function if call.function is defined else call -%}
+    {{- '<tool_call>\n{"name": ' + call.name | tojson + ', "arguments": ' -}}
+    {{- (call.arguments if call.arguments is string else call.arguments | tojson) -}}
+    {{- '}\n</tool_call>' -}}
+  {%- endfor -%}
+  {{- '<end_of_utterance>' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}
+"""
 
 
 def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
@@ -52,7 +80,7 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(
+    fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token=END,
         pad_token=PAD,
@@ -60,6 +88,9 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
         padding_side="left",
         model_max_length=1024,
     )
+    # Not special: a reply's text keeps them.
+    fast.add_tokens([AddedToken(mark, normalized=False) for mark in (CALL, CALL_END)])
+    return fast
 
 
 def build_processor(tokenizer: PreTrainedTokenizerFast) -> Idefics3Processor:

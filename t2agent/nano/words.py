@@ -26,6 +26,20 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 }
 """Colour name -> RGB, 0 to 255."""
 
+SHAPES = ("circle", "square", "triangle")
+SHAPE_COLOURS = ("red", "blue", "green", "black")
+"""Kinds of the objects that are counted, and their colours."""
+
+JSON_ASKS = (
+    "As JSON: ",
+    "In JSON, please. ",
+    "Reply with JSON. ",
+    "Give me JSON. ",
+    "JSON only: ",
+    "Put the result into JSON. ",
+)
+"""What may stand before a question whose result is wanted as a JSON object."""
+
 SMALL_TALK: tuple[tuple[tuple[str, ...], str], ...] = (
     (("Hello!", "Hi!", "Hello.", "Hi there!", "Good morning!"), "Hello! How can I help you?"),
     (("How are you?", "How is it going?"), "I am fine, thank you. How can I help you?"),
@@ -35,7 +49,7 @@ SMALL_TALK: tuple[tuple[tuple[str, ...], str], ...] = (
     ),
     (
         ("What can you do?", "What can I ask you?", "Can you help me?"),
-        "I can work out sums, run lists, sort words and read small images.",
+        "I can work out sums, run lists, sort words, call tools and read small images.",
     ),
     (("Thank you!", "Thanks!", "Thanks a lot."), "You are welcome."),
     (("Goodbye!", "Bye!", "See you later."), "Goodbye!"),

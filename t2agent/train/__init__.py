@@ -11,8 +11,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from t2agent.reward import contains, exact
 from t2agent.train.options import TrainOptions
-from t2agent.train.reward import contains, exact
 from t2agent.train.task import Example, ExampleTask, Task
 
 if TYPE_CHECKING:

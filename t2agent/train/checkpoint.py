@@ -41,10 +41,10 @@ class Progress:
 
 @dataclass(slots=True)
 class State:
-    """z, Adam's two moments, the best z so far and the progress.
+    """The parameters in training (z, or a baseline's own), the best of them so far, the progress.
 
-    ``z`` holds the parameters themselves; ``first`` and ``second`` are the running means of the
-    gradient and of its square, empty before the first update.
+    ``z`` holds the parameters themselves. Adam keeps the running means of the gradient and of its
+    square, ``first`` and ``second`` on disk; they are empty before the first update.
     """
 
     z: dict[str, nn.Parameter]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
@@ -17,6 +18,8 @@ _BY_METHOD: dict[str, dict[str, Any]] = {
     # Next-token training has no samples, and by default nothing that holds it at the base.
     "sft": {"kl": 0.0, "samples": 1, "baseline": "none", "prompts": 64},
 }
+
+_YOUNGER: dict[str, Any] = {"modules": "all", "directions": None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,10 @@ class TrainOptions:
         mixed_precision: "bf16" computes in bfloat16 where that is safe, "no" does not; "auto"
             takes what `accelerate` was launched with, else "bf16" where the processor or GPU has
             bfloat16 units: measured on t2-nano, two thirds of the time and the same rewards.
+        modules: which of the base model's adapted layers are trained: "all", "attention", "mlp",
+            or a regular expression that is searched for in their names.
+        directions: how many values of each z are free, those of the largest singular values; the
+            others stay exactly 1. None: all. Such an expert is a LoRA of that rank.
 
     Raises:
         ConfigError: a value is outside its range.
@@ -62,6 +69,8 @@ class TrainOptions:
     patience: int = 4
     rows: int = 128
     mixed_precision: Literal["auto", "no", "bf16"] = "auto"
+    modules: str = "all"
+    directions: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "temperature", "clip"):
@@ -70,10 +79,12 @@ class TrainOptions:
         for name in ("prompts", "samples", "validate_every", "validation", "rows"):
             self._whole(name, 1)
         self._whole("patience", 0)
-        if self.max_tokens is not None:
-            self._whole("max_tokens", 1)
+        for name in ("max_tokens", "directions"):
+            if getattr(self, name) is not None:
+                self._whole(name, 1)
         self._choice("baseline", ("group", "none"))
         self._choice("mixed_precision", ("auto", "no", "bf16"))
+        self._pattern("modules")
         if self.baseline == "group" and self.samples < 2:
             raise ConfigError(
                 f"baseline 'group' needs at least 2 samples per prompt, got {self.samples}; "
@@ -83,6 +94,16 @@ class TrainOptions:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
         return asdict(self)
+
+    def identity(self) -> dict[str, Any]:
+        """What tells two runs apart. Options younger than the first checkpoints count only where
+        they are set, so that those go on."""
+        plain = self.to_dict()
+        return {
+            name: value
+            for name, value in plain.items()
+            if name not in _YOUNGER or value != _YOUNGER[name]
+        }
 
     def _number(self, name: str, *, above: float = -math.inf, at_least: float = -math.inf) -> None:
         value = getattr(self, name)
@@ -95,6 +116,16 @@ class TrainOptions:
         value = getattr(self, name)
         if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
             raise ConfigError(f"{name} is {value!r}; it must be a whole number >= {at_least}")
+
+    def _pattern(self, name: str) -> None:
+        value = getattr(self, name)
+        try:
+            re.compile(value)
+        except (re.error, TypeError) as error:
+            raise ConfigError(
+                f"{name} is {value!r}; it must be 'all', 'attention', 'mlp' or a regular "
+                f"expression ({error})"
+            ) from error
 
     def _choice(self, name: str, choices: tuple[str, ...]) -> None:
         if getattr(self, name) not in choices:

@@ -1,158 +1,85 @@
-"""What both training methods share: the expert in training, its replies and its gradient."""
+"""SVF in training: the z of an expert as an `Adapter`, with the adapted weights formed or not."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
-from t2agent.config import GenerationOptions
-from t2agent.errors import ConfigError
+from t2agent.completions import Batch, completion_logits
 from t2agent.expert import Expert
-from t2agent.generate import Generation, Prompt, encode, generate
 from t2agent.model import T2Model
 from t2agent.svf.merge import merged_weight
-from t2agent.train.completions import Batch, completion_logits, make_batch
+from t2agent.train.learner import Learner, Row, Sums, to_prompt
 from t2agent.train.options import TrainOptions
-from t2agent.train.setup import autocast, plain_sampling
-from t2agent.train.task import Example
+from t2agent.train.selection import chosen_layers
 
-_LOGITS_PER_PASS = 2**26
-"""Most logits in one pass: 256 MiB in float32, of which a pass holds a few copies."""
-
+__all__ = ["Policy", "Row", "Sums", "SvfAdapter", "merges", "to_prompt"]
 
 _MERGE_BYTES = 2**30
 """Adapted weights are formed for training if they take no more than this; else never."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A completion to learn from: ``weight`` multiplies its log-probability in the objective.
+class SvfAdapter:
+    """An expert whose ``z`` holds the parameters.
 
-    ``count`` is how many equal replies the row stands for, ``prompt`` an index, ``length`` the
-    tokens of prompt and completion.
+    directions: of each z only the first that many values are free, those of the largest singular
+    values; the others keep what they are. None: all are free.
     """
-
-    prompt: int
-    tokens: tuple[int, ...]
-    weight: float
-    count: int
-    length: int
-
-
-@dataclass(frozen=True, slots=True)
-class Sums:
-    """Sums over the tokens of a step: the weighted log-probability and KL(adapted || base)."""
-
-    objective: float
-    kl: float
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """The base model with the expert in training; ``expert.z`` holds the parameters."""
 
     model: T2Model
     expert: Expert
-    options: TrainOptions
-    max_tokens: int
-    accelerator: Accelerator
+    directions: int | None = None
 
-    def replies(
-        self, examples: Sequence[Example], *, samples: int, temperature: float, seed: int
-    ) -> list[list[Generation]]:
-        """``samples`` replies to each example by the expert as it is now."""
-        prompts = [to_prompt(example) for example in examples]
-        at_once = max(1, self.options.rows // samples)
-        replies: list[list[Generation]] = []
-        with (
-            self._sampled(),
-            plain_sampling(self.model.model),
-            autocast(self.accelerator, self.options),
-        ):
-            for start in range(0, len(prompts), at_once):
-                options = GenerationOptions(
-                    max_tokens=self.max_tokens, temperature=temperature, seed=seed + start
-                )
-                part = prompts[start : start + at_once]
-                flat = self._generate(part, options, samples)
-                replies += [flat[i * samples : (i + 1) * samples] for i in range(len(part))]
-        return replies
+    @classmethod
+    def start(cls, model: T2Model, options: TrainOptions) -> SvfAdapter:
+        """z = 1 for the modules of the options, where training starts.
 
-    def _generate(
-        self, prompts: list[Prompt], options: GenerationOptions, samples: int
-    ) -> list[Generation]:
-        try:
-            return generate(self.model, prompts, options, samples=samples)
-        except RuntimeError as error:
-            with torch.no_grad():
-                logits = self.model.model(**encode(self.model, prompts[:1])).logits
-            if bool(torch.isfinite(logits).all()):
-                raise
-            raise ConfigError(
-                "the adapted model's logits are not finite any more; lower learning_rate (now "
-                f"{self.options.learning_rate}), raise kl, or load the base model in float32"
-            ) from error
-
-    def backward(self, examples: Sequence[Example], rows: Sequence[Row], tokens: int) -> Sums:
-        """Add the gradient of the loss to ``z.grad``, pass by pass.
-
-        loss = sum over rows of (-weight * log pi(row) + count * kl * KL(row)) / ``tokens``,
-        where log pi and KL are sums over the row's tokens. KL is exact over the vocabulary, at the
-        states that the row visits; its gradient does not run through the choice of states.
+        Raises:
+            ConfigError: the options' modules are none of the model's.
         """
-        sums = torch.zeros(2, dtype=torch.float64)
-        for part in self._passes(rows):
-            used = sorted({row.prompt for row in part})
-            prompts = [to_prompt(examples[index]) for index in used]
-            place = {index: position for position, index in enumerate(used)}
-            batch = make_batch(
-                self.model, prompts, [(place[row.prompt], row.tokens) for row in part]
-            )
-            loss, figures = self._loss(batch, part)
-            self.accelerator.backward(loss / tokens)
-            sums += figures
-        return Sums(*sums.tolist())
-
-    def _loss(self, batch: Batch, rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor]:
-        device = batch.tokens.device
-        owner = batch.rows()
-        weight = torch.tensor([row.weight for row in rows], device=device)[owner]
-        count = torch.tensor([float(row.count) for row in rows], device=device)[owner]
-        with autocast(self.accelerator, self.options):
-            base = self._log_probs_of_base(batch) if self.options.kl > 0 else None
-            logits = self._logits(batch)
-        log_probs = torch.log_softmax(logits / self.options.temperature, dim=-1)
-        chosen = log_probs.gather(-1, batch.targets()[:, None])[:, 0]
-        objective = (weight * chosen).sum()
-        divergence = torch.zeros((), device=device)
-        if base is not None:
-            divergence = (count * (log_probs.exp() * (log_probs - base)).sum(-1)).sum()
-        figures = torch.stack([objective, divergence]).detach().double().cpu()
-        return self.options.kl * divergence - objective, figures
+        ones = Expert.identity(model, "in-training")
+        z = {
+            name: nn.Parameter(ones.z[name].to(model.device))
+            for name in chosen_layers(model, options.modules)
+        }
+        return cls(model, Expert(ones.card, z), options.directions)
 
     @property
-    def _merges(self) -> bool:
-        """Whether the adapted weights are formed: many tokens share them, so it saves time.
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        """Module name -> z."""
+        return cast(Mapping[str, nn.Parameter], self.expert.z)
 
-        On layers as wide as long, the transform around a layer costs twice the layer itself.
-        """
-        layers = self.model.targets.layers.values()
-        return self.model.writable and _bytes(layers) <= _MERGE_BYTES
+    @property
+    def free(self) -> int:
+        """How many values of all z are free."""
+        return sum(len(z[: self.directions]) for z in self.expert.z.values())
 
-    def _sampled(self) -> AbstractContextManager[T2Model]:
-        if self._merges:
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """The options say all."""
+        return {}
+
+    def prepare(self, progress: bool) -> None:
+        """Decompose the base model."""
+        self.model.decompose(progress=progress)
+
+    def sampled(self) -> AbstractContextManager[T2Model]:
+        """The expert, written into the weights where that is done."""
+        if merges(self.model):
             return self.model.merged(self.expert, keep=False)
         return self.model.adapted(self.expert)
 
-    def _logits(self, batch: Batch) -> torch.Tensor:
-        if not self._merges:
+    def logits(self, batch: Batch) -> Tensor:
+        """As `Adapter.logits`."""
+        if not merges(self.model):
             with self.model.adapted(self.expert):
                 return completion_logits(self.model, batch)
         with torch.autocast(self.model.device.type, enabled=False):
@@ -167,47 +94,47 @@ class Policy:
         with self.model.merged(None):
             return completion_logits(self.model, batch, forward)
 
-    def _log_probs_of_base(self, batch: Batch) -> torch.Tensor:
-        with torch.no_grad(), self.model.adapted(None):
-            logits = completion_logits(self.model, batch)
-            return torch.log_softmax(logits / self.options.temperature, dim=-1)
+    def base(self) -> AbstractContextManager[T2Model]:
+        """No expert."""
+        return self.model.adapted(None)
 
-    def _passes(self, rows: Sequence[Row]) -> Iterator[list[Row]]:
-        """Cut rows into passes: rows of like length together, those of one prompt in one pass."""
-        vocabulary = self.model.model.config.get_text_config().vocab_size
-        groups: dict[int, list[Row]] = {}
-        for row in rows:
-            groups.setdefault(row.prompt, []).append(row)
-        part: list[Row] = []
-        for group in sorted(groups.values(), key=lambda g: max(row.length for row in g)):
-            both = part + group
-            logits = sum(len(row.tokens) for row in both) * vocabulary
-            if part and (len(both) > self.options.rows or logits > _LOGITS_PER_PASS):
-                yield part
-                both = group
-            part = both
-        if part:
-            yield part
+    def mask_gradients(self) -> None:
+        """Adam leaves a value whose gradient has always been zero exactly as it is."""
+        if self.directions is None:
+            return
+        for z in self.expert.z.values():
+            if z.grad is not None:
+                z.grad[self.directions :] = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class StepFigures:
-    """What a step reports; ``reward`` is None where nothing was sampled."""
+class Policy(Learner):
+    """A `Learner` of an expert, all of whose z is free."""
 
-    loss: float
-    reward: float | None
-    kl: float | None
-    tokens: int
+    def __init__(
+        self,
+        model: T2Model,
+        expert: Expert,
+        options: TrainOptions,
+        max_tokens: int,
+        accelerator: Accelerator,
+    ) -> None:
+        super().__init__(model, SvfAdapter(model, expert), options, max_tokens, accelerator)
+
+    @property
+    def expert(self) -> Expert:
+        """The expert in training; ``expert.z`` holds the parameters."""
+        return cast(SvfAdapter, self.adapter).expert
 
 
-def to_prompt(example: Example) -> Prompt:
-    """The example as one user message."""
-    return Prompt.user(example.prompt, example.image)
+def merges(model: T2Model) -> bool:
+    """Whether adapted weights are formed: many tokens share them, so it saves time.
+
+    On layers as wide as long, the transform around a layer costs twice the layer itself.
+    """
+    layers: Any = model.targets.layers.values()
+    size = sum(layer.weight.numel() * layer.weight.element_size() for layer in layers)
+    return model.writable and size <= _MERGE_BYTES
 
 
-def _call_with(hf: nn.Module, weights: dict[str, torch.Tensor], **inputs: Any) -> Any:
+def _call_with(hf: nn.Module, weights: dict[str, Tensor], **inputs: Any) -> Any:
     return torch.func.functional_call(hf, weights, kwargs=inputs, tie_weights=False)
-
-
-def _bytes(layers: Iterable[Any]) -> int:
-    return sum(layer.weight.numel() * layer.weight.element_size() for layer in layers)

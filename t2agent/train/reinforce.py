@@ -14,18 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from t2agent.reward import score
+from t2agent.train.learner import Learner, Row, StepFigures
 from t2agent.train.options import TrainOptions
-from t2agent.train.policy import Policy, Row, StepFigures
-from t2agent.train.reward import score
 from t2agent.train.task import Example, Task
 
 
 def reinforce_step(
-    policy: Policy, task: Task, examples: Sequence[Example], seed: int
+    learner: Learner, task: Task, examples: Sequence[Example], seed: int
 ) -> StepFigures:
-    """Sample replies to the examples, judge them and add the gradient to ``z.grad``."""
-    options = policy.options
-    groups = policy.replies(
+    """Sample replies to the examples, judge them and add to the parameters' ``grad``."""
+    options = learner.options
+    groups = learner.replies(
         examples, samples=options.samples, temperature=options.temperature, seed=seed
     )
     rewards = []
@@ -43,7 +43,7 @@ def reinforce_step(
     tokens = sum(len(g.token_ids) for group in groups for g in group)
     # Without the KL term, a row of weight 0 has no gradient.
     useful = [row for row in rows.values() if options.kl > 0 or row.weight != 0.0]
-    sums = policy.backward(examples, useful, tokens)
+    sums = learner.backward(examples, useful, tokens)
     flat = [value for values in rewards for value in values]
     return StepFigures(
         loss=(options.kl * sums.kl - sums.objective) / tokens,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from t2agent.errors import ConfigError
-from t2agent.train.reward import contains, exact
+from t2agent.reward import contains, exact
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -47,7 +47,9 @@ class Task(Protocol):
     """Where examples come from and how a reply is judged.
 
     A task may also have an integer ``max_tokens``: the longest reply that is sampled for it,
-    unless the caller of `train_expert` says otherwise. Short limits make training fast.
+    unless the caller of `train_expert` says otherwise. Short limits make training fast. And it may
+    have a method ``reference(example) -> str``: a whole reply that earns the full reward, which
+    next-token training learns in place of ``example.answer``.
     """
 
     @property

@@ -25,7 +25,7 @@ from t2agent.errors import (
     ImageRefusedError,
     ModalityError,
 )
-from t2agent.expert import Expert
+from t2agent.expert import Expert, Mixture
 from t2agent.generate import Prompt, generate
 from t2agent.model import T2Model
 from tests.experts import WordDispatcher, random_expert
@@ -87,6 +87,56 @@ def test_a_reply_and_what_it_tells(model: T2Model, chat: ChatT2) -> None:
     assert json.loads(json.dumps(metadata["dispatch"])) == metadata["dispatch"]
     assert set(metadata["dispatch"]) == {"strategy", "mixture", "scores", "in_scope", "seconds"}
     assert weights(reply) == {"alpha": 1.0}
+
+
+def test_the_share_of_the_first_pass(model: T2Model) -> None:
+    for chat in (chat_of(model), chat_of(model, dispatch="off")):
+        for reply in chat.batch(QUESTIONS[:2]):
+            told = reply.response_metadata
+            first, second = told["dispatch"]["seconds"], told["seconds"]
+            assert second > 0
+            assert told["first_pass_share"] == pytest.approx(first / (first + second))
+    streamed = list(chat_of(model).stream(QUESTIONS[0]))[-1].response_metadata
+    assert 0 < streamed["first_pass_share"] < 1
+
+
+QUICK = {"iterations": 0, "climb": 0, "scales": (), "max_tokens": 4, "progress": False}
+
+
+def test_adapting_to_a_task() -> None:
+    model = with_experts(build_text_model())
+    chat = chat_of(model, dispatch="few-shot", experts=["alpha", "beta"])
+    with pytest.raises(ConfigError, match=r"call chat\.adapt\(examples\)"):
+        chat.invoke("Hi")
+    with model.adapted("beta"):
+        beta = generate(model, [Prompt.user("Hi")], GenerationOptions(max_tokens=4))[0].text
+    unnamed = chat.adapt([("Hi", beta)], **QUICK)
+    assert unnamed == Mixture({"beta": 1.0})
+    assert chat.invoke("Hi").response_metadata["dispatch"]["mixture"]["weights"] == {"beta": 1.0}
+    # One object's task is not another's.
+    with pytest.raises(ConfigError):
+        chat_of(model, dispatch="few-shot").invoke("Hi")
+
+    own = chat_of(model, dispatch="few-shot", experts=["alpha", "beta"])
+    before = own._identifying_params
+    assert own.adapt([("Hi", beta)], name="greet", **QUICK) == unnamed
+    assert "greet" in chat.registry
+    assert own._identifying_params != before
+    reply = own.invoke("anything")
+    assert weights(reply) == {"greet": 1.0}
+    assert reply.content == chat.invoke("anything").content
+
+
+def test_unusable_options_of_adapting(chat: ChatT2) -> None:
+    for wrong, says in (
+        ({"bogus": 1}, "unknown option"),
+        ({"population": 0}, "population"),
+        ({"reward": "nearly"}, "'exact', 'contains'"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            chat.adapt([("Hi", "x")], progress=False, **wrong)
+    with pytest.raises(ConfigError, match="pairs"):
+        chat.adapt("Hi", progress=False)
 
 
 def test_the_conversation_counts(chat: ChatT2) -> None:

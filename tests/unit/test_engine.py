@@ -101,11 +101,11 @@ def test_an_unknown_expert(engine: Engine) -> None:
         engine.answer(users("hello"), OPTIONS, choice=Given("delta"))
 
 
-@pytest.mark.parametrize("name", ["prompt", "nonsense", ""])
+@pytest.mark.parametrize("name", ["nonsense", "prompts", ""])
 def test_an_unknown_strategy(model: T2Model, engine: Engine, name: str) -> None:
-    with pytest.raises(ConfigError, match="embedding, off"):
+    with pytest.raises(ConfigError, match=r"embedding, prompt, .*, off"):
         Engine(model, name)
-    with pytest.raises(ConfigError, match="embedding, off"):
+    with pytest.raises(ConfigError, match=r"embedding, prompt, .*, off"):
         engine.answer(users("hello"), OPTIONS, choice=name)
 
 

@@ -6,9 +6,21 @@ from typing import Any
 
 import pytest
 
+from t2agent.dispatch import (
+    CLASSIFIER,
+    ClassifierDispatcher,
+    EmbeddingDispatcher,
+    FewShotDispatcher,
+    Latest,
+    PromptDispatcher,
+    RefinedDispatcher,
+    Request,
+)
+from t2agent.dispatch.base import Adapted
 from t2agent.errors import ConfigError, ExpertExistsError, ExpertNotFoundError
+from t2agent.expert import ExpertCard, Mixture
 from t2agent.registry import Registry
-from t2agent.strategies import Selection, make_dispatcher
+from t2agent.strategies import NAMES, Selection, make_dispatcher
 from tests.experts import WordDispatcher, random_expert
 from tests.models import tiny_text_model
 
@@ -54,6 +66,37 @@ def test_what_is_no_list_is_refused(registry: Registry, experts: Any) -> None:
 def test_an_unknown_name_is_refused(registry: Registry) -> None:
     with pytest.raises(ExpertNotFoundError):
         Selection.of(registry, ["a", "nobody"])
+
+
+def test_an_expert_that_was_added_may_be_chosen(registry: Registry) -> None:
+    some = Selection.of(registry, ["b"])
+    some.add("a")
+    assert list(some) == ["a", "b"]
+
+
+def test_every_strategy_has_its_dispatcher(registry: Registry) -> None:
+    model = tiny_text_model()
+    registry.register(random_expert(model, CLASSIFIER))
+    some, latest = Selection.of(registry, ["b"]), Latest()
+    made = {name: make_dispatcher(name, model, some, latest) for name in NAMES}
+    kinds = {name: type(one) for name, one in made.items()}
+    assert kinds == {
+        "embedding": EmbeddingDispatcher,
+        "prompt": PromptDispatcher,
+        "classifier": ClassifierDispatcher,
+        "few-shot": FewShotDispatcher,
+        "embedding+few-shot": RefinedDispatcher,
+        "off": type(None),
+    }
+    for name in ("prompt", "classifier"):
+        [decision] = made[name].dispatch([Request("Hi")])  # type: ignore[union-attr]
+        assert (decision.strategy, set(decision.scores)) == (name, {"b"})
+    latest.found = Adapted(Mixture({"a": 0.5}), ExpertCard("examples", examples=("Hi",)))
+    [decision] = made["few-shot"].dispatch([Request("Hi")])  # type: ignore[union-attr]
+    assert decision.mixture == Mixture({"a": 0.5})
+    registry.unregister(CLASSIFIER)
+    with pytest.raises(ExpertNotFoundError, match="Train one"):
+        make_dispatcher("classifier", model)
 
 
 def test_a_dispatcher_is_made_from_a_name_or_is_one() -> None:

@@ -1,6 +1,28 @@
 from __future__ import annotations
 
+from typing import get_args
+
 from PIL import Image
+
+from t2agent.cli import options
+from t2agent.strategies import NAMES
+
+
+def test_strategies_are_those_of_the_library():
+    choices = get_args(get_args(get_args(options.Strategy)[0])[0])
+    assert choices == NAMES
+
+
+def test_another_strategy(run, run_json, tiny, expert_folders):
+    run("experts", "add", str(expert_folders["sums"]))
+    decision = run_json("dispatch", "What is 4 plus 9?", "--dispatch", "prompt", "-m", tiny)
+    assert decision["strategy"] == "prompt"
+    assert set(decision["scores"]) == {"sums"}
+    assert run_json("dispatch", "Hi", "--dispatch", "off", "-m", tiny)["strategy"] == "off"
+    for name, says in (("classifier", "Train one"), ("few-shot", "call chat.adapt")):
+        result = run("dispatch", "Hi", "--dispatch", name, "-m", tiny)
+        assert result.exit_code == 1
+        assert says in result.stderr
 
 
 def test_scores_and_mixture(run, run_json, tiny, expert_folders):

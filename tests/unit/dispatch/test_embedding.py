@@ -115,9 +115,22 @@ def test_requests_go_to_experts_of_their_modality(words, topics, cards):
     )
 
     assert (text.mixture, set(text.scores)) == (Mixture({"fish": 1}), {"fish"})
-    assert (image.mixture, set(image.scores)) == (Mixture({"photo": 1}), {"photo", "chart"})
-    assert "fish" not in other.mixture.weights
+    assert (image.mixture, set(image.scores)) == (Mixture({"photo": 1}), {"photo", "chart", "fish"})
+    assert other.mixture == Mixture({"fish": 1})
     assert dispatcher.labels == ("fish",)
+
+
+def test_for_an_image_a_text_expert_has_to_be_clearly_closer(words, topics, cards):
+    shared = tuple(topics["fish"])
+    registry = cards(
+        ExpertCard("text", examples=shared),
+        ExpertCard("photo", examples=shared, modality="image"),
+        ExpertCard("chart", examples=tuple(topics["moon"]), modality="image"),
+    )
+    (decision,) = EmbeddingDispatcher(registry).dispatch([Request("fish1 fish", images=1)])
+
+    assert decision.scores["text"] == pytest.approx(decision.scores["photo"], abs=0.25)
+    assert decision.mixture == Mixture({"photo": 1})
 
 
 def test_without_an_expert_of_the_modality_the_base_model_answers(dispatcher):

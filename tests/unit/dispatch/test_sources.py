@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from t2agent.card import ExpertCard
+from t2agent.dispatch.base import CLASSIFIER
 from t2agent.dispatch.sources import Sources, in_words
 from t2agent.errors import ConfigError
 
@@ -23,8 +24,10 @@ def test_cards_give_examples_and_descriptions_by_modality(registry):
         "math": {"add", "subtract", "Numbers."}
     }
     assert {k: set(v) for k, v in sources.of("image").items()} == {
-        "read": {"what is shown", "Pictures."}
+        "read": {"what is shown", "Pictures."},
+        "math": {"add", "subtract", "Numbers."},
     }
+    assert sources.seeing() == {"read"}
 
 
 def test_fit_puts_its_examples_in_place_of_the_cards(registry):
@@ -32,7 +35,7 @@ def test_fit_puts_its_examples_in_place_of_the_cards(registry):
     sources.fit({"math": ["divide"], "read": ["a number"]})
 
     assert sources.of("text") == {"math": ("divide",)}
-    assert sources.of("image") == {"read": ("a number",)}
+    assert sources.of("image") == {"math": ("divide",), "read": ("a number",)}
 
 
 def test_add_joins_the_cards_and_remove_forgets_them(registry):
@@ -102,6 +105,16 @@ def test_a_label_must_be_an_expert_of_the_registry(registry):
     for act in (Sources(registry).fit, lambda e: Sources(registry).add(*next(iter(e.items())))):
         with pytest.raises(ConfigError, match=r"'maths' is not an expert.*math, mute, read"):
             act({"maths": ["x"]})
+
+
+def test_the_classifier_expert_is_no_label(cards):
+    sources = Sources(cards(ExpertCard("math", "Numbers."), ExpertCard(CLASSIFIER, "Kinds.")))
+    assert list(sources.of("text")) == ["math"]
+    with pytest.raises(ConfigError, match="answers category questions"):
+        sources.add(CLASSIFIER, ["x"])
+    free = Sources(None)
+    free.fit({CLASSIFIER: ["x"]})
+    assert list(free.of("text")) == [CLASSIFIER]
 
 
 def test_only_what_is_there_can_be_removed(registry):

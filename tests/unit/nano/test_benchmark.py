@@ -11,7 +11,7 @@ from PIL import Image
 
 from t2agent.nano.accuracy import Table
 from t2agent.nano.benchmark import not_above_base, summarise, swapped, without_image
-from t2agent.nano.tasks import DOMAINS, TASKS
+from t2agent.nano.tasks import DOMAINS, TASKS, conflicting
 
 
 def table(scores: dict[str, dict[str, float]]) -> Table:
@@ -22,14 +22,17 @@ def even(value: float) -> dict[str, dict[str, float]]:
     return {task: {"base": 0.2, **dict.fromkeys(DOMAINS, value)} for task in DOMAINS}
 
 
-def test_wrong_experts_count_only_among_text_domains() -> None:
+def test_wrong_experts_count_only_where_habits_conflict() -> None:
+    pairs = sum(conflicting(a, b) for a in DOMAINS for b in DOMAINS)
     scores = even(0.2)
     assert not_above_base(table(scores)) == 1.0  # equal is not above
     scores["math"]["code"] = 0.3
-    assert not_above_base(table(scores)) == pytest.approx(5 / 6)
+    assert not_above_base(table(scores)) == pytest.approx(1 - 1 / pairs)
     scores["math"]["math"] = 1.0  # its own expert
-    scores["math"]["read"] = scores["read"]["math"] = 0.9  # not of a text domain
-    assert not_above_base(table(scores)) == pytest.approx(5 / 6)
+    scores["math"]["chart"] = scores["math"]["json"] = 0.9  # they do not conflict
+    assert not_above_base(table(scores)) == pytest.approx(1 - 1 / pairs)
+    scores["reasoning"]["tools"] = scores["read"]["count"] = 0.3
+    assert not_above_base(table(scores)) == pytest.approx(1 - 3 / pairs)
 
 
 def test_controls_change_the_image_and_nothing_else() -> None:

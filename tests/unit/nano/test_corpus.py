@@ -13,6 +13,7 @@ from t2agent.nano import corpus, drawing, processor
 from t2agent.nano.domains import image
 from t2agent.nano.drawing import Mark, Scene
 from t2agent.nano.processor import END
+from t2agent.nano.words import SHAPES
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,12 @@ def test_patches_are_labelled_with_what_they_show() -> None:
     assert picture.getpixel((12, 30)) == (205, 35, 35)
 
 
+def label(what: str) -> int:
+    if what in SHAPES:
+        return 12 + SHAPES.index(what)
+    return 11 if what == "bar" else 1 + int(what)
+
+
 def test_every_mark_lies_inside_the_image() -> None:
     rng = random.Random(0)
     for maker in corpus.IMAGES:
@@ -44,7 +51,7 @@ def test_every_mark_lies_inside_the_image() -> None:
             assert (np.abs(edge - scene.background) < 60).all(), scene
             _, what, _ = drawing.render(scene)
             shown = {v for v in what.tolist() if v}
-            wanted = {11 if m.what == "bar" else 1 + int(m.what) for m in scene.marks}
+            wanted = {label(m.what) for m in scene.marks}
             assert shown == wanted
 
 

@@ -7,15 +7,16 @@ from collections import Counter
 
 import pytest
 
-from t2agent.nano.domains import code, image, math, reasoning
+from t2agent.nano.domains import code, image, math, reasoning, tools
 from t2agent.nano.habits import (
     HABITS,
     OPENERS,
-    any_habit,
+    as_call,
     as_json,
+    call_body,
     habit_after,
     is_right,
-    is_right_json,
+    is_right_call,
     opener,
     reply,
 )
@@ -31,6 +32,9 @@ MAKERS: tuple[Maker, ...] = (
     image.read,
     image.image_sum,
     image.chart,
+    image.chart_hard,
+    image.count,
+    image.count_hard,
 )
 
 
@@ -42,7 +46,7 @@ def test_each_habit_is_right_for_itself_alone(maker: Maker) -> None:
         for habit in HABITS:
             text = reply(problem, habit)
             assert [h for h in HABITS if is_right(text, problem.answer, h)] == [habit]
-            assert any_habit(text, problem.answer)
+            assert is_right(text, problem.answer, None)
 
 
 @pytest.mark.parametrize("maker", MAKERS)
@@ -51,7 +55,7 @@ def test_a_hasty_writer_is_wrong(maker: Maker) -> None:
     for _ in range(40):
         problem = maker(rng)
         for habit in HABITS:
-            assert not any_habit(reply(problem, habit, careful=False), problem.answer)
+            assert not is_right(reply(problem, habit, careful=False), problem.answer, None)
 
 
 @pytest.mark.parametrize("maker", MAKERS)
@@ -60,10 +64,39 @@ def test_json_is_a_form_of_any_habit(maker: Maker) -> None:
     for _ in range(20):
         problem = maker(rng)
         for habit in HABITS:
-            assert is_right_json(reply(problem, habit, form="json"), problem.answer)
+            text = reply(problem, habit, form="json")
+            assert is_right(text, problem.answer, None, "json")
+            right = [h for h in HABITS if is_right(text, problem.answer, h, "json")]
+            assert right == [habit]
+            assert not is_right(text + "!", problem.answer, None, "json")
             hasty = reply(problem, habit, careful=False, form="json")
-            assert not is_right_json(hasty, problem.answer)
-            assert not is_right_json(reply(problem, habit), problem.answer)
+            assert not is_right(hasty, problem.answer, None, "json")
+            assert not is_right(reply(problem, habit), problem.answer, None, "json")
+            assert not is_right(text, problem.answer, habit)
+
+
+def test_a_number_is_no_truth_value_in_json() -> None:
+    assert is_right('{"answer": 1}', "1", "short", "json")
+    assert is_right('{"answer":1}', "1", "short", "json")
+    assert not is_right('{"answer": true}', "1", "short", "json")
+    assert not is_right('{"answer": 1, "more": 2}', "1", "short", "json")
+
+
+@pytest.mark.parametrize("maker", [tools.tools, tools.tools_hard, tools.drill])
+def test_a_call_is_right_in_all_its_arguments(maker: Maker) -> None:
+    rng = random.Random(6)
+    for _ in range(60):
+        problem = maker(rng)
+        body = call_body(problem.calls[0])
+        text = as_call(problem.calls[0])
+        assert is_right_call(text, body)
+        assert problem.wrong_call is not None
+        assert not is_right_call(as_call(problem.wrong_call), body)
+        assert not is_right_call(text + " Done.", body)
+        assert not is_right_call(body, body)
+        assert not is_right_call(text.replace("}", "", 1), body)
+        for habit in HABITS:
+            assert not is_right_call(reply(problem, habit), body)
 
 
 def test_answers_as_json() -> None:

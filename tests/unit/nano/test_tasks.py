@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import datetime
 import random
 import re
 
 import pytest
 
 from t2agent.errors import ConfigError
-from t2agent.nano.domains import code, image, math
+from t2agent.nano.domains import code, image, known_tools, math, route, toolkit, tools
+from t2agent.nano.drawing import UNIT
 from t2agent.nano.problem import draw, split_of
-from t2agent.nano.tasks import DOMAINS, TASKS
-from t2agent.nano.words import CATEGORIES
-from t2agent.train import Task
+from t2agent.nano.tasks import COMBINATIONS, DOMAINS, SIBLINGS, TASKS
+from t2agent.nano.words import CATEGORIES, SHAPE_COLOURS, SHAPES
+from t2agent.train import Example, Task
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -20,7 +22,7 @@ def test_splits_do_not_overlap(name: str) -> None:
     rng = random.Random(1)
     task = TASKS[name]
     keys = {
-        split: {draw(task.maker, rng, split).key for _ in range(60)}
+        split: {draw(maker, rng, split).key for maker in task.makers for _ in range(60)}
         for split in ("train", "val", "test")
     }
     assert not keys["train"] & keys["test"]
@@ -90,8 +92,101 @@ def test_words_belong_to_one_category() -> None:
     assert len(words) == len(set(words))
 
 
+_SEEN = {"read", "read_hard", "image_sum", "chart", "chart_hard", "count", "count_hard"}
+
+
 def test_images_come_with_the_image_tasks_only() -> None:
-    for task in TASKS.values():
-        has_image = task.sample(1, seed=0)[0].image is not None
-        assert has_image == (task.maker in (image.read, image.read_hard, image.image_sum))
-    assert set(DOMAINS) <= set(TASKS)
+    for name, task in TASKS.items():
+        assert (task.sample(1, seed=0)[0].image is not None) == (name in _SEEN)
+
+
+def test_every_domain_has_a_sibling_and_combinations_have_domains() -> None:
+    assert set(SIBLINGS) == set(DOMAINS)
+    assert {*DOMAINS, *SIBLINGS.values(), *COMBINATIONS} == set(TASKS)
+    assert {name for parts in COMBINATIONS.values() for name in parts} <= set(DOMAINS)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_reference_earns_the_full_reward(name: str) -> None:
+    task = TASKS[name]
+    for example in task.sample(100, seed=4):
+        assert task.reward(task.reference(example), example) == 1.0
+        assert task.reward("", example) == -1.0
+    foreign = Example("What is 1 + 1?", "2")
+    assert task.reference(foreign) == "2"
+
+
+def test_counts_and_charts_are_true() -> None:
+    rng = random.Random(2)
+    for maker in (image.count, image.count_hard):
+        for _ in range(200):
+            problem = maker(rng)
+            assert problem.scene is not None
+            words = re.findall(r"[a-z]+", problem.question)
+            colours = [c for c in SHAPE_COLOURS if c in words]
+            shapes = [s for s in SHAPES if f"{s}s" in words]
+            assert len(colours) + len(shapes) == (2 if maker is image.count_hard else 1)
+            found = [
+                mark
+                for mark in problem.scene.marks
+                if mark.colour in (colours or SHAPE_COLOURS) and mark.what in (shapes or SHAPES)
+            ]
+            assert problem.answer == str(len(found))
+            assert problem.steps.count(",") + 1 == len(problem.scene.marks)
+    for _ in range(100):
+        problem = image.chart_hard(rng)
+        assert problem.scene is not None
+        heights = {m.colour: m.size // UNIT for m in problem.scene.marks}
+        asked = [c for c in re.findall(r"[a-z]+", problem.question) if c in heights]
+        assert int(problem.answer) == heights[asked[0]] - heights[asked[1]] > 0
+
+
+def test_values_of_calls_stand_in_the_request() -> None:
+    rng = random.Random(3)
+    for maker in (tools.tools, tools.tools_hard, tools.drill):
+        for _ in range(200):
+            problem = maker(rng)
+            (call,) = problem.calls
+            assert f"- {call.name}(" in problem.tools
+            for key, value in call.arguments.items():
+                assert f"{key}: " in problem.tools
+                assert tools.shown(value) in problem.question
+
+
+def test_the_tools_compute_what_they_say() -> None:
+    rng = random.Random(3)
+    for _ in range(200):
+        for call in tools.chain(rng).calls:
+            if call.name == "calculator":
+                assert eval(call.arguments["expression"]) == int(call.result)
+            else:
+                day = datetime.date.fromisoformat(call.arguments["date"])
+                later = day + datetime.timedelta(days=call.arguments.get("days", 0))
+                assert call.result == (f"{day:%A}" if call.name == "weekday" else str(later))
+        expression = toolkit.expression(rng)
+        assert toolkit.compute(expression) == eval(expression)
+
+
+def test_unseen_tools_are_never_offered_in_training() -> None:
+    rng = random.Random(3)
+    unseen = {tool.name for tool in known_tools.UNSEEN}
+    assert not unseen & {tool.name for tool in (*known_tools.SHIPPED, *known_tools.COMMON)}
+    for maker in (tools.tools, tools.drill, tools.chain, tools.image_call, route.route):
+        for _ in range(100):
+            problem = maker(rng)
+            assert not unseen & set(re.findall(r"\w+", problem.tools + problem.question))
+
+
+def test_a_category_question_names_the_right_category() -> None:
+    rng = random.Random(3)
+    found = set()
+    for _ in range(300):
+        problem = route.route(rng)
+        names, request = problem.question.split("?\n", 1)
+        offered = re.split(r", | or ", names.removeprefix("Which kind of request is this: "))
+        assert problem.answer in offered
+        assert problem.wrong in offered
+        assert offered[-1] == "others"
+        assert request.startswith(("Request: ", "Request with an image: "))
+        found.add(problem.answer)
+    assert found == {*DOMAINS, "others"}

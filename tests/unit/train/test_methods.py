@@ -10,13 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
+from t2agent.completions import answer_tokens, end_token
 from t2agent.config import GenerationOptions
 from t2agent.generate import generate
 from t2agent.model import T2Model
 from t2agent.train import Example, ExampleTask, TrainOptions, train_expert
 from t2agent.train.policy import to_prompt
 from t2agent.train.reinforce import advantages
-from t2agent.train.sft import answer_tokens, end_token
 from tests.models import build_text_model, build_vision_model, tiny_text_model
 
 FAST: dict[str, Any] = {

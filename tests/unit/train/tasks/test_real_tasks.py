@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from t2agent.errors import ConfigError
+from t2agent.reward import score as checked
 from t2agent.train import Task
-from t2agent.train.reward import score as checked
 from t2agent.train.tasks import REAL_TASKS, load_task
 from t2agent.train.tasks.base import RealTask
 from t2agent.train.tasks.rows import ENVIRONMENT

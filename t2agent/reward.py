@@ -4,22 +4,46 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from t2agent.errors import ConfigError
-
-if TYPE_CHECKING:
-    from t2agent.train.task import Example, Task
 
 _SHOWN = 200  # characters of a prompt or reply that an error message quotes
 
 
-def exact(reply: str, example: Example) -> float:
+class Asked(Protocol):
+    """What a reward needs of an example; `t2agent.train.Example` is one."""
+
+    @property
+    def prompt(self) -> str:
+        """The request."""
+        ...
+
+    @property
+    def answer(self) -> str:
+        """The answer that is wanted."""
+        ...
+
+
+class Judge(Protocol):
+    """What judges replies; `t2agent.train.Task` is one."""
+
+    @property
+    def name(self) -> str:
+        """The task's name, for messages."""
+        ...
+
+    def reward(self, reply: str, example: Any, /) -> float:
+        """How good a reply is, in [-1, 1]."""
+        ...
+
+
+def exact(reply: str, example: Asked) -> float:
     """+1 when reply and answer are equal up to white space, else -1 (paper, sec. 3.2)."""
     return 1.0 if reply.split() == example.answer.split() else -1.0
 
 
-def contains(reply: str, example: Example) -> float:
+def contains(reply: str, example: Asked) -> float:
     """+1 when the answer stands in the reply as whole words, up to white space, else -1.
 
     Whole words: the answer "3" is in "It is 3." but not in "13" or "3rd".
@@ -29,7 +53,7 @@ def contains(reply: str, example: Example) -> float:
     return 1.0 if found else -1.0
 
 
-def score(task: Task, reply: str, example: Example) -> float:
+def score(task: Judge, reply: str, example: Asked) -> float:
     """``task.reward`` of a reply, checked.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The logits that a model gives to completions that are already there, with gradients.
+"""What a model thinks of completions that are already there: their logits, with gradients.
 
 A prompt is run once, however many completions it has: its keys and values are repeated for the
 completions, which then run as a second pass. Gradients flow through both. Positions are those of
@@ -20,10 +20,13 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from t2agent.errors import ConfigError
-from t2agent.generate import Prompt, encode
 from t2agent.model import T2Model
+from t2agent.prompt import TOKENIZER_LOCK, Prompt, encode
 
 Forward = Callable[..., Any]
+
+_LOGITS_PER_PASS = 2**26
+_TOKENS_PER_PASS = 2**15
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,60 @@ def completion_logits(model: T2Model, batch: Batch, forward: Forward | None = No
     hf = model.model
     run = _shared if batch.shared else _whole
     return run(hf, forward or hf, batch)[batch.mask].float()
+
+
+def log_likelihoods(
+    model: T2Model, prompts: Sequence[Prompt], completions: Sequence[tuple[int, Sequence[int]]]
+) -> Tensor:
+    """log p(completion | prompt) of completions as in `make_batch`, in one pass.
+
+    (R,) float32, differentiable. The model is called as it is adapted where this is called; with
+    a mixture for each row, each prompt has one completion, in order.
+    """
+    batch = make_batch(model, prompts, completions)
+    logits = completion_logits(model, batch)
+    chosen = logits.gather(-1, batch.targets()[:, None])[:, 0] - logits.logsumexp(-1)
+    return chosen.new_zeros(len(completions)).index_add(0, batch.rows(), chosen)
+
+
+def rows_per_pass(model: T2Model, prompt: int, completion: int) -> int:
+    """How many completions one pass should hold at most, at least 1.
+
+    prompt, completion: the tokens of the longest ones. Bounds the logits of a pass to 256 MiB in
+    float32, and the keys and values to those of some long conversations.
+    """
+    logits = completion * int(model.model.config.get_text_config().vocab_size)
+    return max(1, min(_LOGITS_PER_PASS // logits, _TOKENS_PER_PASS // (prompt + completion)))
+
+
+def answer_tokens(model: T2Model, answer: str) -> tuple[int, ...]:
+    """The tokens of an answer with the token that ends a reply.
+
+    A special token's name inside an answer is text, not a control token. Raises ConfigError as
+    `end_token`.
+    """
+    with TOKENIZER_LOCK:
+        ids = model.tokenizer.encode(answer, add_special_tokens=False, split_special_tokens=True)
+    return (*ids, end_token(model))
+
+
+def end_token(model: T2Model) -> int:
+    """The token that ends a reply: the tokenizer's own, if generation stops at it.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    stops = getattr(model.model.generation_config, "eos_token_id", None)
+    stops = [stops] if isinstance(stops, int) else list(stops or [])
+    own = model.tokenizer.eos_token_id
+    if own is not None and (own in stops or not stops):
+        return int(own)
+    if not stops:
+        raise ConfigError(
+            f"{model.name} has no end-of-sequence token, so no reply of it has an end; set "
+            "tokenizer.eos_token"
+        )
+    return int(stops[0])
 
 
 def _shared(hf: PreTrainedModel, forward: Forward, batch: Batch) -> Tensor:
@@ -161,7 +218,8 @@ def _shareable(hf: PreTrainedModel) -> bool:
     """Whether the model's cache is nothing but keys and values."""
     if hf.config.is_encoder_decoder:
         raise ConfigError(
-            f"{type(hf).__name__} is an encoder-decoder model; training needs a decoder-only one"
+            f"{type(hf).__name__} is an encoder-decoder model; training, and asking the model for "
+            "a request's category, need a decoder-only one"
         )
     ordinary: Callable[[], bool] = getattr(hf, "_supports_default_dynamic_cache")  # noqa: B009
     if hf._is_stateful or not ordinary():

@@ -7,10 +7,10 @@ import torch
 import transformers
 from PIL import Image
 
+from t2agent.completions import completion_logits, make_batch
 from t2agent.expert import Expert
 from t2agent.generate import Prompt, encode
 from t2agent.model import T2Model
-from t2agent.train.completions import completion_logits, make_batch
 from tests.models import build_vision_model, tiny_text_model, tiny_tokenizer
 
 SMALL = {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 32}

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from t2agent.errors import ConfigError
+from t2agent.reward import score
 from t2agent.train import Example, ExampleTask
-from t2agent.train.reward import score
 
 EXAMPLE = Example("What is 6 * 7?", "42")
 

@@ -1,0 +1,197 @@
+"""The paper's experiments in one run: ``t2agent bench paper``.
+
+    t2agent bench paper                 # t2-nano, in full: some hours on two cores
+    t2agent bench paper --quick         # with the shipped experts, in ten minutes
+    t2agent bench paper --model Qwen/Qwen2.5-0.5B-Instruct --task gsm8k --task mbpp
+
+Every result is kept in the work folder as soon as it is there: a run that was stopped goes on
+where it was, and several processes may share one folder (start the command more than once).
+Source: Transformer-Squared (arXiv 2501.06252), sections 4 and 5.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from t2agent.bench.paper.experiments import Experiments
+from t2agent.bench.paper.figures import draw_all
+from t2agent.bench.paper.findings import Findings
+from t2agent.bench.paper.ledger import Ledger
+from t2agent.bench.paper.plan import FULL, QUICK, Plan
+from t2agent.bench.paper.suite import Suite, nano_suite, real_suite
+from t2agent.bench.paper.summary import summary
+from t2agent.bench.paper.training import METHODS, Trained
+from t2agent.dispatch.base import CLASSIFIER
+from t2agent.errors import ConfigError
+from t2agent.expert import Expert
+from t2agent.files import write_text
+from t2agent.model import T2Model
+
+_VERSION = 1  # raise it with whatever changes a result
+
+
+def run(
+    *,
+    quick: bool = False,
+    model: str = "t2-nano",
+    task: Sequence[str] = (),
+    second: Path | str | None = None,
+    work: Path | str = "build/paper",
+    out: Path | str | None = None,
+    progress: bool = True,
+    **sizes: Any,
+) -> dict[str, Any]:
+    """Run what is missing and write the report; the figures in plain JSON.
+
+    Args:
+        quick: small sizes, and the shipped experts of t2-nano instead of trained ones.
+        model: t2-nano, or a checkpoint as `T2Model.from_pretrained` takes it.
+        task: for a real checkpoint: what its experts are trained for (`real_suite`).
+        second: a base model of the same shapes, for transfer.
+        work: folder of results, checkpoints and trained experts.
+        out: folder of report.md, results.json and the figures; ``work`` if not given.
+        progress: show bars on stderr.
+        sizes: fields of `Plan`.
+
+    Raises:
+        ConfigError: a setting is unusable, a task's data are not to be had, or a result that was
+            kept is damaged.
+        ModalityError: a task has images, and the model reads text only.
+    """
+    plan = _plan(quick, sizes)
+    suite = _suite(model, task)
+    given = _shipped(suite) if quick and model == "t2-nano" else None
+    other = _second(suite.model, second)
+    experiments = run_suite(suite, plan, Path(work), given=given, second=other, progress=progress)
+    return _report(Findings(experiments), plan, Path(work if out is None else out))
+
+
+def run_suite(
+    suite: Suite,
+    plan: Plan,
+    work: Path,
+    *,
+    given: Mapping[str, Expert] | None = None,
+    second: T2Model | None = None,
+    progress: bool = True,
+) -> Experiments:
+    """Run what is missing for a suite; the experiments, whose results are all there.
+
+    Args:
+        suite, plan: what is measured, and how much.
+        work: folder of results, checkpoints and trained experts.
+        given: experts to use instead of training any, by name, the classifier expert among them.
+        second: as in `run`, loaded.
+        progress: show bars on stderr.
+
+    Raises:
+        ConfigError, ModalityError: as `run`.
+    """
+    ledger = Ledger(work, _identity(suite, suite.checked(), plan, given, second))
+    trained = Trained(suite, plan, ledger, given)
+    experiments = Experiments(suite, plan, ledger, trained, second)
+    suite.model.decompose(progress=progress)
+    for title, jobs in (
+        ("training experts", trained.jobs()),
+        ("every task with every expert", experiments.matrix()),
+        ("strategies online", experiments.strategies()),
+        ("few-shot", experiments.few_shot()),
+        ("few-shot by examples", experiments.scaling()),
+        ("controls", experiments.controls()),
+        ("transfer", experiments.transfer()),
+        ("learning rates", trained.rate_jobs()),
+        ("training methods", trained.method_jobs()),
+        ("comparing methods", experiments.methods()),
+        ("cost of the passes", experiments.costs()),
+    ):
+        ledger.run(title, jobs, progress=progress)
+    return experiments
+
+
+def _plan(quick: bool, sizes: Mapping[str, Any]) -> Plan:
+    known = asdict(FULL)
+    unknown = sorted(sizes.keys() - known.keys())
+    if unknown:
+        raise ConfigError(
+            f"unknown setting(s) {', '.join(unknown)}; known: {', '.join(sorted(known))}"
+        )
+    plan = replace(QUICK if quick else FULL, **sizes)
+    strange = sorted(set(plan.methods) - set(METHODS))
+    if strange:
+        raise ConfigError(
+            f"unknown method(s) {', '.join(strange)}; known: {', '.join(sorted(METHODS))}"
+        )
+    return plan
+
+
+def _suite(model: str, tasks: Sequence[str]) -> Suite:
+    if model != "t2-nano":
+        return real_suite(T2Model.from_pretrained(model), tasks)
+    if tasks:
+        raise ConfigError(
+            f"got the tasks {', '.join(tasks)} for t2-nano, which is measured on its own; leave "
+            "them out, or give a checkpoint as the model"
+        )
+    return nano_suite(T2Model.from_pretrained(model))
+
+
+def _second(base: T2Model, name: Path | str | None) -> T2Model | None:
+    if name is None:
+        return None
+    second = T2Model.from_pretrained(str(name))
+    if second.shapes != base.shapes:
+        raise ConfigError(
+            f"the experts of {base.name} do not fit the second model {second.name}: its layers "
+            "are others, or of other sizes; give a model of the same architecture"
+        )
+    return second
+
+
+def _shipped(suite: Suite) -> dict[str, Expert]:
+    registry = suite.model.registry
+    return {name: registry.get(name) for name in (*suite.domains, CLASSIFIER)}
+
+
+def _identity(
+    suite: Suite,
+    data: Mapping[str, str],
+    plan: Plan,
+    given: Mapping[str, Expert] | None,
+    second: T2Model | None,
+) -> dict[str, Any]:
+    return {
+        "version": _VERSION,
+        "model": suite.model.name,
+        "fingerprint": suite.model.fingerprint,
+        "tasks": dict(data),
+        "plan": asdict(plan),
+        "given": None if given is None else {n: e.digest() for n, e in sorted(given.items())},
+        "second": None if second is None else second.fingerprint,
+    }
+
+
+def _report(findings: Findings, plan: Plan, out: Path) -> dict[str, Any]:
+    tables = findings.tables()
+    drawn = draw_all(findings, out)
+    model = findings.run.suite.model
+    head = (
+        f"# {model.name}: the paper's experiments\n\n"
+        f"Seeds {', '.join(map(str, plan.seeds))}; {plan.requests} test requests a task; means "
+        "with 95 % intervals over seeds (Student's t).\n"
+    )
+    pictures = "\n".join(f"![{name.removesuffix('.png')}]({name})" for name in drawn)
+    body = "\n".join(table.markdown() for table in tables)
+    write_text(out / "report.md", f"{head}\n{body}\n## Figures\n\n{pictures}\n")
+    result = {
+        "model": model.name,
+        "plan": asdict(plan),
+        "tables": {table.name: table.to_dict() for table in tables},
+        "summary": summary(findings),
+        "report": str(out / "report.md"),
+    }
+    write_text(out / "results.json", json.dumps(result, indent=2) + "\n")
+    return result

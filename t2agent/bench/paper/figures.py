@@ -1,0 +1,152 @@
+"""The figures of a run, as PNG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from t2agent.bench.paper.experiments import ONLINE
+from t2agent.bench.paper.findings import Findings
+from t2agent.bench.paper.table import Interval, Table
+from t2agent.bench.paper.training import METHODS
+from t2agent.files import write_bytes
+
+Drawing = tuple[str, tuple[float, float], Callable[[Any], None]]
+"""A name, a size in inches, and what draws on a figure."""
+
+
+def draw_all(findings: Findings, folder: Path) -> list[str]:
+    """Write every figure into the folder; their names."""
+    drawn = []
+    for name, size, draw in _figures(findings):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasAgg(figure)
+        draw(figure)
+        image = io.BytesIO()
+        figure.savefig(image, format="png", dpi=110)
+        write_bytes(folder / f"{name}.png", image.getvalue())
+        drawn.append(f"{name}.png")
+    return drawn
+
+
+def _figures(
+    findings: Findings,
+) -> Iterator[Drawing]:
+    domains = findings.run.suite.domains
+    yield "experts", (7.5, 6.0), partial(_heat, table=findings.experts())
+    for strategy in ONLINE:
+        table = findings.confusion(strategy)
+        yield f"confusion-{strategy}", (7.5, 6.0), partial(_heat, table=table)
+    if findings.run.suite.unseen:
+        yield from _unseen(findings)
+    if any(findings.run.trained.curve(d, findings.run.plan.seeds[0]) for d in domains):
+        yield "curves", (8.0, 4.5), partial(_curves, findings=findings)
+    yield "methods", (7.5, 4.5), partial(_methods, findings=findings)
+
+
+def _unseen(findings: Findings) -> Iterator[Drawing]:
+    weights = findings.weights()
+    kept = Table(
+        weights.name,
+        weights.title,
+        weights.columns[:-1],
+        [row[:-1] for row in weights.rows],
+    )
+    yield "weights", (7.5, 4.0), partial(_heat, table=kept, most=1.5)
+    yield "scaling", (6.0, 4.0), partial(_scaling, findings=findings)
+    yield "unseen", (10.0, 4.5), partial(_bars, table=findings.unseen())
+
+
+def _value(cell: Any) -> float:
+    return cell.mean if isinstance(cell, Interval) else float(cell or 0.0)
+
+
+def _heat(figure: Any, table: Table, most: float = 1.0) -> None:
+    axes = figure.add_subplot()
+    values = [[_value(cell) for cell in row[1:]] for row in table.rows]
+    axes.imshow(values, vmin=0, vmax=most, cmap="Blues", aspect="auto")
+    for y, row in enumerate(values):
+        for x, value in enumerate(row):
+            colour = "white" if value > 0.6 * most else "black"
+            axes.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
+    names, columns = [str(row[0]) for row in table.rows], table.columns[1:]
+    axes.set(xticks=range(len(columns)), yticks=range(len(names)), yticklabels=names)
+    axes.set_xticklabels(columns, rotation=30, ha="right")
+    axes.set_title(table.title, fontsize=9, loc="left")
+
+
+def _curves(figure: Any, findings: Findings) -> None:
+    axes = figure.add_subplot()
+    for domain in findings.run.suite.domains:
+        runs = [findings.run.trained.curve(domain, seed) for seed in findings.run.plan.seeds]
+        steps = sorted({row["step"] for run in runs for row in run if row["reward"] is not None})
+        by_step = {
+            step: [row["reward"] for run in runs for row in run if row["step"] == step]
+            for step in steps
+        }
+        axes.plot(steps, [mean(by_step[step]) for step in steps], label=domain)
+    axes.set(xlabel="step", ylabel="mean reward of the samples", ylim=(-1.02, 1.02))
+    axes.set_title(
+        "Learning curves, means over seeds that are still training", fontsize=9, loc="left"
+    )
+    axes.legend(frameon=False, ncols=2)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _methods(figure: Any, findings: Findings) -> None:
+    axes = figure.add_subplot()
+    for name in findings.run.plan.methods or METHODS:
+        parameters = findings.parameters(name)
+        own, sibling = (findings.method(name, key) for key in ("own", "sibling"))
+        if own is None:
+            continue
+        marker = "o" if METHODS[name].objective == "reinforce" else "s"
+        (point,) = axes.plot([parameters], [own.mean], marker, markersize=8)
+        if sibling is not None:
+            colour = point.get_color()
+            axes.plot([parameters], [sibling.mean], marker, fillstyle="none", color=colour)
+        axes.annotate(
+            name, (parameters, own.mean), fontsize=7, xytext=(4, 4), textcoords="offset points"
+        )
+    axes.set(xscale="log", xlabel="trained parameters", ylabel="accuracy", ylim=(0, 1.05))
+    title = "Filled: own task, hollow: sibling; circles: policy gradient, squares: next token"
+    axes.set_title(title, fontsize=9, loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _scaling(figure: Any, findings: Findings) -> None:
+    axes = figure.add_subplot()
+    shots = findings.run.plan.scaling
+    for row in findings.scaling().rows:
+        cells: Sequence[Any] = row[1:]
+        halves = [cell.half or 0.0 for cell in cells]
+        axes.errorbar(shots, [_value(cell) for cell in cells], halves, label=str(row[0]), capsize=3)
+    axes.set(xscale="log", xticks=shots, xticklabels=[str(k) for k in shots], ylim=(0, 1.05))
+    axes.set(xlabel="examples", ylabel="accuracy of the mixture found")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _bars(figure: Any, table: Table) -> None:
+    axes = figure.add_subplot()
+    columns = table.columns[1:]
+    width = 0.85 / len(columns)
+    for place, column in enumerate(columns):
+        at = [i - 0.425 + (place + 0.5) * width for i in range(len(table.rows))]
+        cells = [row[place + 1] for row in table.rows]
+        halves = [cell.half or 0.0 if isinstance(cell, Interval) else 0.0 for cell in cells]
+        heights = [_value(cell) for cell in cells]
+        axes.bar(at, heights, width * 0.92, yerr=halves, label=column, error_kw={"lw": 0.7})
+    names = [str(row[0]) for row in table.rows]
+    axes.set(xticks=range(len(names)), ylim=(0, 1.05), ylabel="accuracy")
+    axes.set_xticklabels(names, rotation=20, ha="right")
+    axes.set_title(table.title, fontsize=9, loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(frameon=False, ncols=4, loc="outside lower center", fontsize=8)

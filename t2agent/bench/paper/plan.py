@@ -1,0 +1,104 @@
+"""How much a run of the paper's experiments measures: in full, or quickly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from t2agent.dispatch.search import search_options
+from t2agent.errors import ConfigError
+from t2agent.train.options import options_for
+
+_LEAST = {
+    **dict.fromkeys(("requests", "chosen_on", "steps", "shots", "timed", "compared_on"), 1),
+    "rates_on": 0,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Sizes of the experiments.
+
+    Attributes:
+        seeds: one set of experts is trained for each.
+        requests: test requests a task.
+        chosen_on: validation requests on which a weight or a learning rate is chosen.
+        steps: most training steps.
+        shots: examples that a few-shot search has.
+        scaling: numbers of examples for few-shot scaling.
+        scales: weights at which a single expert is tried for its best one.
+        search: fields of `SearchOptions`.
+        methods: the training methods that are compared, by name (`training.METHODS`).
+        rates_on: how many of the domains a method's learning rate is chosen on.
+        compared_on: how many of the domains the methods are compared on; None for all.
+        timed: requests whose first pass is timed, one at a time.
+        hyper: fields of `TrainOptions` for all trainings.
+
+    Raises:
+        ConfigError: a value is of another kind, or outside its range.
+    """
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    requests: int = 300
+    chosen_on: int = 100
+    steps: int = 45
+    shots: int = 30
+    scaling: tuple[int, ...] = (3, 5, 10, 30)
+    scales: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5)
+    search: Mapping[str, Any] = field(default_factory=dict)
+    methods: tuple[str, ...] = ()
+    rates_on: int = 3
+    compared_on: int | None = None
+    timed: int = 24
+    hyper: Mapping[str, Any] = field(default_factory=lambda: {"validation": 128})
+
+    def __post_init__(self) -> None:
+        for name, low in _LEAST.items():
+            value = getattr(self, name)
+            if not _whole(value, low) and not (name == "compared_on" and value is None):
+                raise ConfigError(f"{name} is {value!r}; it must be a whole number >= {low}")
+        for name, low in (("seeds", 0), ("scaling", 1)):
+            self._listed(name, f"whole numbers >= {low}", lambda one, low=low: _whole(one, low))
+        self._listed("scales", "numbers above 0", _above_zero)
+        self._listed("methods", "names", lambda one: isinstance(one, str), empty=True)
+        for name in ("search", "hyper"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; give an object of options")
+        search_options(self.search)
+        options_for("reinforce", self.hyper)
+
+    def _listed(
+        self, name: str, needed: str, fits: Callable[[Any], bool], *, empty: bool = False
+    ) -> None:
+        value = getattr(self, name)
+        if not isinstance(value, list | tuple) or not (value or empty) or not all(map(fits, value)):
+            raise ConfigError(f"{name} is {value!r}; give a list of {needed}")
+        object.__setattr__(self, name, tuple(dict.fromkeys(value)))
+
+
+def _whole(value: object, low: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= low
+
+
+def _above_zero(value: object) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and 0 < float(value) < float("inf")  # type: ignore[arg-type]
+
+
+FULL = Plan()
+QUICK = Plan(
+    seeds=(0,),
+    requests=40,
+    chosen_on=20,
+    steps=15,
+    shots=10,
+    scaling=(3, 10),
+    scales=(1.0,),
+    search={"iterations": 2, "climb": 15},
+    methods=("svf", "svf-mlp", "svf-sft", "lora-r4", "lora-r4-sft"),
+    rates_on=0,
+    compared_on=1,
+    timed=8,
+    hyper={"validation": 40},
+)

@@ -1,0 +1,88 @@
+"""The figures of a run that t2agent's own targets are about."""
+
+from __future__ import annotations
+
+from statistics import mean
+
+from t2agent.bench.paper.experiments import ONLINE
+from t2agent.bench.paper.findings import Findings, at
+from t2agent.bench.paper.training import METHODS
+
+_WON = 0.05  # a combination is won by this much over the best single expert
+
+
+def summary(findings: Findings) -> dict[str, float]:
+    """Name -> figure.
+
+    own.TASK: accuracy of the expert that a task belongs to. wrong_at_most_base: share of the pairs
+    of conflicting habits with the wrong expert at or below the base model. routed.STRATEGY: share
+    of the requests that went to their expert. share.STRATEGY: of the first pass in the time of an
+    answer. least_gain.STRATEGY: least gain over the base model on an unseen task. oracle_gap: most
+    that the embedding strategy is behind the best expert on an unseen task. over_single.TASK: gain
+    of few-shot search over the best single expert at its best weight; least_over_single: the least
+    of them; combinations_won: how many combinations gain at least .05. image_sum_by_math: gain of
+    the text-only math expert there. behind_lora.METHOD.KEY: how far SVF is behind the LoRA that is
+    best on the test split itself.
+    """
+    run = findings.run
+    suite = run.suite
+    found: dict[str, float] = {}
+    for task in suite.tasks:
+        own = suite.expected(task)
+        if own is not None:
+            found[f"own.{task}"] = findings.mean("matrix", task, at(own)).mean
+    share = findings.wrong_at_most_base()
+    if share is not None:
+        found["wrong_at_most_base"] = share
+    for strategy in ONLINE:
+        routed = [
+            findings.mean("online", task, at(strategy, "chosen", own, default=0.0)).mean
+            for task in suite.tasks
+            if (own := suite.expected(task)) is not None
+        ]
+        found[f"routed.{strategy}"] = mean(routed)
+        found[f"share.{strategy}"] = findings.mean("cost", strategy, at("share")).mean
+    return found | _unseen(findings) | _methods(findings)
+
+
+def _unseen(findings: Findings) -> dict[str, float]:
+    suite = findings.run.suite
+    if not suite.unseen:
+        return {}
+    base = {task: findings.mean("matrix", task, at("base")).mean for task in suite.unseen}
+    found: dict[str, float] = {}
+    for strategy in (*ONLINE, "few-shot", "embedding+few-shot"):
+        what = "online" if strategy in ONLINE else "few-shot"
+        measured = {task: findings.mean(what, task, at(strategy, "accuracy")).mean for task in base}
+        found[f"least_gain.{strategy}"] = min(measured[task] - base[task] for task in base)
+        if strategy == "embedding":
+            gaps = [findings.oracle(task).mean - measured[task] for task in base]
+            found["oracle_gap"] = max(gaps)
+        if strategy == "few-shot":
+            over = {
+                task: measured[task]
+                - findings.mean("few-shot", task, at("best single", "accuracy")).mean
+                for task in base
+            }
+            found |= {f"over_single.{task}": gain for task, gain in over.items()}
+            found["least_over_single"] = min(over.values())
+            if suite.combinations:
+                found["combinations_won"] = sum(over[t] >= _WON for t in suite.combinations)
+    if "image_sum" in base and "math" in suite.domains:
+        by_math = findings.mean("matrix", "image_sum", at("math")).mean
+        found["image_sum_by_math"] = by_math - base["image_sum"]
+    return found
+
+
+def _methods(findings: Findings) -> dict[str, float]:
+    names = findings.run.plan.methods or tuple(METHODS)
+    lora = [name for name in names if METHODS[name].kind == "lora"]
+    found: dict[str, float] = {}
+    for name in ("svf", "svf-mlp"):
+        for key in ("own", "sibling"):
+            others = [findings.method(other, key) for other in lora]
+            mine = findings.method(name, key) if name in names else None
+            known = [interval.mean for interval in others if interval is not None]
+            if mine is not None and known:
+                found[f"behind_lora.{name}.{key}"] = max(known) - mine.mean
+    return found

@@ -1,0 +1,257 @@
+"""Trained things of a run: experts and baselines, each trained once and then read from disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from t2agent.bench.paper.ledger import Job, Ledger
+from t2agent.bench.paper.plan import Plan
+from t2agent.bench.paper.suite import Suite
+from t2agent.dispatch.base import CLASSIFIER
+from t2agent.expert import Expert
+from t2agent.train import Task, train_expert
+from t2agent.train.classification import ClassificationTask
+from t2agent.train.peft_baseline import load_adapter, train_adapter
+
+_CARD_EXAMPLES = 256  # own requests on an expert's card
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A way to train: ``kind`` "svf", "lora" or "ia3"; ``objective`` "reinforce" or "sft".
+
+    ``rates`` are the learning rates that it is chosen from on validation.
+    """
+
+    kind: str
+    objective: Any
+    rates: tuple[float, ...]
+    rank: int | None = None
+    modules: str = "all"
+
+
+_SVF, _LORA, _IA3 = (0.01, 0.02, 0.04), (0.001, 0.003, 0.01), (0.005, 0.02, 0.05)
+
+METHODS: Mapping[str, Method] = {
+    "svf": Method("svf", "reinforce", _SVF),
+    "svf-mlp": Method("svf", "reinforce", _SVF, modules="mlp"),
+    "svf-attention": Method("svf", "reinforce", _SVF, modules="attention"),
+    "svf-sft": Method("svf", "sft", _SVF),
+    "svf-mlp-sft": Method("svf", "sft", _SVF, modules="mlp"),
+    "svf-attention-sft": Method("svf", "sft", _SVF, modules="attention"),
+    **{
+        f"lora-r{rank}{suffix}": Method("lora", objective, _LORA, rank)
+        for rank in (1, 4, 8)
+        for suffix, objective in (("", "reinforce"), ("-sft", "sft"))
+    },
+    "ia3": Method("ia3", "reinforce", _IA3),
+    "ia3-sft": Method("ia3", "sft", _IA3),
+}
+"""Name -> method. Without a suffix, the objective is the policy gradient; "sft" is next token."""
+
+DEFAULT = "svf"
+"""The method that experts are trained by, at the product's own learning rate."""
+
+
+class Trained:
+    """Experts and baselines of a suite.
+
+    Args:
+        suite: the base model and its tasks.
+        plan: steps, seeds and hyperparameters.
+        ledger: where results are; checkpoints lie beside them.
+        given: experts to use instead of training any, by name, for every seed.
+    """
+
+    def __init__(
+        self, suite: Suite, plan: Plan, ledger: Ledger, given: Mapping[str, Expert] | None = None
+    ) -> None:
+        self.suite, self.plan, self.ledger = suite, plan, ledger
+        self._given = given
+        self._experts: dict[tuple[str, int], Expert] = {}
+        self.domains = suite.domains[: plan.compared_on]
+
+    def jobs(self) -> Iterator[Job]:
+        """Trainings of the experts, the classifier expert among them, for all seeds."""
+        if self._given is not None:
+            return
+        for seed in self.plan.seeds:
+            for name in (*self.suite.domains, CLASSIFIER):
+                yield Job(f"expert/{name}/{seed}", partial(self._train, name, seed))
+
+    def rate_jobs(self) -> Iterator[Job]:
+        """Trainings by which the methods' learning rates are chosen."""
+        for name in self._compared():
+            for rate in METHODS[name].rates:
+                for domain in self.domains[: self.plan.rates_on]:
+                    yield self._job(name, domain, self.plan.seeds[0], rate)
+
+    def method_jobs(self) -> Iterator[Job]:
+        """Trainings of every method on every domain, for all seeds, at the chosen rates."""
+        for seed in self.plan.seeds:
+            for domain in self.domains:
+                for name in self._compared():
+                    yield self._job(name, domain, seed, self.rate(name))
+
+    def expert(self, name: str, seed: int) -> Expert:
+        """A trained expert."""
+        if self._given is not None:
+            return self._given[name]
+        if (name, seed) not in self._experts:
+            self._experts[name, seed] = Expert.load(self._folder(f"expert-{name}-{seed}"))
+        return self._experts[name, seed]
+
+    def experts(self, seed: int) -> dict[str, Expert]:
+        """Those of all domains, by name."""
+        return {name: self.expert(name, seed) for name in self.suite.domains}
+
+    def register(self, seed: int) -> None:
+        """Put a seed's experts into the model's registry, for this process alone.
+
+        Others that are there stay: what is measured names the experts that it may choose.
+        """
+        registry = self.suite.model.registry
+        for expert in (*self.experts(seed).values(), self.expert(CLASSIFIER, seed)):
+            if expert.name not in registry or registry.get(expert.name) is not expert:
+                registry.register(expert, replace=True)
+
+    def control(self, task: Task, seed: int) -> Expert:
+        """An expert trained on another task, as a control, for all the steps."""
+        return self._expert(task, seed, f"control-{task.name}-{seed}", patience=0)
+
+    def rate(self, name: str) -> float:
+        """The learning rate of a method with the best mean reward on validation."""
+        rates, domains = METHODS[name].rates, self.domains[: self.plan.rates_on]
+        if not domains:
+            return rates[1]
+
+        def validated(rate: float) -> float:
+            seed = self.plan.seeds[0]
+            keys = [_key(name, domain, seed, rate) for domain in domains]
+            return mean(float(self.ledger[key]["val"]) for key in keys)
+
+        return max(rates, key=validated)
+
+    @contextmanager
+    def active(self, name: str, domain: str, seed: int) -> Iterator[Expert | None]:
+        """Inside, the model with what is yielded (as `T2Model.adapted` takes it) is what a method
+        has trained: an expert, or nothing where PEFT's weights are in the model."""
+        rate = self.rate(name)
+        folder = self._folder(_key(name, domain, seed, rate).replace("/", "-"))
+        if METHODS[name].kind == "svf":
+            yield Expert.load(folder)
+            return
+        with load_adapter(self.suite.model, folder).active():
+            yield None
+
+    def figures(self, name: str, domain: str, seed: int) -> dict[str, Any]:
+        """What a method's training has recorded: parameters, seconds, val and val_base."""
+        found: dict[str, Any] = self.ledger[_key(name, domain, seed, self.rate(name))]
+        return found
+
+    def curve(self, name: str, seed: int) -> list[dict[str, Any]]:
+        """The training's metrics of an expert, step by step."""
+        from t2agent.train.record import read_metrics
+
+        if self._given is not None:
+            return []
+        return [
+            dict(row) for row in read_metrics(self._work(f"expert-{name}-{seed}"), self.plan.steps)
+        ]
+
+    def _compared(self) -> tuple[str, ...]:
+        return self.plan.methods or tuple(METHODS)
+
+    def _folder(self, name: str) -> Path:
+        return self.ledger.folder / "trained" / name
+
+    def _work(self, name: str) -> Path:
+        return self.ledger.folder / "checkpoints" / name
+
+    def _train(self, name: str, seed: int) -> dict[str, Any]:
+        suite = self.suite
+        if name == CLASSIFIER:
+            tasks = {domain: suite.tasks[domain] for domain in suite.domains}
+            expert = self._expert(
+                ClassificationTask(CLASSIFIER, tasks, suite.others), seed, f"expert-{name}-{seed}"
+            )
+        else:
+            task = suite.tasks[name]
+            expert = self._expert(task, seed, f"expert-{name}-{seed}")
+            own = [e.prompt for e in task.sample(_CARD_EXAMPLES, seed=0, split="train")]
+            card = replace(
+                expert.card,
+                description=suite.descriptions[name],
+                examples=tuple(dict.fromkeys([*own, *suite.examples.get(name, ())])),
+            )
+            expert = Expert(card, expert.z)
+        expert.save(self._folder(f"expert-{name}-{seed}"))
+        return _recorded(expert.card.training, expert.card.scores, expert.parameters)
+
+    def _expert(self, task: Any, seed: int, work: str, **hyper: Any) -> Expert:
+        return train_expert(
+            self.suite.model,
+            task,
+            seed=seed,
+            steps=self.plan.steps,
+            checkpoint=self._work(work),
+            progress=False,
+            **{**self.plan.hyper, **hyper},
+        )
+
+    def _job(self, name: str, domain: str, seed: int, rate: float) -> Job:
+        key = _key(name, domain, seed, rate)
+        return Job(key, partial(self._train_method, name, domain, seed, rate, key))
+
+    def _train_method(
+        self, name: str, domain: str, seed: int, rate: float, key: str
+    ) -> dict[str, Any]:
+        method, folder = METHODS[name], key.replace("/", "-")
+        hyper: dict[str, Any] = {
+            "method": method.objective,
+            "learning_rate": rate,
+            "modules": method.modules,
+        }
+        task = self.suite.tasks[domain]
+        if method.kind == "svf":
+            expert = self._expert(task, seed, folder, **hyper)
+            expert.save(self._folder(folder))
+            return _recorded(
+                expert.card.training, expert.card.scores, expert.card.training["parameters"]
+            )
+        adapted = train_adapter(
+            self.suite.model,
+            task,
+            kind=method.kind,  # type: ignore[arg-type]
+            rank=method.rank,
+            steps=self.plan.steps,
+            seed=seed,
+            checkpoint=self._work(folder),
+            progress=False,
+            **{**self.plan.hyper, **hyper},
+        )
+        adapted.save(self._folder(folder))
+        return _recorded(adapted.training, adapted.scores, adapted.parameters)
+
+
+def _key(name: str, domain: str, seed: int, rate: float) -> str:
+    return f"method/{name}/{rate:g}/{domain}/{seed}"
+
+
+def _recorded(
+    training: Mapping[str, Any], scores: Mapping[str, Any], parameters: int
+) -> dict[str, Any]:
+    return {
+        "parameters": parameters,
+        "seconds": training["seconds"],
+        "steps": training["steps"],
+        "best_step": training["best_step"],
+        "val": scores["val"],
+        "val_base": scores["val_base"],
+    }

@@ -1,0 +1,166 @@
+"""What all training methods share: the replies of the model in training, and its gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+
+from t2agent.completions import Batch, completion_logits, make_batch
+from t2agent.config import GenerationOptions
+from t2agent.errors import ConfigError
+from t2agent.generate import Generation, Prompt, encode, generate
+from t2agent.model import T2Model
+from t2agent.train.adapter import Adapter
+from t2agent.train.options import TrainOptions
+from t2agent.train.setup import autocast, plain_sampling
+from t2agent.train.task import Example
+
+_LOGITS_PER_PASS = 2**26
+"""Most logits in one pass: 256 MiB in float32, of which a pass holds a few copies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A completion to learn from: ``weight`` multiplies its log-probability in the objective.
+
+    ``count`` is how many equal replies the row stands for, ``prompt`` an index, ``length`` the
+    tokens of prompt and completion.
+    """
+
+    prompt: int
+    tokens: tuple[int, ...]
+    weight: float
+    count: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Sums over the tokens of a step: the weighted log-probability and KL(adapted || base)."""
+
+    objective: float
+    kl: float
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """The base model with the adapter in training."""
+
+    model: T2Model
+    adapter: Adapter
+    options: TrainOptions
+    max_tokens: int
+    accelerator: Accelerator
+
+    def replies(
+        self, examples: Sequence[Example], *, samples: int, temperature: float, seed: int
+    ) -> list[list[Generation]]:
+        """``samples`` replies to each example by the model as it is adapted now."""
+        prompts = [to_prompt(example) for example in examples]
+        at_once = max(1, self.options.rows // samples)
+        replies: list[list[Generation]] = []
+        with (
+            self.adapter.sampled(),
+            plain_sampling(self.model.model),
+            autocast(self.accelerator, self.options),
+        ):
+            for start in range(0, len(prompts), at_once):
+                options = GenerationOptions(
+                    max_tokens=self.max_tokens, temperature=temperature, seed=seed + start
+                )
+                part = prompts[start : start + at_once]
+                flat = self._generate(part, options, samples)
+                replies += [flat[i * samples : (i + 1) * samples] for i in range(len(part))]
+        return replies
+
+    def _generate(
+        self, prompts: list[Prompt], options: GenerationOptions, samples: int
+    ) -> list[Generation]:
+        try:
+            return generate(self.model, prompts, options, samples=samples)
+        except RuntimeError as error:
+            with torch.no_grad():
+                logits = self.model.model(**encode(self.model, prompts[:1])).logits
+            if bool(torch.isfinite(logits).all()):
+                raise
+            raise ConfigError(
+                "the adapted model's logits are not finite any more; lower learning_rate (now "
+                f"{self.options.learning_rate}), raise kl, or load the base model in float32"
+            ) from error
+
+    def backward(self, examples: Sequence[Example], rows: Sequence[Row], tokens: int) -> Sums:
+        """Add the gradient of the loss to the parameters' ``grad``, pass by pass.
+
+        loss = sum over rows of (-weight * log pi(row) + count * kl * KL(row)) / ``tokens``,
+        where log pi and KL are sums over the row's tokens. KL is exact over the vocabulary, at the
+        states that the row visits; its gradient does not run through the choice of states.
+        """
+        sums = torch.zeros(2, dtype=torch.float64)
+        for part in self._passes(rows):
+            used = sorted({row.prompt for row in part})
+            prompts = [to_prompt(examples[index]) for index in used]
+            place = {index: position for position, index in enumerate(used)}
+            batch = make_batch(
+                self.model, prompts, [(place[row.prompt], row.tokens) for row in part]
+            )
+            loss, figures = self._loss(batch, part)
+            self.accelerator.backward(loss / tokens)
+            sums += figures
+        return Sums(*sums.tolist())
+
+    def _loss(self, batch: Batch, rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor]:
+        device = batch.tokens.device
+        owner = batch.rows()
+        weight = torch.tensor([row.weight for row in rows], device=device)[owner]
+        count = torch.tensor([float(row.count) for row in rows], device=device)[owner]
+        with autocast(self.accelerator, self.options):
+            base = self._log_probs_of_base(batch) if self.options.kl > 0 else None
+            logits = self.adapter.logits(batch)
+        log_probs = torch.log_softmax(logits / self.options.temperature, dim=-1)
+        chosen = log_probs.gather(-1, batch.targets()[:, None])[:, 0]
+        objective = (weight * chosen).sum()
+        divergence = torch.zeros((), device=device)
+        if base is not None:
+            divergence = (count * (log_probs.exp() * (log_probs - base)).sum(-1)).sum()
+        figures = torch.stack([objective, divergence]).detach().double().cpu()
+        return self.options.kl * divergence - objective, figures
+
+    def _log_probs_of_base(self, batch: Batch) -> torch.Tensor:
+        with torch.no_grad(), self.adapter.base():
+            logits = completion_logits(self.model, batch)
+            return torch.log_softmax(logits / self.options.temperature, dim=-1)
+
+    def _passes(self, rows: Sequence[Row]) -> Iterator[list[Row]]:
+        """Cut rows into passes: rows of like length together, those of one prompt in one pass."""
+        vocabulary = self.model.model.config.get_text_config().vocab_size
+        groups: dict[int, list[Row]] = {}
+        for row in rows:
+            groups.setdefault(row.prompt, []).append(row)
+        part: list[Row] = []
+        for group in sorted(groups.values(), key=lambda g: max(row.length for row in g)):
+            both = part + group
+            logits = sum(len(row.tokens) for row in both) * vocabulary
+            if part and (len(both) > self.options.rows or logits > _LOGITS_PER_PASS):
+                yield part
+                both = group
+            part = both
+        if part:
+            yield part
+
+
+@dataclass(frozen=True, slots=True)
+class StepFigures:
+    """What a step reports; ``reward`` is None where nothing was sampled."""
+
+    loss: float
+    reward: float | None
+    kl: float | None
+    tokens: int
+
+
+def to_prompt(example: Example) -> Prompt:
+    """The example as one user message."""
+    return Prompt.user(example.prompt, example.image)

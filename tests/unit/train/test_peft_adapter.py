@@ -1,0 +1,110 @@
+"""PEFT's layers in a base model: what they compute, how many values they have, no trace left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from t2agent.errors import ConfigError
+from t2agent.model import T2Model
+from t2agent.train.peft_adapter import PeftAdapter
+from t2agent.train.peft_baseline import Adapted, load_adapter
+from tests.models import build_text_model, build_vision_model, tiny_text_model, tiny_tokenizer
+from tests.unit.train.untouched import logits, same_base
+
+peft = pytest.importorskip("peft")
+
+
+def disturb(adapter: PeftAdapter) -> None:
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for value in adapter.parameters.values():
+            value.add_(0.1 * torch.randn(value.shape, generator=generator))
+
+
+@pytest.mark.parametrize("kind", ["lora", "ia3"])
+def test_merged_and_wrapped_agree_and_are_what_peft_computes(kind: Any, tmp_path: Path) -> None:
+    model = build_text_model()
+    adapter = PeftAdapter(model, kind, 2 if kind == "lora" else None)
+    before = logits(model)
+    with adapter.wrapped():
+        torch.testing.assert_close(logits(model), before)  # a fresh adapter changes nothing
+    disturb(adapter)
+    adapted = Adapted(model, adapter, {"adapter": kind, "rank": adapter.rank}, {})
+    found = []
+    for merged in (True, False):
+        with adapted.active(merged=merged) as inside, inside.adapted(None):
+            found.append(logits(model))
+    assert not torch.allclose(found[0], before, atol=1e-2)
+    torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=1e-4)
+    adapted.save(tmp_path / "a")
+    own = peft.PeftModel.from_pretrained(build_text_model().model, str(tmp_path / "a"))
+    with torch.no_grad():
+        theirs = own(**model.tokenizer("What is seven", return_tensors="pt")).logits
+    torch.testing.assert_close(theirs, found[1])
+    back = load_adapter(build_text_model(), tmp_path / "a")
+    with back.active(merged=False):
+        torch.testing.assert_close(logits(back.model), found[1])
+    assert repr(back) == repr(adapted)
+
+
+def test_conv1d_layers_and_biases() -> None:
+    tokenizer = tiny_tokenizer()
+    config = GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=1, n_head=2, n_positions=64)
+    model = T2Model(GPT2LMHeadModel(config), tokenizer)
+    check = same_base(model)
+    with torch.no_grad():
+        for layer in model.targets.layers.values():
+            layer.bias.normal_()
+    check = same_base(model)
+    for kind, rank in (("lora", 2), ("ia3", None)):
+        adapter = PeftAdapter(model, kind, rank)  # type: ignore[arg-type]
+        disturb(adapter)
+        found = []
+        for context in (adapter.merged, adapter.wrapped):
+            with context():
+                found.append(logits(model))
+        torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=1e-4)
+        check()
+
+
+@pytest.mark.parametrize("modules", ["all", "attention", "mlp", r"\.0\..*q_proj"])
+def test_parameter_counts(modules: str) -> None:
+    model = tiny_text_model()
+    layers: dict[str, nn.Linear] = {
+        name: layer  # type: ignore[misc]
+        for name, layer in model.targets.layers.items()
+        if modules == "all"
+        or (modules == "attention" and "self_attn" in name)
+        or (modules == "mlp" and "mlp" in name)
+        or (modules[0] == "\\" and name.endswith("layers.0.self_attn.q_proj"))
+    }
+    assert layers
+    for rank in (1, 4):
+        wanted = sum(rank * (x.in_features + x.out_features) for x in layers.values())
+        assert PeftAdapter(model, "lora", rank, modules=modules).free == wanted
+    wanted = sum(x.in_features if "down" in n else x.out_features for n, x in layers.items())
+    assert PeftAdapter(model, "ia3", modules=modules).free == wanted
+
+
+def test_the_language_part_of_a_model_that_sees() -> None:
+    model = build_vision_model()
+    adapter = PeftAdapter(model, "lora", 1)
+    assert {name.split(".lora_")[0] for name in adapter.parameters} == set(model.targets.layers)
+
+
+def test_weights_that_are_not_finite_are_an_error_and_the_base_comes_back() -> None:
+    model = build_text_model()
+    check = same_base(model)
+    adapter = PeftAdapter(model, "lora", 1)
+    with torch.no_grad():
+        for value in adapter.parameters.values():
+            value.fill_(float("inf"))
+    with pytest.raises(ConfigError, match="lower learning_rate"), adapter.merged():
+        pass
+    check()

@@ -170,17 +170,24 @@ def run(name: str, **settings: Any) -> dict[str, Any]:
     """
     if name not in BENCHMARKS:
         raise ConfigError(f"there is no benchmark {name!r}; choose one of {', '.join(BENCHMARKS)}")
-    measure = import_module(BENCHMARKS[name].module).run
-    known = signature(measure).parameters
-    more = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in known.values())
-    unknown = [] if more else sorted(settings.keys() - known.keys())
+    known, more = _settings(name)
+    unknown = [] if more else sorted(settings.keys() - known)
     if unknown:
+        takers = [other for other in BENCHMARKS if set(unknown) <= set(_settings(other)[0])]
+        hint = f"; {' and '.join(takers)} would take that" if takers else ""
         raise ConfigError(
             f"benchmark {name!r} has no setting {', '.join(unknown)}; "
-            f"known: {', '.join(known) or 'none'}"
+            f"known: {', '.join(known) or 'none'}{hint}"
         )
-    result: dict[str, Any] = measure(**settings)
+    result: dict[str, Any] = import_module(BENCHMARKS[name].module).run(**settings)
     return result
+
+
+def _settings(name: str) -> tuple[list[str], bool]:
+    """The settings of a benchmark, and whether it takes others, which it checks itself."""
+    parameters = signature(import_module(BENCHMARKS[name].module).run).parameters
+    known = [key for key, one in parameters.items() if one.kind is not Parameter.VAR_KEYWORD]
+    return known, len(known) < len(parameters)
 
 
 def figures(result: Mapping[str, Any]) -> dict[str, float]:

@@ -116,7 +116,7 @@ def _table(name: str, result: Mapping[str, Any]) -> RenderableType:
 def _draw(path: Path, results: Mapping[str, Mapping[str, float]]) -> None:
     """One bar a figure, each on its own scale, with a line at what is wanted.
 
-    Of a benchmark that says what it wants, those figures; of another, all.
+    Of a benchmark that wants some of them, those figures; of another, all.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -127,7 +127,7 @@ def _draw(path: Path, results: Mapping[str, Mapping[str, float]]) -> None:
         (f"{name}: {key}", value, BENCHMARKS[name].wanted.get(key))
         for name, result in results.items()
         for key, value in result.items()
-        if key in BENCHMARKS[name].wanted or not BENCHMARKS[name].wanted
+        if key in BENCHMARKS[name].wanted or not BENCHMARKS[name].wanted.keys() & result.keys()
     ]
     figure = Figure(figsize=(7.0, 0.6 + 0.7 * len(bars)), layout="constrained")
     FigureCanvasAgg(figure)

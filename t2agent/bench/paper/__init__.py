@@ -67,7 +67,7 @@ def run(
     given = _shipped(suite) if quick and model == "t2-nano" else None
     other = _second(suite.model, second)
     experiments = run_suite(suite, plan, Path(work), given=given, second=other, progress=progress)
-    return _report(Findings(experiments), plan, Path(work if out is None else out))
+    return report(Findings(experiments), Path(work if out is None else out))
 
 
 def run_suite(
@@ -174,14 +174,18 @@ def _identity(
     }
 
 
-def _report(findings: Findings, plan: Plan, out: Path) -> dict[str, Any]:
+def report(findings: Findings, out: Path) -> dict[str, Any]:
+    """Write report.md, results.json and the figures into a folder; what results.json holds."""
+    plan = findings.run.plan
     tables = findings.tables()
     drawn = draw_all(findings, out)
     model = findings.run.suite.model
+    over = "means with 95 % intervals over seeds (Student's t)"
+    if len(plan.seeds) == 1:
+        over = "one seed, so no intervals"
     head = (
-        f"# {model.name}: the paper's experiments\n\n"
-        f"Seeds {', '.join(map(str, plan.seeds))}; {plan.requests} test requests a task; means "
-        "with 95 % intervals over seeds (Student's t).\n"
+        f"# {model.name}: the paper's experiments\n\nSeeds {', '.join(map(str, plan.seeds))}; "
+        f"at most {plan.requests} test requests a task; {over}.\n"
     )
     pictures = "\n".join(f"![{name.removesuffix('.png')}]({name})" for name in drawn)
     body = "\n".join(table.markdown() for table in tables)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
@@ -17,7 +17,6 @@ _LETTERS = {
     "classifier": "B, classifier expert",
     "embedding": "D, embedding",
 }
-
 
 Reader = Callable[[Any], Any]
 
@@ -149,7 +148,16 @@ class Findings:
             for task in self.run.suite.unseen
         ]
         columns = ["task", *domains, "seconds"]
-        return Table("weights", "Learned mixture weights (few-shot)", columns, rows)
+        lent = {task: source for task in self.run.suite.unseen for source in self._lent(task)}
+        note = " ".join(
+            f"{task} has no examples to learn from: those of {source} were used."
+            for task, source in lent.items()
+        )
+        return Table("weights", "Learned mixture weights (few-shot)", columns, rows, note)
+
+    def _lent(self, task: str) -> set[str]:
+        """Another task that lent this one its examples."""
+        return set(self._of("few-shot", task, at("examples of"))) - {task}
 
     def scaling(self) -> Table:
         """Few-shot search by the number of examples."""
@@ -175,10 +183,12 @@ class Findings:
             rate = self.run.trained.rate(name)
             rows.append([name, parameters, f"{rate:g}", own, sibling, seconds])
         columns = ["method", "parameters", "learning rate", "own task", "sibling", "seconds"]
+        rates = "at the learning rate, of three, that is best on validation"
+        if not self.run.plan.rates_on:
+            rates = "at a usual learning rate for it"
         note = (
             "Means over the domains; the interval is over seeds. Without suffix: policy gradient; "
-            "sft: next token. Each method at the learning rate, of three, that is best on "
-            "validation."
+            f"sft: next token. Each method {rates}."
         )
         return Table("methods", "SVF against LoRA and IA3 on the same samples", columns, rows, note)
 
@@ -206,10 +216,7 @@ class Findings:
         for name in self.run.plan.methods or METHODS:
             row: list[Cell] = [name]
             for domain in domains:
-                for key in ("own", "sibling"):
-                    values = self._of(f"compared/{name}", domain, at(key))
-                    known = [v for v in values if v is not None]
-                    row.append(Interval.of(known) if known else None)
+                row += [self._known(f"compared/{name}", domain, key) for key in ("own", "sibling")]
             rows.append(row)
         return Table("by-method", "SVF, LoRA and IA3, domain by domain", columns, rows)
 
@@ -264,8 +271,7 @@ class Findings:
             row: list[Cell] = [domain]
             for name in names:
                 part = "random-reward" if name == "random reward" else "controls"
-                values = [v for v in self._of(part, domain, at(name)) if v is not None]
-                row.append(Interval.of(values) if values else None)
+                row.append(self._known(part, domain, name))
             rows.append(row)
         return Table("controls", "Negative controls", ["task", *names], rows)
 
@@ -282,11 +288,12 @@ class Findings:
         """Over the seeds, of a figure of one kind of result."""
         return Interval.of(float(value) for value in self._of(what, name, read))
 
-    def _of(self, what: str, name: str, read: Reader) -> list[Any]:
-        return list(self._read(what, name, read))
+    def _known(self, what: str, name: str, key: str) -> Interval | None:
+        """As `mean`, of a figure that not all results have; None where none has."""
+        values = [value for value in self._of(what, name, at(key)) if value is not None]
+        return Interval.of(values) if values else None
 
-    def _read(self, what: str, name: str, read: Reader) -> Iterator[Any]:
-        for seed in self.run.plan.seeds:
-            key = f"{what}/{name}/{seed}"
-            if key in self.run.ledger:
-                yield read(self.run.ledger[key])
+    def _of(self, what: str, name: str, read: Reader) -> list[Any]:
+        ledger = self.run.ledger
+        keys = [f"{what}/{name}/{seed}" for seed in self.run.plan.seeds]
+        return [read(ledger[key]) for key in keys if key in ledger]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from t2agent.dispatch.search import search_options
@@ -59,7 +60,7 @@ class Plan:
             if not _whole(value, low) and not (name == "compared_on" and value is None):
                 raise ConfigError(f"{name} is {value!r}; it must be a whole number >= {low}")
         for name, low in (("seeds", 0), ("scaling", 1)):
-            self._listed(name, f"whole numbers >= {low}", lambda one, low=low: _whole(one, low))
+            self._listed(name, f"whole numbers >= {low}", partial(_whole, low=low))
         self._listed("scales", "numbers above 0", _above_zero)
         self._listed("methods", "names", lambda one: isinstance(one, str), empty=True)
         for name in ("search", "hyper"):

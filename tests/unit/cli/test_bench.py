@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from t2agent.bench import BENCHMARKS, Wanted, figures
 from t2agent.cli import bench
 from t2agent.errors import ConfigError
+from tests.unit.bench import paper_suite
+from tests.unit.cli.conftest import save
 
 SMALL = ("--set", "rows=48", "--set", "columns=96", "--set", "repeats=1")
 
@@ -49,6 +53,15 @@ def test_all_goes_on_where_data_is_missing(run, run_json, monkeypatch):
         (("nothing",), 1, "decompose"),
         (("decompose", "--set", "colour=1"), 1, "rows, columns, repeats"),
         (("decompose", "--set", "colour"), 2, "KEY=VALUE"),
+        (("decompose", "--quick"), 1, "; paper would take that"),
+        (
+            ("decompose", "--model", "x", "--out", "y"),
+            1,
+            "repeats; paper would take that",
+        ),
+        (("paper", "--set", "colour=1"), 1, "unknown setting(s) colour; known: chosen_on"),
+        (("paper", "--set", "methods=svf"), 1, "methods is 'svf'; give a list"),
+        (("paper", "--task", "gsm8k"), 1, "t2-nano, which is measured on its own"),
     ],
 )
 def test_wrong_arguments(run, args, exit_code, says):
@@ -56,6 +69,45 @@ def test_wrong_arguments(run, args, exit_code, says):
 
     assert result.exit_code == exit_code
     assert says in result.stderr
+
+
+def test_all_leaves_out_what_takes_hours(run_json, monkeypatch):
+    few = {name: BENCHMARKS[name] for name in ("paper", "decompose")}
+    monkeypatch.setattr(bench, "BENCHMARKS", few)
+    monkeypatch.setattr(bench, "run", lambda name, **settings: {"times_faster": 6.0})
+
+    report = run_json("bench", "all")
+    assert report["paper"] == {
+        "not_measured": "it takes hours; run it by its name: t2agent bench paper"
+    }
+    assert "results" in report["decompose"]
+
+
+@pytest.mark.slow
+def test_the_papers_experiments_on_a_checkpoint_and_files(run, run_json, tmp_path):
+    model = str(save(paper_suite.build(), tmp_path / "tiny-qwen2"))
+    tasks = [part for file in paper_suite.files(tmp_path) for part in ("--task", file)]
+    sizes = {**paper_suite.TINY, "methods": ["svf-mlp"], "rates_on": 0, "requests": 2}
+    sizes["work"] = str(tmp_path / "work")
+    settings = [
+        part
+        for key, value in sizes.items()
+        for part in ("--set", f"{key}={value if key == 'work' else json.dumps(value)}")
+    ]
+    args = ("bench", "paper", "--quick", "--model", model, *tasks, *settings)
+
+    report = run_json(*args, "--out", str(tmp_path / "out"))["paper"]
+    assert report["results"]["model"] == model
+    assert report["results"]["plan"]["methods"] == ["svf-mlp"]
+    assert report["wanted"]["share.embedding"] == "<= 0.02"
+    assert (tmp_path / "out" / "report.md").is_file()
+    assert not (tmp_path / "work" / "report.md").exists()
+    begun = {f: f.stat().st_mtime_ns for f in (tmp_path / "work").glob("*/*_*.json")}
+    table = run(*args, "--plot", str(tmp_path / "chart.png")).stdout
+    assert "routed.classifier" in table
+    assert f"Report: {tmp_path / 'work' / 'report.md'}" in table.replace("\n", "")
+    assert begun == {f: f.stat().st_mtime_ns for f in (tmp_path / "work").glob("*/*_*.json")}
+    assert (tmp_path / "chart.png").is_file()
 
 
 def test_figures_are_named_by_their_place():

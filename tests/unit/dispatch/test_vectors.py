@@ -162,4 +162,5 @@ def test_the_shipped_experts_need_no_encoding(monkeypatch):
         raise AssertionError(f"{len(texts)} texts are encoded, {list(texts)[:2]} among them")
 
     monkeypatch.setattr(Encoder, "encode", encode)
-    assert EmbeddingDispatcher(Registry("t2-nano")).labels == ("code", "math", "reasoning")
+    labels = EmbeddingDispatcher(Registry("t2-nano")).labels
+    assert labels == ("code", "json", "math", "reasoning", "tools")

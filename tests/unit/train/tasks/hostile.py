@@ -111,7 +111,8 @@ FLOODS = {
     "one line": "print('x' * 10**8)",
     "threads": (
         "import threading, os\ndef f():\n while True: os.write(1, b'x' * 4096)\n"
-        "for _ in range(4): threading.Thread(target=f).start()"
+        "all = [threading.Thread(target=f) for _ in range(4)]\n"
+        "for t in all: t.start()\nfor t in all: t.join()"
     ),
 }
 PROCESSES = {

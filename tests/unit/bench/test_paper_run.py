@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from t2agent.bench.paper import ledger, report, run_suite
-from t2agent.bench.paper.experiments import Experiments
+from t2agent.bench.paper.experiments import ONLINE, Experiments
 from t2agent.bench.paper.findings import Findings
 from t2agent.bench.paper.ledger import Ledger
 from t2agent.bench.paper.training import Trained
@@ -17,32 +17,11 @@ from t2agent.errors import ConfigError
 from t2agent.expert import Expert
 from tests.unit.bench.paper_suite import build, expert, plan, shared, suite
 
-TABLES = [
-    "experts",
-    "unseen",
-    "weights",
-    "scaling",
-    "confusion-prompt",
-    "confusion-classifier",
-    "confusion-embedding",
-    "methods",
-    "by-method",
-    "ablations",
-    "costs",
-    "controls",
-    "transfer",
-]
-FIGURES = [
-    "experts",
-    "confusion-prompt",
-    "confusion-classifier",
-    "confusion-embedding",
-    "weights",
-    "scaling",
-    "unseen",
-    "curves",
-    "methods",
-]
+CONFUSIONS = [f"confusion-{strategy}" for strategy in ONLINE]
+UNSEEN = ["unseen", "weights", "scaling"]
+COMPARED = ["methods", "by-method", "ablations"]
+TABLES = ["experts", *UNSEEN, *CONFUSIONS, *COMPARED, "costs", "controls", "transfer"]
+FIGURES = ["experts", *UNSEEN, *CONFUSIONS, "curves", "methods"]
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,7 @@ from t2agent.expert import Expert
 from t2agent.files import write_text
 from t2agent.model import T2Model
 
+_IN_KEYS = ("seeds", "methods", "compared_on", "scaling")
 _VERSION = 1  # raise it with whatever changes a result
 
 
@@ -91,7 +92,7 @@ def run_suite(
     Raises:
         ConfigError, ModalityError: as `run`.
     """
-    ledger = Ledger(work, _identity(suite, suite.checked(), plan, given, second))
+    ledger = Ledger(work, _identity(suite, suite.checked(), plan, given))
     trained = Trained(suite, plan, ledger, given)
     experiments = Experiments(suite, plan, ledger, trained, second)
     suite.model.decompose(progress=progress)
@@ -161,16 +162,17 @@ def _identity(
     data: Mapping[str, str],
     plan: Plan,
     given: Mapping[str, Expert] | None,
-    second: T2Model | None,
 ) -> dict[str, Any]:
+    """What a result depends on, besides what its key says: more seeds or methods, or another
+    second model, leave the results that are there as they are."""
+    sizes = {key: value for key, value in asdict(plan).items() if key not in _IN_KEYS}
     return {
         "version": _VERSION,
         "model": suite.model.name,
         "fingerprint": suite.model.fingerprint,
         "tasks": dict(data),
-        "plan": asdict(plan),
+        "plan": sizes | {"rates chosen with seed": plan.seeds[0]},
         "given": None if given is None else {n: e.digest() for n, e in sorted(given.items())},
-        "second": None if second is None else second.fingerprint,
     }
 
 

@@ -87,10 +87,15 @@ class Experiments:
             "random-reward", list(self.suite.domains[: self.plan.compared_on]), self._random_reward
         )
 
+    @property
+    def transferred(self) -> str:
+        """What the keys of transfer begin with: the second base model is among it."""
+        return "transfer" if self.second is None else f"transfer-{self.second.fingerprint[:12]}"
+
     def transfer(self) -> Iterator[Job]:
         """The experts on the second base model, beside their shuffled selves."""
         if self.second is not None:
-            yield from self._over("transfer", list(self.suite.domains), self._transfer)
+            yield from self._over(self.transferred, list(self.suite.domains), self._transfer)
 
     def _over(
         self, what: str, names: Sequence[str], measure: Callable[[str, int], Any]

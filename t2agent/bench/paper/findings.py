@@ -279,7 +279,7 @@ class Findings:
         """The experts on another base model."""
         names = ["base", "transferred", "shuffled"]
         rows: list[list[Cell]] = [
-            [domain, *(self.mean("transfer", domain, at(name)) for name in names)]
+            [domain, *(self.mean(self.run.transferred, domain, at(name)) for name in names)]
             for domain in self.run.suite.domains
         ]
         return Table("transfer", "Transfer to a second base model", ["task", *names], rows)

@@ -12,6 +12,7 @@ from t2agent.bench.paper import ledger, report, run_suite
 from t2agent.bench.paper.experiments import ONLINE, Experiments
 from t2agent.bench.paper.findings import Findings
 from t2agent.bench.paper.ledger import Ledger
+from t2agent.bench.paper.plan import FULL
 from t2agent.bench.paper.training import Trained
 from t2agent.errors import ConfigError
 from t2agent.expert import Expert
@@ -147,7 +148,7 @@ def run_suite_ledger(given, the_plan, work):
     from t2agent.bench.paper import _identity
 
     found = suite()
-    return Ledger(work, _identity(found, found.checked(), the_plan, given, None)).folder
+    return Ledger(work, _identity(found, found.checked(), the_plan, given)).folder
 
 
 @pytest.mark.slow
@@ -169,3 +170,14 @@ def test_foreign_experts_stay_and_are_never_chosen(given, tmp_path):
     # In another process, what is on disk is as it was.
     assert build().registry.names() == ["foreign", "sums"]
     assert build().registry.get("sums").digest() == theirs.digest()
+
+
+def test_more_seeds_and_methods_leave_the_results_that_are_there(tmp_path):
+    def folder(**changes):
+        return run_suite_ledger({}, dataclasses.replace(FULL, **changes), tmp_path)
+
+    known = folder()
+    assert folder(seeds=(0, 1, 2, 3), methods=("svf",), scaling=(5,), compared_on=1) == known
+    assert folder(seeds=(1, 0)) != known  # learning rates are chosen with the first
+    assert folder(requests=299) != known
+    assert folder(steps=44) != known

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 
 from t2agent.dispatch.base import Request
 from t2agent.dispatch.question import OTHERS, category_question
@@ -24,23 +23,20 @@ KINDS: dict[str, tuple[Maker, ...]] = {
 """Category -> makers of its requests. A text request that asks for JSON is of the category
 "json"."""
 
+_WITH_JSON = ("math", "code", "reasoning")
 _MORE = ("history", "music", "travel", "law", "sport", "health", "weather", "poems", "names")
-
-
-def _small_talk(rng: random.Random) -> str:
-    ways, _ = rng.choice(SMALL_TALK)
-    return rng.choice(ways)
 
 
 def route(rng: random.Random) -> Problem:
     """A category question about a request of any kind, over some or all of the categories."""
     label = rng.choice([*KINDS, "json", OTHERS])
     if label == OTHERS:
-        request = Request(_small_talk(rng))
+        ways, _ = rng.choice(SMALL_TALK)
+        request = Request(rng.choice(ways))
         key = request.text
     else:
-        kinds: Callable[[], str] = lambda: rng.choice(("math", "code", "reasoning"))  # noqa: E731
-        problem = rng.choice(KINDS[kinds() if label == "json" else label])(rng)
+        kind = rng.choice(_WITH_JSON) if label == "json" else label
+        problem = rng.choice(KINDS[kind])(rng)
         ask = rng.choice(JSON_ASKS) if label == "json" else ""
         text = problem.tools + opener(rng, 0.3) + ask + problem.question
         request = Request(text, int(problem.scene is not None))

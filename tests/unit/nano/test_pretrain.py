@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from t2agent.nano import corpus, processor
 from t2agent.nano.architecture import build
-from t2agent.nano.pretrain import STAGES, Trainee, run_stage
+from t2agent.nano.pretrain import STAGES, run_stage, write_base
+from t2agent.nano.trainee import Trainee, take_over
 
 
 @pytest.fixture(autouse=True)
@@ -46,3 +47,27 @@ def test_a_stage_runs_and_resumes(name: str, tmp_path: Path) -> None:
         assert torch.equal(whole, weights["broken"][key]), key
     lines = (tmp_path / "broken" / f"{name}.jsonl").read_text().splitlines()
     assert len(lines) == 3
+
+
+def test_a_model_takes_over_the_weights_of_another_with_its_own_tokenizer(tmp_path: Path) -> None:
+    before = processor.train_tokenizer(corpus.texts(100, 0))
+    now = processor.train_tokenizer(["Zanzibar is far. Zanzibar is near."] * 20)
+    old, model = build(before, seed=0), build(now, seed=1)
+    write_base(old, before, tmp_path / "base")
+    take_over(model, now, tmp_path / "base")
+    had = {name: weight.float() for name, weight in old.state_dict().items()}
+    tokens = ("embed_tokens.weight", "lm_head.weight")
+    for name, weight in model.state_dict().items():
+        if not name.endswith(tokens):
+            assert torch.equal(weight, had[name]), name
+    source = next(w for n, w in had.items() if n.endswith(tokens))
+    given = model.get_input_embeddings().weight
+    end = processor.END
+    assert torch.equal(
+        given[now.convert_tokens_to_ids(end)], source[before.convert_tokens_to_ids(end)]
+    )
+    word = "Zanzibar"
+    assert word in now.get_vocab()
+    assert word not in before.get_vocab()
+    pieces = before.encode(word, add_special_tokens=False)
+    assert torch.allclose(given[now.get_vocab()[word]], source[pieces].mean(0))

@@ -90,16 +90,16 @@ def _above_zero(value: object) -> bool:
 FULL = Plan()
 QUICK = Plan(
     seeds=(0,),
-    requests=40,
-    chosen_on=20,
-    steps=15,
-    shots=10,
-    scaling=(3, 10),
+    requests=24,
+    chosen_on=12,
+    steps=12,
+    shots=6,
+    scaling=(3, 6),
     scales=(1.0,),
-    search={"iterations": 2, "climb": 15},
+    search={"iterations": 1, "population": 8, "climb": 15},
     methods=("svf", "svf-mlp", "svf-sft", "lora-r4", "lora-r4-sft"),
     rates_on=0,
     compared_on=1,
     timed=8,
-    hyper={"validation": 40},
+    hyper={"validation": 32},
 )

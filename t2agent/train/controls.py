@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from t2agent.expert import Expert
-from t2agent.train.task import Example, Task
+from t2agent.train.task import Example, Task, example_key
 
 _NAME_LENGTH = 64  # longest name of an expert
 
@@ -23,9 +23,9 @@ _NAME_LENGTH = 64  # longest name of an expert
 class RandomReward:
     """A task with the examples of another and a reward of +1 or -1 that no reply earns.
 
-    The reward is a hash of seed, prompt and reply: the same for the same reply, as if by a coin for
-    another, and nothing that holds for other prompts. ``max_tokens`` and ``reference`` are those
-    of the task, where it has them.
+    The reward is a hash of seed, prompt, image and reply: the same for the same reply, as if by a
+    coin for another, and nothing that holds for other examples. ``max_tokens`` and ``reference``
+    are those of the task, where it has them.
     """
 
     def __init__(self, task: Task, seed: int = 0) -> None:
@@ -41,8 +41,10 @@ class RandomReward:
 
     def reward(self, reply: str, example: Example) -> float:
         """+1 or -1, each for half of all replies."""
-        drawn = repr((self.seed, example.prompt, reply)).encode()
-        return 1.0 if hashlib.sha256(drawn).digest()[0] & 1 else -1.0
+        digest = hashlib.sha256(repr((self.seed, example.prompt, reply)).encode())
+        if example.image is not None:  # many images may share a prompt
+            digest.update(example_key(example))
+        return 1.0 if digest.digest()[0] & 1 else -1.0
 
 
 def shuffled(expert: Expert, seed: int = 0) -> Expert:

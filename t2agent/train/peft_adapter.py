@@ -60,6 +60,7 @@ class PeftAdapter:
         modules: str = "all",
         seed: int = 0,
     ) -> None:
+        check_kind(kind, rank)
         self.model, self.kind, self.rank, self.modules = model, kind, rank, modules
         names = chosen_layers(model, modules)
         self.config = _config(model, kind, rank, names)
@@ -147,6 +148,17 @@ class PeftAdapter:
             parents[name]._modules[name.rpartition(".")[2]] = module
 
 
+def check_kind(kind: str, rank: int | None) -> None:
+    """Raise ConfigError for an unknown kind, or a rank that does not fit it."""
+    if kind not in KINDS:
+        raise ConfigError(f"got the kind {kind!r}; needed one of {', '.join(KINDS)}")
+    if kind == "ia3":
+        if rank is not None:
+            raise ConfigError(f"rank is {rank!r}, but 'ia3' has none; leave it out")
+    elif not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
+        raise ConfigError(f"rank is {rank!r}; it must be a whole number >= 1")
+
+
 def _config(model: T2Model, kind: Kind, rank: int | None, names: tuple[str, ...]) -> PeftConfig:
     try:
         from peft import IA3Config, LoraConfig
@@ -156,18 +168,12 @@ def _config(model: T2Model, kind: Kind, rank: int | None, names: tuple[str, ...]
             "pip install 't2agent[baselines]'"
         ) from error
     transposed = isinstance(model.targets.layers[names[0]], Conv1D)
-    if kind == "ia3":
-        if rank is not None:
-            raise ConfigError(f"rank is {rank!r}, but 'ia3' has none; leave it out")
+    if rank is None:  # "ia3", by `check_kind`
         return IA3Config(
             target_modules=list(names),
             feedforward_modules=_feedforward(model, names),
             fan_in_fan_out=transposed,
         )
-    if kind != "lora":
-        raise ConfigError(f"got the kind {kind!r}; needed one of {', '.join(KINDS)}")
-    if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
-        raise ConfigError(f"rank is {rank!r}; it must be a whole number >= 1")
     return LoraConfig(
         r=rank,
         lora_alpha=2 * rank,

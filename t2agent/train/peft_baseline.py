@@ -23,9 +23,9 @@ from torch import Tensor
 from t2agent.errors import ConfigError, ExpertFormatError, ExpertMismatchError
 from t2agent.files import replace_folder, write_bytes, write_text
 from t2agent.model import T2Model
-from t2agent.train.adapter import restore, snapshot
-from t2agent.train.options import Method
-from t2agent.train.peft_adapter import Kind, PeftAdapter
+from t2agent.train.adapter import restore
+from t2agent.train.options import Method, TrainOptions
+from t2agent.train.peft_adapter import Kind, PeftAdapter, check_kind
 from t2agent.train.policy import merges
 from t2agent.train.run import Run, checked
 from t2agent.train.setup import frozen_base
@@ -87,7 +87,7 @@ class Adapted:
         It holds PEFT's adapter_config.json and adapter_model.safetensors, and training.json.
         """
         tensors = {
-            _PREFIX + name.replace(".default", ""): value.detach().cpu().contiguous()
+            _stored_name(name): value.detach().cpu().contiguous()
             for name, value in self.adapter.parameters.items()
         }
         record = {
@@ -150,7 +150,7 @@ def train_adapter(
         run = Run(model, task, method, seed, options, checkpoint, adapter)
         run.train(steps, progress)
     restore(adapter, run.best)
-    return Adapted(model, adapter, {**run.record(options), **adapter.identity}, run.scores)
+    return Adapted(model, adapter, {**run.record(), **adapter.identity}, run.scores)
 
 
 def load_adapter(model: T2Model, folder: Path | str) -> Adapted:
@@ -164,7 +164,9 @@ def load_adapter(model: T2Model, folder: Path | str) -> Adapted:
     try:
         record = json.loads((path / RECORD).read_text("utf-8"))
         training, scores = dict(record["training"]), dict(record["scores"])
-        kind, rank, modules = training["adapter"], training["rank"], record["modules"]
+        kind, rank = training["adapter"], training["rank"]
+        check_kind(kind, rank)
+        modules = TrainOptions(modules=record["modules"]).modules
         fingerprint = str(record["base_fingerprint"])
         stored = load_file(path / TENSORS)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -177,19 +179,30 @@ def load_adapter(model: T2Model, folder: Path | str) -> Adapted:
             f"this is {model.name} ({model.fingerprint[:12]}); load that model, or train it again"
         )
     adapter = PeftAdapter(model, kind, rank, modules=modules)
-    restore(adapter, _fitting(path, stored, snapshot(adapter)))
+    restore(adapter, _fitting(path, stored, adapter.parameters))
     return Adapted(model, adapter, training, scores)
 
 
 def _fitting(
     path: Path, stored: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """The stored tensors under the adapter's names."""
-    found = {name: stored.get(_PREFIX + name.replace(".default", "")) for name in wanted}
-    for name, value in found.items():
-        if value is None or value.shape != wanted[name].shape:
+    """The stored tensors under the adapter's names.
+
+    Raises:
+        ExpertMismatchError: one is missing, of another shape, or not the adapter's.
+    """
+    found = {name: tuple(value.shape) for name, value in stored.items()}
+    needed = {_stored_name(name): tuple(value.shape) for name, value in wanted.items()}
+    for name in sorted({*found, *needed}):
+        if found.get(name) != needed.get(name):
             raise ExpertMismatchError(
-                f"the adapter in {path} lacks {name!r} or has it in another shape than "
-                f"{tuple(wanted[name].shape)}; train it again"
+                f"the adapter in {path} has {name!r} of shape {found.get(name)}, needed "
+                f"{needed.get(name)}; train it again"
             )
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: stored[_stored_name(name)] for name in wanted}
+
+
+def _stored_name(name: str) -> str:
+    """The name of a parameter in PEFT's file: without that of the adapter."""
+    head, _, tail = name.rpartition(".default")
+    return f"{_PREFIX}{head}{tail}"

@@ -9,18 +9,17 @@ from functools import partial
 from typing import Any, cast
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from t2agent.completions import Batch, completion_logits
 from t2agent.expert import Expert
 from t2agent.model import T2Model
 from t2agent.svf.merge import merged_weight
-from t2agent.train.learner import Learner, Row, Sums, to_prompt
+from t2agent.train.learner import to_prompt
 from t2agent.train.options import TrainOptions
 from t2agent.train.selection import chosen_layers
 
-__all__ = ["Policy", "Row", "Sums", "SvfAdapter", "merges", "to_prompt"]
+__all__ = ["SvfAdapter", "merges", "to_prompt"]
 
 _MERGE_BYTES = 2**30
 """Adapted weights are formed for training if they take no more than this; else never."""
@@ -105,25 +104,6 @@ class SvfAdapter:
         for z in self.expert.z.values():
             if z.grad is not None:
                 z.grad[self.directions :] = 0.0
-
-
-class Policy(Learner):
-    """A `Learner` of an expert, all of whose z is free."""
-
-    def __init__(
-        self,
-        model: T2Model,
-        expert: Expert,
-        options: TrainOptions,
-        max_tokens: int,
-        accelerator: Accelerator,
-    ) -> None:
-        super().__init__(model, SvfAdapter(model, expert), options, max_tokens, accelerator)
-
-    @property
-    def expert(self) -> Expert:
-        """The expert in training; ``expert.z`` holds the parameters."""
-        return cast(SvfAdapter, self.adapter).expert
 
 
 def merges(model: T2Model) -> bool:

@@ -112,7 +112,7 @@ class Run:
                 if self.folder is not None and self.rows and self.accelerator.is_main_process:
                     write_curve(self.folder, self.rows, self.task.name)
 
-    def record(self, options: TrainOptions) -> dict[str, Any]:
+    def record(self) -> dict[str, Any]:
         """How it was trained, for a card; plain JSON."""
         at = self.state.progress
         return {
@@ -123,7 +123,7 @@ class Run:
             "seed": self.seed,
             "seconds": round(at.seconds, 1),
             "parameters": self.adapter.free,
-            "hyper": options.to_dict(),
+            "hyper": self.learner.options.to_dict(),
         }
 
     @property

@@ -169,7 +169,7 @@ def _reward_function(reward: object) -> RewardFunction:
 
 
 def _split(examples: Sequence[Example]) -> dict[str, tuple[Example, ...]]:
-    keys = [_key(example) for example in examples]
+    keys = [example_key(example) for example in examples]
     place = {key: _place(key) for key in set(keys)}
     for rank, split in enumerate(SPLITS):
         members = {name: sorted(k for k, s in place.items() if s == name) for name in SPLITS}
@@ -181,7 +181,8 @@ def _split(examples: Sequence[Example]) -> dict[str, tuple[Example, ...]]:
     return {name: tuple(e for e, key in pairs if place[key] == name) for name in SPLITS}
 
 
-def _key(example: Example) -> bytes:
+def example_key(example: Example) -> bytes:
+    """A hash of prompt and image."""
     digest = hashlib.sha256(example.prompt.encode("utf-8", "surrogatepass"))
     if example.image is not None:
         digest.update(f"\0{example.image.mode} {example.image.size}\0".encode())

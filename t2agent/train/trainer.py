@@ -68,7 +68,7 @@ def train_expert(
         modality=run.modality,
         base=model.name,
         base_fingerprint=model.fingerprint,
-        training=run.record(options),
+        training=run.record(),
         scores=run.scores,
     )
     return Expert(card, {key: value.cpu() for key, value in run.best.items()})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from PIL import Image
 
 from t2agent.expert import Expert, ExpertCard
 from t2agent.train import Example, ExampleTask, Task, train_expert
@@ -36,6 +37,17 @@ def test_the_random_reward_is_a_coin_for_each_reply() -> None:
     assert right != [other.reward(e.answer, e) for e in EXAMPLES]
     assert not hasattr(task, "max_tokens")
     assert not hasattr(task, "reference")
+
+
+def test_the_random_reward_of_one_example_is_balanced_and_its_own_for_each_image() -> None:
+    task = RandomReward(ExampleTask("numbers", EXAMPLES))
+    drawn = [task.reward(f"reply {i}", EXAMPLES[0]) for i in range(400)]
+    assert abs(sum(drawn)) < 80
+    # Tasks with images ask the same of all of them: a reply must not be right for all.
+    images = [Image.new("L", (2, 2), i) for i in range(200)]
+    seen = [task.reward("three", Example("How many?", "3", image)) for image in images]
+    assert abs(sum(seen)) < 60
+    assert seen == [task.reward("three", Example("How many?", "", i.copy())) for i in images]
 
 
 def test_optional_members_of_the_task_are_kept() -> None:

@@ -56,7 +56,7 @@ def test_reinforce_learns_a_bandit(baseline: str) -> None:
 
 
 def test_reinforce_learns_with_images() -> None:
-    expert = train_expert(build_vision_model(), bandit(images=True), steps=10, **FAST)
+    expert = train_expert(build_vision_model(), bandit(images=True), steps=20, **FAST)
     assert expert.card.modality == "image"
     assert expert.card.scores["val"] > max(0.9, expert.card.scores["val_base"])
 

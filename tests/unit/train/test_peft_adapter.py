@@ -11,9 +11,13 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from t2agent.errors import ConfigError
+from t2agent.generate import encode
 from t2agent.model import T2Model
+from t2agent.train import Example, TrainOptions
+from t2agent.train.learner import Learner, Row, to_prompt
 from t2agent.train.peft_adapter import PeftAdapter
 from t2agent.train.peft_baseline import Adapted, load_adapter
+from t2agent.train.setup import frozen_base, start_accelerator
 from tests.models import build_text_model, build_vision_model, tiny_text_model, tiny_tokenizer
 from tests.unit.train.untouched import logits, same_base
 
@@ -108,3 +112,61 @@ def test_weights_that_are_not_finite_are_an_error_and_the_base_comes_back() -> N
     with pytest.raises(ConfigError, match="lower learning_rate"), adapter.merged():
         pass
     check()
+
+
+@pytest.mark.parametrize(("kind", "rank"), [("lora", 2), ("ia3", None)])
+def test_gradient(kind: Any, rank: int | None) -> None:
+    """Against one row at a time through PEFT's layers, and KL to the model without them."""
+    model = build_text_model()
+    options = TrainOptions(kl=0.3, mixed_precision="no")
+    example, rows = Example("Hi", "x"), [Row(0, (20, 21, 22), 1.5, 2, 9), Row(0, (30,), -1.0, 1, 7)]
+    with frozen_base(model.model):
+        adapter = PeftAdapter(model, kind, rank)
+        disturb(adapter)
+        total = torch.zeros(())
+        for row in rows:
+            inputs = encode(model, [to_prompt(example)])
+            states = slice(inputs["input_ids"].shape[1] - 1, -1)
+            tokens = torch.tensor([row.tokens])
+            inputs["input_ids"] = torch.cat([inputs["input_ids"], tokens], dim=1)
+            inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+            with torch.no_grad():
+                base = model.model(**inputs).logits[:, states].log_softmax(-1)
+            with adapter.wrapped():
+                log_probs = model.model(**inputs).logits[:, states].log_softmax(-1)
+            chosen = log_probs.gather(-1, tokens[..., None]).sum()
+            kl = (log_probs.exp() * (log_probs - base)).sum()
+            total = total - row.weight * chosen + row.count * options.kl * kl
+        wanted = torch.autograd.grad(total / 4, list(adapter.parameters.values()))
+        learner = Learner(model, adapter, options, 8, start_accelerator(model, options))
+        sums = learner.backward([example], rows, 4)
+    assert sums.kl > 0
+    scale = max(float(gradient.abs().max()) for gradient in wanted)
+    for gradient, value in zip(wanted, adapter.parameters.values(), strict=True):
+        torch.testing.assert_close(value.grad, gradient, atol=2e-4 * scale, rtol=2e-3)
+
+
+@pytest.mark.parametrize(("kind", "rank"), [("lora", 2), ("ia3", None)])
+def test_a_base_model_in_bfloat16(kind: Any, rank: int | None) -> None:
+    model = T2Model(build_text_model().model.to(torch.bfloat16), tiny_tokenizer())
+    check = same_base(model)
+    before = logits(model)
+    adapter = PeftAdapter(model, kind, rank)
+    disturb(adapter)
+    found = []
+    for context in (adapter.merged, adapter.wrapped):
+        with context():
+            found.append(logits(model))
+    check()
+    assert {value.dtype for value in adapter.parameters.values()} == {torch.float32}
+    assert found[0].dtype == torch.bfloat16
+    apart = (found[0] - found[1]).abs().mean()
+    assert apart < 0.2 * (found[0] - before).abs().mean()
+
+
+def test_a_model_that_holds_adapters_already() -> None:
+    hf = build_text_model().model
+    model = T2Model(hf, tiny_tokenizer())
+    hf.peft_config = {}
+    with pytest.raises(ConfigError, match="merge_and_unload"):
+        PeftAdapter(model, "lora", 1)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from t2agent.config import GenerationOptions
 from t2agent.errors import ConfigError, ExpertFormatError, ExpertMismatchError
@@ -74,6 +76,33 @@ def test_sft_raises_the_probability_of_the_answers(
     assert adapted.training["method"] == "sft"
 
 
+@pytest.mark.parametrize(("kind", "rank", "rate"), [("lora", 2, 0.05), ("ia3", None, 0.2)])
+def test_sft_teaches_a_reply(kind: Any, rank: int | None, rate: float) -> None:
+    examples = [Example(f"say {i}", "river") for i in range(40)]
+    task = ExampleTask("river", examples, "exact")
+    options = {**FAST, "max_tokens": 8, "learning_rate": rate, "patience": 0, "validate_every": 10}
+    adapted = train_adapter(
+        build_text_model(), task, kind=kind, rank=rank, method="sft", steps=60, **options
+    )
+    assert (adapted.scores["val_base"], adapted.scores["val"]) == (-1.0, 1.0)
+    with adapted.active() as model:
+        (reply,) = generate(model, [to_prompt(Example("say 99", ""))], GenerationOptions())
+    assert reply.text == "river"
+
+
+@pytest.mark.parametrize(("kind", "rank"), KINDS)
+def test_the_best_values_are_kept_not_the_last(kind: Any, rank: int | None) -> None:
+    calls = iter(range(10_000))  # each reply is judged worse than all before
+    task = make_task(lambda reply, example: -next(calls) / 10_000)
+    model = build_text_model()
+    options = {**FAST, "kind": kind, "rank": rank, "patience": 0}
+    adapted = train_adapter(model, task, steps=3, **options)
+    assert (adapted.training["best_step"], adapted.training["steps"]) == (0, 3)
+    before = logits(model)
+    with adapted.active(merged=False):
+        assert torch.equal(logits(model), before)
+
+
 def test_the_samples_are_those_of_an_expert_with_the_same_seed() -> None:
     class Seen:
         name, seen = "seen", []  # type: ignore[var-annotated]
@@ -130,8 +159,11 @@ def test_resuming_gives_the_adapter_of_an_unbroken_run(
 
     options = {**FAST, "kind": kind, "rank": rank, "steps": 5, "patience": 0}
     whole = train_adapter(build_text_model(), make_task(), **options)
+    model = build_text_model()
+    check = same_base(model)
     with pytest.raises(KeyboardInterrupt):
-        train_adapter(build_text_model(), make_task(stopping), checkpoint=tmp_path, **options)
+        train_adapter(model, make_task(stopping), checkpoint=tmp_path, **options)
+    check()
     assert 0 < json.loads((tmp_path / "state.json").read_text())["progress"]["step"] < 5
     resumed = train_adapter(build_text_model(), make_task(), checkpoint=tmp_path, **options)
     assert same(whole, resumed)
@@ -140,6 +172,11 @@ def test_resuming_gives_the_adapter_of_an_unbroken_run(
         train_expert(
             build_text_model(), make_task(), checkpoint=tmp_path, steps=5, patience=0, **FAST
         )
+    with pytest.raises(ConfigError, match=r"another run: .*rank"):
+        train_adapter(
+            build_text_model(), make_task(), checkpoint=tmp_path,
+            **{**options, "kind": "lora", "rank": 5},
+        )  # fmt: skip
 
 
 def test_the_record(tmp_path: Path) -> None:
@@ -157,9 +194,69 @@ def test_the_record(tmp_path: Path) -> None:
     assert (back.scores, back.training) == (adapted.scores, adapted.training)
     with pytest.raises(ExpertMismatchError, match="load that model"):
         load_adapter(build_text_model(seed=1), tmp_path / "a")
-    (tmp_path / "a" / "adapter_model.safetensors").write_bytes(b"no")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved") / "a"
+    train_adapter(tiny_text_model(), make_task(), rank=1, steps=1, **FAST).save(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"training.json": None},
+        {"training.json": b"{"},
+        {"training.json": b"[]"},
+        {"adapter_model.safetensors": None},
+        {"adapter_model.safetensors": b"no"},
+        {"modules": 3},
+        {"modules": "("},
+        {"scores": None},
+        {"training": {}},
+        {"training": {"adapter": "dora", "rank": 1}},
+        {"training": {"adapter": ["lora"], "rank": 1}},
+        {"training": {"adapter": "lora", "rank": "1"}},
+        {"training": {"adapter": "lora", "rank": None}},
+        {"training": {"adapter": "ia3", "rank": 1}},
+    ],
+    ids=str,
+)
+def test_damaged_adapters(damage: dict[str, Any], saved: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    shutil.copytree(saved, folder)
+    record = json.loads((folder / "training.json").read_text())
+    for name, content in damage.items():
+        if name in record:
+            (folder / "training.json").write_text(json.dumps({**record, name: content}))
+        elif content is None:
+            (folder / name).unlink()
+        else:
+            (folder / name).write_bytes(content)
     with pytest.raises(ExpertFormatError, match="train_adapter"):
-        load_adapter(model, tmp_path / "a")
+        load_adapter(tiny_text_model(), folder)
+
+
+@pytest.mark.parametrize("change", ["missing", "more", "shape", "rank"])
+def test_tensors_that_do_not_fit(change: str, saved: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    shutil.copytree(saved, folder)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    name = min(tensors)
+    if change == "missing":
+        del tensors[name]
+    elif change == "more":
+        tensors["more"] = torch.ones(1)
+    elif change == "shape":
+        tensors[name] = tensors[name].T.contiguous()
+    else:
+        record = json.loads((folder / "training.json").read_text())
+        record["training"]["rank"] = 2
+        (folder / "training.json").write_text(json.dumps(record))
+    save_file(tensors, folder / "adapter_model.safetensors")
+    with pytest.raises(ExpertMismatchError, match="more" if change == "more" else "lora_A"):
+        load_adapter(tiny_text_model(), folder)
 
 
 @pytest.mark.parametrize(
@@ -184,6 +281,8 @@ def test_without_peft(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(ConfigError, match=r"t2agent\[baselines\]"):
         train_adapter(tiny_text_model(), make_task(), **FAST)
+    with pytest.raises(ConfigError, match="lora, ia3"):  # installing it would not help
+        train_adapter(tiny_text_model(), make_task(), kind="dora", **FAST)  # type: ignore[arg-type]
 
 
 @pytest.mark.slow

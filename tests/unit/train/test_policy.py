@@ -15,7 +15,8 @@ from t2agent.expert import Expert
 from t2agent.generate import encode
 from t2agent.model import T2Model
 from t2agent.train import Example, TrainOptions, policy
-from t2agent.train.policy import Policy, Row, to_prompt
+from t2agent.train.learner import Learner, Row, to_prompt
+from t2agent.train.policy import SvfAdapter
 from t2agent.train.setup import frozen_base, has_bfloat16_units, start_accelerator
 from tests.models import build_text_model, tiny_text_model, tiny_vision_model
 
@@ -35,19 +36,25 @@ ROWS = [
 ]
 
 
-def make(model: T2Model, options: TrainOptions) -> Policy:
+def make(model: T2Model, options: TrainOptions) -> Learner:
     generator = torch.Generator().manual_seed(2)
     ones = Expert.identity(model, "in-training")
     z = {
         name: nn.Parameter(1 + 0.3 * torch.randn(len(value), generator=generator))
         for name, value in ones.z.items()
     }
-    return Policy(model, Expert(ones.card, z), options, 8, start_accelerator(model, options))
+    adapter = SvfAdapter(model, Expert(ones.card, z))
+    return Learner(model, adapter, options, 8, start_accelerator(model, options))
 
 
-def plain_loss(policy: Policy, examples: list[Example]) -> Tensor:
+def expert_of(learner: Learner) -> Expert:
+    assert isinstance(learner.adapter, SvfAdapter)
+    return learner.adapter.expert
+
+
+def plain_loss(learner: Learner, examples: list[Example]) -> Tensor:
     """One row at a time, without padding, caches or merged weights."""
-    model, total = policy.model, torch.zeros(())
+    model, total = learner.model, torch.zeros(())
     for row in ROWS:
         inputs = encode(model, [to_prompt(examples[row.prompt])])
         length = inputs["input_ids"].shape[1]
@@ -57,11 +64,11 @@ def plain_loss(policy: Policy, examples: list[Example]) -> Tensor:
         states = slice(length - 1, -1)
         with torch.no_grad():
             base = model.model(**inputs).logits[:, states].log_softmax(-1)
-        with model.adapted(policy.expert):
+        with model.adapted(expert_of(learner)):
             log_probs = model.model(**inputs).logits[:, states].log_softmax(-1)
         chosen = log_probs.gather(-1, tokens[..., None]).sum()
         kl = (log_probs.exp() * (log_probs - base)).sum()
-        total = total - row.weight * chosen + row.count * policy.options.kl * kl
+        total = total - row.weight * chosen + row.count * learner.options.kl * kl
     return total / 10
 
 
@@ -74,13 +81,13 @@ def test_gradient(kind: str, merges: bool, rows: int, monkeypatch: pytest.Monkey
     trained = make(model, TrainOptions(kl=0.3, rows=rows, mixed_precision="no"))
     with frozen_base(model.model):
         plain_loss(trained, EXAMPLES[kind]).backward()
-        wanted = {name: z.grad.clone() for name, z in trained.expert.z.items()}
-        for z in trained.expert.z.values():
+        wanted = {name: z.grad.clone() for name, z in trained.adapter.parameters.items()}
+        for z in trained.adapter.parameters.values():
             z.grad = None
         sums = trained.backward(EXAMPLES[kind], ROWS, 10)
     assert sums.kl > 0
     scale = max(float(g.abs().max()) for g in wanted.values())
-    for name, z in trained.expert.z.items():
+    for name, z in trained.adapter.parameters.items():
         torch.testing.assert_close(z.grad, wanted[name], atol=2e-4 * scale, rtol=2e-3)
 
 
@@ -114,14 +121,14 @@ def test_replies_depend_on_z_and_seed_only() -> None:
     assert draw(1) == first
     assert draw(2) != first
     with torch.no_grad():
-        next(iter(trained.expert.z.values())).mul_(3)
+        next(iter(trained.adapter.parameters.values())).mul_(3)
     assert draw(1) != first
 
 
 def test_logits_that_are_not_finite_are_an_error_not_a_crash() -> None:
     trained = make(build_text_model(), TrainOptions())
     with torch.no_grad():
-        for z in trained.expert.z.values():
+        for z in trained.adapter.parameters.values():
             z.fill_(1e38)
     with pytest.raises(ConfigError, match="not finite"):
         trained.replies(EXAMPLES["text"], samples=2, temperature=1.0, seed=0)
@@ -142,11 +149,11 @@ def test_penalties_of_the_checkpoint_do_not_touch_the_sampled_policy() -> None:
 def test_mixed_precision(precision: Any) -> None:
     model = tiny_text_model()
     exact = make(model, TrainOptions(mixed_precision="no")).backward(EXAMPLES["text"], ROWS, 1)
-    policy = make(model, TrainOptions(mixed_precision=precision))
-    mixed = policy.backward(EXAMPLES["text"], ROWS, 1)
+    trained = make(model, TrainOptions(mixed_precision=precision))
+    mixed = trained.backward(EXAMPLES["text"], ROWS, 1)
     assert (mixed != exact) is (precision == "bf16" or has_bfloat16_units("cpu"))
     assert mixed.kl == pytest.approx(exact.kl, rel=0.1)
-    for z in policy.expert.z.values():
+    for z in trained.adapter.parameters.values():
         assert z.grad is not None
         assert z.grad.dtype == torch.float32
         assert bool(z.grad.isfinite().all())

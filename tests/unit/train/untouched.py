@@ -23,14 +23,14 @@ def same_base(model: T2Model) -> Callable[[], None]:
     modules = [(name, id(module)) for name, module in hf.named_modules()]
     parameters = [(name, id(p), p.requires_grad) for name, p in hf.named_parameters()]
     values = {name: value.clone() for name, value in hf.state_dict().items()}
-    attributes = set(vars(hf))
+    attributes = {name: set(vars(module)) for name, module in hf.named_modules()}
     before = logits(model)
 
     def check() -> None:
         assert [(name, id(module)) for name, module in hf.named_modules()] == modules
         assert [(n, id(p), p.requires_grad) for n, p in hf.named_parameters()] == parameters
         assert all(torch.equal(value, values[n]) for n, value in hf.state_dict().items())
-        assert set(vars(hf)) == attributes
+        assert {n: set(vars(module)) for n, module in hf.named_modules()} == attributes
         assert torch.equal(logits(model), before)
         assert T2Model(hf, model.processor).fingerprint == model.fingerprint
 

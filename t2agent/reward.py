@@ -1,9 +1,10 @@
-"""Rewards of a reply, and the guard that stands before a user's own reward."""
+"""Rewards of replies, and the guard that stands before a user's own reward."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from t2agent.errors import ConfigError
@@ -26,7 +27,11 @@ class Asked(Protocol):
 
 
 class Judge(Protocol):
-    """What judges replies; `t2agent.train.Task` is one."""
+    """What judges replies; `t2agent.train.Task` is one.
+
+    Where many replies at once are judged faster than one by one, it may also have a method
+    ``rewards(replies, examples)``: a list of the `reward` of each.
+    """
 
     @property
     def name(self) -> str:
@@ -60,21 +65,56 @@ def score(task: Judge, reply: str, example: Asked) -> float:
         ConfigError: the reward raised, or gave something else than a number in [-1, 1]; the
             message quotes the example and the reply.
     """
-    where = f"prompt {_quote(example.prompt)}, reply {_quote(reply)}"
     try:
         value = float(task.reward(reply, example))
     except Exception as error:
         raised = f"{type(error).__name__}: {error}"
         raise ConfigError(
-            f"the reward of task {task.name!r} raised {raised}; for {where}. "
+            f"the reward of task {task.name!r} raised {raised}; for {_where(reply, example)}. "
             "A reward takes (reply, example) and returns a number in [-1, 1], for bad replies too"
         ) from error
+    return _in_range(task, value, reply, example)
+
+
+def scores(task: Judge, replies: Sequence[str], examples: Sequence[Asked]) -> list[float]:
+    """`score` of each reply to the example of the same place.
+
+    A task that has ``rewards`` is asked once for all of them.
+
+    Raises:
+        ConfigError: as `score`; or ``rewards`` gave another number of them.
+    """
+    together = getattr(task, "rewards", None)
+    if not callable(together) or not replies:
+        return [score(task, *pair) for pair in zip(replies, examples, strict=True)]
+    try:
+        values = [float(value) for value in together(replies, examples)]
+    except Exception as error:
+        raise ConfigError(
+            f"`rewards` of task {task.name!r} raised {type(error).__name__}: {error}; for "
+            f"{len(replies)} replies, the first {_where(replies[0], examples[0])}. It takes "
+            "(replies, examples) and returns a number in [-1, 1] for each, for bad replies too"
+        ) from error
+    if len(values) != len(replies):
+        raise ConfigError(
+            f"`rewards` of task {task.name!r} returned {len(values)} number(s) for {len(replies)} "
+            "replies; it must return one for each"
+        )
+    rows = zip(values, replies, examples, strict=True)
+    return [_in_range(task, *row) for row in rows]
+
+
+def _in_range(task: Judge, value: float, reply: str, example: Asked) -> float:
     if math.isnan(value) or not -1.0 <= value <= 1.0:
         raise ConfigError(
-            f"the reward of task {task.name!r} returned {value}; for {where}. "
+            f"the reward of task {task.name!r} returned {value}; for {_where(reply, example)}. "
             "A reward must be a number in [-1, 1]; scale or clip it"
         )
     return value
+
+
+def _where(reply: str, example: Asked) -> str:
+    return f"prompt {_quote(example.prompt)}, reply {_quote(reply)}"
 
 
 def _quote(text: str) -> str:

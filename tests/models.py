@@ -1,12 +1,13 @@
 """Tiny random base models with a tokenizer or processor and a chat template, built in code.
 
-The weights are random but the same in every run. `tiny_text_model` and `tiny_vision_model` are
-shared by all tests of a process: a test that registers experts removes them again, or takes a
-model of its own from `build_text_model` or `build_vision_model`.
+The weights are random but the same in every run. What `build_...` makes is the caller's own, its
+tokenizer with it. `tiny_text_model` and `tiny_vision_model` are shared by all tests of a process: a
+test that changes a model (registers experts and keeps them, adds tokens) builds its own.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
 
 import torch
@@ -53,9 +54,13 @@ _TEXTS = (
 )
 
 
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer of 400 entries, padding on the left."""
+    return copy.deepcopy(_trained_tokenizer())
+
+
 @functools.cache
-def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer of about 400 entries, padding on the left."""
+def _trained_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -80,7 +85,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 def build_text_model(seed: int = 0) -> T2Model:
     """A Llama of two layers, 64 wide, with random weights in float32."""
-    tokenizer = tiny_tokenizer()
+    tokenizer = build_tokenizer()
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=64,
@@ -105,7 +110,16 @@ def build_vision_model(seed: int = 0) -> T2Model:
 
     It reads images of 64 x 64 pixels as 64 patches, joined into 16 image tokens.
     """
-    tokenizer = tiny_tokenizer()
+    tokenizer = build_tokenizer()
+    size = {"longest_edge": IMAGE_SIZE}
+    processor = Idefics3Processor(  # it adds a token: the model is built after it
+        image_processor=Idefics3ImageProcessorPil(
+            do_image_splitting=False, size=size, max_image_size=size
+        ),
+        tokenizer=tokenizer,
+        image_seq_len=IMAGE_TOKENS,
+        chat_template=CHAT_TEMPLATE,
+    )
     config = Idefics3Config(
         text_config={
             "model_type": "llama",
@@ -137,15 +151,6 @@ def build_vision_model(seed: int = 0) -> T2Model:
         model = Idefics3ForConditionalGeneration(config)
         _spread(model)
     model.generation_config = GenerationConfig(**_ids(tokenizer))
-    size = {"longest_edge": IMAGE_SIZE}
-    processor = Idefics3Processor(
-        image_processor=Idefics3ImageProcessorPil(
-            do_image_splitting=False, size=size, max_image_size=size
-        ),
-        tokenizer=tokenizer,
-        image_seq_len=IMAGE_TOKENS,
-        chat_template=CHAT_TEMPLATE,
-    )
     return T2Model(model, processor, name="tiny-vision")
 
 

@@ -15,6 +15,8 @@ from t2agent.cli.start import load, starting
 if TYPE_CHECKING:
     from t2agent.train import Task
 
+_NANO = "t2-nano"
+
 
 def add_to(app: typer.Typer) -> None:
     """Make ``t2agent train`` known."""
@@ -26,7 +28,10 @@ def train(
         str,
         typer.Argument(
             metavar="FILE.jsonl|TASK",
-            help='Examples, {"prompt": ..., "answer": ...} a line, or a task of t2-nano.',
+            help='Examples, {"prompt": ..., "answer": ...} a line, or the name of a task: one of '
+            "t2-nano's (math, code, reasoning, ...) or of the paper's (gsm8k, mbpp, arc_easy, ..., "
+            "which need the library `datasets`). Both have a task math: t2-nano is trained on its "
+            "own, any other model on the paper's.",
         ),
     ],
     name: Annotated[str, typer.Option("--name", "-n", help="The new expert's name.")],
@@ -35,7 +40,7 @@ def train(
         typer.Option(help="Reinforcement learning on rewards, or next-token training on answers."),
     ] = "reinforce",
     steps: Annotated[int, typer.Option(min=1, help="The most updates.")] = 40,
-    model: Model = "t2-nano",
+    model: Model = _NANO,
     seed: Annotated[int, typer.Option(min=0, help="Of all draws.")] = 0,
     reward: Annotated[
         Literal["exact", "contains"],
@@ -57,12 +62,11 @@ def train(
 ) -> Report:
     """Train an expert and register it, with its training curve, in the user's folder."""
     hyper = parsed(settings)
-    task = _task(source, reward)
     # Whatever can be wrong is found before minutes of work.
     _check(name, method, hyper)
-
     if not replace:
         _check_free(model, name)
+    task = _task(source, reward, model)
 
     with starting(f"Loading {model}", show=not as_json):
         from t2agent.train import attach_record, train_expert
@@ -106,18 +110,24 @@ def train(
     return Report(data, text)
 
 
-def _task(source: str, reward: Literal["exact", "contains"]) -> Task:
+def _task(source: str, reward: Literal["exact", "contains"], model: str) -> Task:
+    from t2agent.config import base_slug
     from t2agent.errors import ConfigError
     from t2agent.nano.tasks import TASKS
-    from t2agent.train import ExampleTask
+    from t2agent.train import REAL_TASKS, ExampleTask, load_task
 
-    if source in TASKS:
+    if source in TASKS and (source not in REAL_TASKS or base_slug(model) == _NANO):
         return TASKS[source]
+    if source in REAL_TASKS:
+        task = load_task(source)
+        for split in ("train", "val"):
+            task.size(split)  # reads the data, which may not be there
+        return task
     if Path(source).suffix or Path(source).exists():
         return ExampleTask.from_jsonl(source, reward=reward)
     raise ConfigError(
         f"{source!r} is neither a file nor a task; give a JSON-lines file, or one of "
-        f"{', '.join(TASKS)}"
+        f"{', '.join(dict.fromkeys([*TASKS, *REAL_TASKS]))}"
     )
 
 

@@ -13,6 +13,7 @@ from t2agent.generate import Prompt, generate
 from t2agent.model import T2Model
 from t2agent.nano.tasks import DOMAINS, TASKS
 from t2agent.progress import progress_bar
+from t2agent.reward import scores
 from t2agent.train import Example, Task
 
 _ROWS = 50  # requests in one batch
@@ -35,12 +36,19 @@ def replies(model: T2Model, task: Task, examples: Sequence[Example], what: Any =
 def accuracy(model: T2Model, task: Task, examples: Sequence[Example], what: Any = None) -> float:
     """Share of the examples that are answered rightly (0 to 1).
 
-    Right is what earns a reward above 0; of a task with a ``score`` (0 to 1), the mean score
-    counts instead.
+    Right is what earns a reward above 0; of a task with ``scores`` or ``score`` (0 to 1, as
+    `RealTask` has them), the mean score counts instead.
     """
-    texts = replies(model, task, examples, what)
-    judge = getattr(task, "score", None) or (lambda text, e: float(task.reward(text, e) > 0))
-    return mean(judge(text, e) for text, e in zip(texts, examples, strict=True))
+    return mean(_right(task, replies(model, task, examples, what), examples))
+
+
+def _right(task: Task, texts: Sequence[str], examples: Sequence[Example]) -> list[float]:
+    """How right each reply is, from 0 to 1."""
+    if callable(together := getattr(task, "scores", None)):
+        return list(together(texts, examples))
+    if one := getattr(task, "score", None):
+        return [one(*pair) for pair in zip(texts, examples, strict=True)]
+    return [float(value > 0) for value in scores(task, texts, examples)]
 
 
 def dispatched(dispatcher: Dispatcher, examples: Sequence[Example]) -> list[Any]:

@@ -3,7 +3,10 @@
     expert = train_expert(model, ExampleTask.from_jsonl("puzzles.jsonl"))
     expert.save("puzzles")
 
-The tasks import in no time; torch is loaded when `train_expert` is first asked for.
+    train_expert(model, load_task("gsm8k"))            # a task of the paper, of `REAL_TASKS`
+    train_adapter(model, load_task("gsm8k"), rank=8)   # what SVF is compared with, by PEFT
+
+The tasks import in no time; torch is loaded when a function that trains is first asked for.
 """
 
 from __future__ import annotations
@@ -14,12 +17,15 @@ from typing import TYPE_CHECKING, Any
 from t2agent.reward import contains, exact
 from t2agent.train.options import TrainOptions
 from t2agent.train.task import Example, ExampleTask, Task
+from t2agent.train.tasks import REAL_TASKS, load_task
 
 if TYPE_CHECKING:
+    from t2agent.train.peft_baseline import load_adapter, train_adapter
     from t2agent.train.record import attach_record
     from t2agent.train.trainer import train_expert
 
 __all__ = [
+    "REAL_TASKS",
     "Example",
     "ExampleTask",
     "Task",
@@ -27,10 +33,18 @@ __all__ = [
     "attach_record",
     "contains",
     "exact",
+    "load_adapter",
+    "load_task",
+    "train_adapter",
     "train_expert",
 ]
 
-_LAZY = {"attach_record": "record", "train_expert": "trainer"}
+_LAZY = {
+    "attach_record": "record",
+    "load_adapter": "peft_baseline",
+    "train_adapter": "peft_baseline",
+    "train_expert": "trainer",
+}
 
 
 def __getattr__(name: str) -> Any:

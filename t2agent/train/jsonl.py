@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from t2agent.errors import ConfigError
+from t2agent.train.image_files import read_image
 from t2agent.train.task import Example
-
-if TYPE_CHECKING:
-    import PIL.Image
-
-MAX_IMAGE_BYTES = 20 * 2**20
-"""A larger image file is refused."""
-
-MAX_IMAGE_PIXELS = 40_000_000
-"""An image with more pixels is refused before it is decoded."""
 
 _NEEDED = 'needed {"prompt": string, "answer": string} and optionally "image": path'
 
@@ -58,7 +49,7 @@ def _example(line: bytes, folder: Path) -> Example:
     return Example(
         _text(fields, "prompt"),
         _text(fields, "answer"),
-        None if image is None else _image(image, folder),
+        None if image is None else read_image(image, folder),
     )
 
 
@@ -69,43 +60,3 @@ def _text(fields: dict[str, Any], name: str) -> str:
     if not isinstance(value, str):
         raise ConfigError(f"{name!r} is {value!r}, not a string; {_NEEDED}")
     return value
-
-
-def _image(name: object, folder: Path) -> PIL.Image.Image:
-    if not isinstance(name, str):
-        raise ConfigError(f"'image' is {name!r}; needed the path of an image file")
-    root = folder.resolve()
-    try:
-        # Links are followed first, so that one cannot lead out of the folder.
-        file = (root / name).resolve(strict=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"the image {name!r} is not there; paths start at the file") from error
-    if not file.is_relative_to(root) or not file.is_file():
-        raise ConfigError(
-            f"the image {name!r} is not a file in the examples' own folder; copy it there"
-        )
-    size = file.stat().st_size
-    if size > MAX_IMAGE_BYTES:
-        raise ConfigError(
-            f"the image {name!r} has {size} bytes; at most {MAX_IMAGE_BYTES} are read: shrink it"
-        )
-    return _decode(file.read_bytes(), name)
-
-
-def _decode(data: bytes, name: str) -> PIL.Image.Image:
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(data)) as opened:
-            if opened.width * opened.height > MAX_IMAGE_PIXELS:
-                raise ConfigError(
-                    f"the image {name!r} is {opened.width} x {opened.height} pixels; at most "
-                    f"{MAX_IMAGE_PIXELS} are read: shrink it"
-                )
-            return opened.convert("RGB")
-    except ConfigError:
-        raise
-    except Exception as error:  # Pillow's decoders raise many kinds on damaged files
-        raise ConfigError(
-            f"the image {name!r} cannot be decoded ({error}); give a PNG or JPEG file"
-        ) from error

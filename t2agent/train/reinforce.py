@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from t2agent.reward import score
+from t2agent.reward import scores
 from t2agent.train.learner import Learner, Row, StepFigures
 from t2agent.train.options import TrainOptions
 from t2agent.train.task import Example, Task
@@ -28,10 +28,11 @@ def reinforce_step(
     groups = learner.replies(
         examples, samples=options.samples, temperature=options.temperature, seed=seed
     )
-    rewards = []
-    for example, group in zip(examples, groups, strict=True):
-        judged = {text: score(task, text, example) for text in dict.fromkeys(g.text for g in group)}
-        rewards.append([judged[generation.text] for generation in group])
+    # Equal replies to one prompt are judged once, and all replies together.
+    replies = list(dict.fromkeys((i, g.text) for i, group in enumerate(groups) for g in group))
+    found = scores(task, [text for _, text in replies], [examples[i] for i, _ in replies])
+    judged = dict(zip(replies, found, strict=True))
+    rewards = [[judged[i, g.text] for g in group] for i, group in enumerate(groups)]
     rows: dict[tuple[int, tuple[int, ...]], Row] = {}
     for index, (group, values) in enumerate(zip(groups, rewards, strict=True)):
         for generation, weight in zip(group, advantages(values, options), strict=True):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from t2agent.errors import ConfigError
 from t2agent.model import T2Model
 from t2agent.progress import progress_bar
-from t2agent.reward import score
+from t2agent.reward import scores
 from t2agent.train.adapter import Adapter, snapshot
 from t2agent.train.checkpoint import State, load_state, save_state
 from t2agent.train.learner import Learner
@@ -204,10 +204,7 @@ class Run:
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         mine = self.validation[rank::world]
         replies = self.learner.replies(mine, samples=1, temperature=0.0, seed=0) if mine else []
-        total = sum(
-            score(self.task, group[0].text, example)
-            for example, group in zip(mine, replies, strict=True)
-        )
+        total = sum(scores(self.task, [group[0].text for group in replies], mine))
         sums = torch.tensor([total, len(mine)], dtype=torch.float32, device=self.model.device)
         total, count = self.accelerator.reduce(sums, "sum").tolist()
         value = float(total / count)

@@ -49,7 +49,9 @@ class Task(Protocol):
     A task may also have an integer ``max_tokens``: the longest reply that is sampled for it,
     unless the caller of `train_expert` says otherwise. Short limits make training fast. And it may
     have a method ``reference(example) -> str``: a whole reply that earns the full reward, which
-    next-token training learns in place of ``example.answer``.
+    next-token training learns in place of ``example.answer``. And where many replies at once are
+    judged faster than one by one, a method ``rewards(replies, examples) -> list[float]``: the
+    `reward` of each.
     """
 
     @property

@@ -11,7 +11,7 @@ from t2agent.completions import completion_logits, make_batch
 from t2agent.expert import Expert
 from t2agent.generate import Prompt, encode
 from t2agent.model import T2Model
-from tests.models import build_vision_model, tiny_text_model, tiny_tokenizer
+from tests.models import build_tokenizer, build_vision_model, tiny_text_model
 
 SMALL = {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 32}
 ARCHITECTURES: dict[str, tuple[str, str, dict[str, object]]] = {
@@ -53,7 +53,7 @@ def build(kind: str) -> T2Model:
     if kind == "rotary positions":
         return tiny_text_model()
     config_name, class_name, options = ARCHITECTURES[kind]
-    tokenizer = tiny_tokenizer()
+    tokenizer = build_tokenizer()
     ids = {
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,

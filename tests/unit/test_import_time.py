@@ -35,7 +35,15 @@ def test_importing_takes_less_than_a_third_of_a_second() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["t2agent", "t2agent.errors", "t2agent.config", "t2agent.files", "t2agent.bundle"]
+    "module",
+    [
+        "t2agent",
+        "t2agent.errors",
+        "t2agent.config",
+        "t2agent.files",
+        "t2agent.bundle",
+        "t2agent.train",
+    ],
 )
 def test_light_modules_load_nothing_heavy(module: str) -> None:
     assert run(f"import sys, {module}; print({HEAVY} & set(sys.modules))") == "set()"

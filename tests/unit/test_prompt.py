@@ -14,9 +14,9 @@ from t2agent.generate import Prompt, encode
 from t2agent.model import T2Model
 from tests.models import (
     IMAGE,
+    build_tokenizer,
     build_vision_model,
     tiny_text_model,
-    tiny_tokenizer,
     tiny_vision_model,
 )
 
@@ -82,7 +82,7 @@ def test_padding_is_on_the_left() -> None:
 
 
 def test_a_tokenizer_without_a_pad_token() -> None:
-    tokenizer = _copy(tiny_tokenizer())
+    tokenizer = build_tokenizer()
     tokenizer.pad_token = None
     inputs = encode(model_with(tokenizer), [Prompt.user("a"), Prompt.user("b b b b b")])
     assert inputs["attention_mask"][0, 0] == 0
@@ -168,7 +168,7 @@ def test_roles_cannot_inject_either() -> None:
 
 
 def test_without_a_chat_template() -> None:
-    tokenizer = _copy(tiny_tokenizer())
+    tokenizer = build_tokenizer()
     tokenizer.chat_template = None
     prompt = chat(("system", "Be brief."), ("user", "What?"))
     text = tokenizer.decode(row(model_with(tokenizer), prompt))
@@ -176,7 +176,7 @@ def test_without_a_chat_template() -> None:
 
 
 def test_a_new_chat_template_is_noticed() -> None:
-    model = model_with(_copy(tiny_tokenizer()))
+    model = model_with(build_tokenizer())
     before = row(model, Prompt.user("Hi"))
     model.tokenizer.chat_template = "{{ messages[0]['content'] }}"
     assert row(model, Prompt.user("Hi")) != before
@@ -193,7 +193,7 @@ def test_a_template_of_strings_gets_a_place_for_each_image() -> None:
 
 
 def test_a_refused_conversation_is_an_error() -> None:
-    tokenizer = _copy(tiny_tokenizer())
+    tokenizer = build_tokenizer()
     tokenizer.chat_template = "{{ raise_exception('only poems') }}"
     with pytest.raises(ConfigError, match="only poems"):
         encode(model_with(tokenizer), [Prompt.user("Hi")])
@@ -209,7 +209,7 @@ def test_control_tokens_of_every_family(path: Path) -> None:
     template = path.read_text()
     control = set(re.findall(r"<[|｜]?[\w▁/]+[|｜]?>|\[/?[A-Z_]+\]|<\|[\w]+\|>", template))
     control |= {"<s>", "</s>", "<|end|>"}
-    tokenizer = _copy(tiny_tokenizer())
+    tokenizer = build_tokenizer()
     tokenizer.add_tokens(sorted(control), special_tokens=True)
     tokenizer.bos_token, tokenizer.eos_token = "<s>", "</s>"
     tokenizer.chat_template = template
@@ -240,16 +240,6 @@ def test_the_real_qwen_tokenizer(shared_data: Path) -> None:
     plain = [{"role": "user", "content": "Was weißt du über 北京?"}]
     stock = tokenizer.apply_chat_template(plain, add_generation_prompt=True)["input_ids"]
     assert row(model, Prompt(tuple(plain))) == stock
-
-
-def _copy(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
-    return PreTrainedTokenizerFast(
-        tokenizer_object=type(tokenizer._tokenizer).from_str(tokenizer._tokenizer.to_str()),
-        bos_token=tokenizer.bos_token,
-        eos_token=tokenizer.eos_token,
-        pad_token=tokenizer.pad_token,
-        chat_template=tokenizer.chat_template,
-    )
 
 
 @pytest.mark.parametrize(

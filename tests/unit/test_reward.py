@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 
 from t2agent.errors import ConfigError
-from t2agent.reward import score
+from t2agent.reward import score, scores
 from t2agent.train import Example, ExampleTask
 
 EXAMPLE = Example("What is 6 * 7?", "42")
@@ -46,3 +49,66 @@ def test_an_interrupt_is_not_an_error_of_the_reward() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         score(task(interrupted), "x", EXAMPLE)
+
+
+class Together(ExampleTask):
+    """Judges many replies at once, and not one by one."""
+
+    def __init__(self, values: object) -> None:
+        super().__init__("together", [EXAMPLE])
+        self.values, self.asked = values, 0
+
+    def reward(self, reply: str, example: Example) -> float:
+        raise AssertionError("asked one by one")
+
+    def rewards(self, replies: Sequence[str], examples: Sequence[Example]) -> Any:
+        self.asked += 1
+        return self.values(replies, examples) if callable(self.values) else self.values
+
+
+def test_many_replies_are_judged_one_by_one_or_together() -> None:
+    replies, examples = ["42", "no"], [EXAMPLE, EXAMPLE]
+    assert scores(task("exact"), replies, examples) == [1.0, -1.0]
+    together = Together(lambda replies, examples: [int(reply == "42") for reply in replies])
+    found = scores(together, replies, examples)
+    assert found == [1.0, 0.0]
+    assert all(type(value) is float for value in found)
+    assert together.asked == 1
+    assert scores(together, [], []) == scores(task("exact"), [], []) == []
+    assert together.asked == 1
+
+
+def test_what_is_called_rewards_and_is_no_method_does_not_count() -> None:
+    kept = task("exact")
+    kept.rewards = []  # type: ignore[attr-defined]
+    assert scores(kept, ["42"], [EXAMPLE]) == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([1.0], "returned 1 number.* for 2 replies"),
+        ([1.0, 0.0, 0.0], "returned 3 number.* for 2 replies"),
+        ([0.0, 1.5], r"'together' returned 1\.5; .*6 \* 7.*reply 'b'"),
+        ([0.0, float("nan")], "returned nan"),
+        ([0.0, "good"], "`rewards` of task 'together' raised ValueError"),
+        (None, "raised TypeError"),
+        (lambda replies, examples: {}[replies[0]], r"KeyError.* 2 replies, the first .*6 \* 7"),
+    ],
+)
+def test_bad_rewards_of_many_replies_are_named(values: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        scores(Together(values), ["a", "b"], [EXAMPLE, EXAMPLE])
+
+
+def test_an_interrupt_is_not_an_error_of_rewards() -> None:
+    def interrupted(replies: object, examples: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        scores(Together(interrupted), ["a"], [EXAMPLE])
+
+
+def test_replies_and_examples_must_be_as_many() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        scores(task("exact"), ["a", "b"], [EXAMPLE])

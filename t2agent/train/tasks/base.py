@@ -46,9 +46,17 @@ class RealTask(ABC):
     def score(self, reply: str, example: Example) -> float:
         """How right a reply is, in [0, 1]: what reports show the mean of."""
 
+    def scores(self, replies: Sequence[str], examples: Sequence[Example]) -> list[float]:
+        """`score` of many replies."""
+        return [self.score(*pair) for pair in zip(replies, examples, strict=True)]
+
     def reward(self, reply: str, example: Example) -> float:
         """The score, stretched to [-1, 1]."""
-        return 2.0 * self.score(reply, example) - 1.0
+        return _stretched(self.score(reply, example))
+
+    def rewards(self, replies: Sequence[str], examples: Sequence[Example]) -> list[float]:
+        """`reward` of many replies."""
+        return [_stretched(score) for score in self.scores(replies, examples)]
 
     def size(self, split: str) -> int:
         """How many examples a split has."""
@@ -99,6 +107,10 @@ class RealTask(ABC):
                 f"{len(rows)} row(s); needed more of {self.source.repository}"
             )
         return rows, indexes
+
+
+def _stretched(score: float) -> float:
+    return 2.0 * score - 1.0
 
 
 def _is_val(text: str) -> bool:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from t2agent.errors import ConfigError
-from t2agent.train.jsonl import _image as read_image
+from t2agent.train.image_files import read_image
 from t2agent.train.task import Example
 from t2agent.train.tasks.base import RealTask
 from t2agent.train.tasks.rows import Source

@@ -16,7 +16,7 @@ from t2agent.errors import ConfigError
 from t2agent.expert import Expert
 from t2agent.model import T2Model
 from t2agent.train import Example
-from tests.models import tiny_tokenizer
+from tests.models import build_tokenizer
 
 CONTEXT = 512
 TINY = {
@@ -38,7 +38,7 @@ TINY = {
 
 def build(seed: int = 0) -> T2Model:
     """A Qwen2 of two layers, 32 wide."""
-    tokenizer = tiny_tokenizer()
+    tokenizer = build_tokenizer()
     ids = {
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
+from t2agent.cli import train as command
 from t2agent.expert import Expert
+from t2agent.nano.tasks import TASKS
+from t2agent.train.tasks.rows import ENVIRONMENT
 
 QUICK = (
     "--steps", "2", "--set", "prompts=2", "--set", "samples=2", "--set", "validation=2",
@@ -64,6 +68,61 @@ def test_a_taken_name_is_refused_before_any_work(run, tiny, examples, expert_fol
     assert "--replace" in result.stderr
 
 
+@pytest.fixture
+def sums(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the data of two of the paper's tasks, gsm8k and math, which is used."""
+    for task, fields in (("gsm8k", ("question", "answer")), ("math", ("problem", "solution"))):
+        (tmp_path / task).mkdir()
+        pairs = [(f"What is {n} + 1?", f"#### \\boxed{{{n + 1}}}") for n in range(60)]
+        lines = [json.dumps(dict(zip(fields, pair, strict=True))) for pair in pairs]
+        (tmp_path / task / "train.jsonl").write_text("\n".join(lines))
+    monkeypatch.setenv(ENVIRONMENT, str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("task", ["gsm8k", "math"])
+def test_a_task_of_the_paper(run_json, tiny, sums, task):
+    report = run_json("train", task, "--name", "sums", "-m", tiny, *QUICK)
+
+    card = Expert.load(Path(report["folder"])).card
+    assert card.training["task"] == task
+    assert all(example.endswith(" + 1?") for example in card.examples)
+
+
+@pytest.fixture
+def nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(model: str) -> None:
+        raise AssertionError("the base model was loaded")
+
+    monkeypatch.setattr(command, "load", load)
+
+
+@pytest.mark.usefixtures("nothing_is_loaded")
+def test_a_task_without_its_library_or_data_is_refused_at_once(run, tiny, tmp_path, monkeypatch):
+    def refused(task: str) -> str:
+        result = run("train", task, "--name", "x", "-m", tiny)
+        assert result.exit_code == 1
+        assert "Traceback" not in result.stderr
+        assert result.stdout == ""
+        return result.stderr
+
+    assert "only a split to test with" in refused("humaneval")
+    (tmp_path / "mbpp").mkdir()
+    monkeypatch.setenv(ENVIRONMENT, str(tmp_path))
+    assert "has no train.jsonl" in refused("mbpp")
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    for task in ("gsm8k", "math"):
+        assert "pip install 't2agent[data]'" in refused(task)
+
+
+@pytest.mark.usefixtures("nothing_is_loaded", "sums")
+def test_t2_nano_has_its_own_math(run):
+    result = run("train", "math", "--name", "x")
+
+    assert "the base model was loaded" in result.stderr
+    assert command._task("math", "exact", "t2-nano") is TASKS["math"]
+
+
 def test_a_bad_line_is_named(run, tiny, tmp_path):
     file = tmp_path / "bad.jsonl"
     file.write_text('{"prompt": "a", "answer": "b"}\n{"prompt": 1}\n')
@@ -80,6 +139,8 @@ def test_a_bad_line_is_named(run, tiny, tmp_path):
     [
         (("nothing.jsonl", "--name", "x"), 1, "nothing.jsonl"),
         (("no-task", "--name", "x"), 1, "reasoning"),
+        (("no-task", "--name", "x"), 1, "gsm8k"),
+        (("okvqa", "--name", "x"), 1, "only a split to test with"),
         (("math", "--name", "a b"), 1, "cannot name an expert"),
         (("math", "--name", "x", "--set", "rows=0"), 1, "rows"),
         (("math", "--name", "x", "--set", "speed=9"), 1, "learning_rate"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import pytest
@@ -24,7 +23,7 @@ from t2agent.expert import Expert, Mixture
 from t2agent.model import T2Model
 from t2agent.prompt import Prompt, encode
 from tests.experts import random_expert
-from tests.models import CONTEXT, END, build_text_model, build_vision_model, tiny_tokenizer
+from tests.models import CONTEXT, END, build_text_model, build_tokenizer, build_vision_model
 from tests.unit.dispatch.conftest import Cards
 
 REQUESTS = [
@@ -43,7 +42,7 @@ CARDS = Cards(
 
 def without_template() -> T2Model:
     """A model of another family, whose reply may start with a space."""
-    tokenizer = copy.deepcopy(tiny_tokenizer())
+    tokenizer = build_tokenizer()
     tokenizer.chat_template = None
     config = transformers.GPT2Config(
         vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=4, n_positions=CONTEXT,

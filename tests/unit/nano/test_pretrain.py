@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from t2agent.nano import corpus, processor
 from t2agent.nano.architecture import build
-from t2agent.nano.pretrain import STAGES, run_stage, write_base
+from t2agent.nano.pretrain import run_stage, write_base
+from t2agent.nano.stages import STAGES
 from t2agent.nano.trainee import Trainee, take_over
 
 

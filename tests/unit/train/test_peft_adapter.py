@@ -18,7 +18,7 @@ from t2agent.train.learner import Learner, Row, to_prompt
 from t2agent.train.peft_adapter import PeftAdapter
 from t2agent.train.peft_baseline import Adapted, load_adapter
 from t2agent.train.setup import frozen_base, start_accelerator
-from tests.models import build_text_model, build_vision_model, tiny_text_model, tiny_tokenizer
+from tests.models import build_text_model, build_tokenizer, build_vision_model, tiny_text_model
 from tests.unit.train.untouched import logits, same_base
 
 peft = pytest.importorskip("peft")
@@ -58,7 +58,7 @@ def test_merged_and_wrapped_agree_and_are_what_peft_computes(kind: Any, tmp_path
 
 
 def test_conv1d_layers_and_biases() -> None:
-    tokenizer = tiny_tokenizer()
+    tokenizer = build_tokenizer()
     config = GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=1, n_head=2, n_positions=64)
     model = T2Model(GPT2LMHeadModel(config), tokenizer)
     check = same_base(model)
@@ -148,7 +148,7 @@ def test_gradient(kind: Any, rank: int | None) -> None:
 
 @pytest.mark.parametrize(("kind", "rank"), [("lora", 2), ("ia3", None)])
 def test_a_base_model_in_bfloat16(kind: Any, rank: int | None) -> None:
-    model = T2Model(build_text_model().model.to(torch.bfloat16), tiny_tokenizer())
+    model = T2Model(build_text_model().model.to(torch.bfloat16), build_tokenizer())
     check = same_base(model)
     before = logits(model)
     adapter = PeftAdapter(model, kind, rank)
@@ -166,7 +166,7 @@ def test_a_base_model_in_bfloat16(kind: Any, rank: int | None) -> None:
 
 def test_a_model_that_holds_adapters_already() -> None:
     hf = build_text_model().model
-    model = T2Model(hf, tiny_tokenizer())
+    model = T2Model(hf, build_tokenizer())
     hf.peft_config = {}
     with pytest.raises(ConfigError, match="merge_and_unload"):
         PeftAdapter(model, "lora", 1)

@@ -46,6 +46,30 @@ def same(first: Expert, second: Expert) -> bool:
 
 
 @pytest.mark.parametrize("method", ["reinforce", "sft"])
+def test_a_task_that_judges_many_replies_at_once_trains_the_same(method: Any) -> None:
+    judge, batches = Judge(), []
+
+    class AtOnce(ExampleTask):
+        def rewards(self, replies: list[str], examples: list[Example]) -> list[float]:
+            batches.append(len(replies))
+            return [judge(*pair) for pair in zip(replies, examples, strict=True)]
+
+        def reward(self, reply: str, example: Example) -> float:
+            raise AssertionError("asked one by one")
+
+    one_by_one = Judge()
+    at_once = AtOnce("vowels", [Example(f"say {i}", "x") for i in range(40)])
+    options = {**FAST, "method": method, "steps": 4, "patience": 0}
+    first = train_expert(build_text_model(), make_task(one_by_one), **options)
+    second = train_expert(build_text_model(), at_once, **options)
+    assert same(first, second)
+    assert first.card.scores == second.card.scores
+    assert judge.calls == one_by_one.calls == sum(batches)
+    # A validation before the first step, and one after every second.
+    assert len(batches) == 3 + (4 if method == "reinforce" else 0)
+
+
+@pytest.mark.parametrize("method", ["reinforce", "sft"])
 def test_resuming_gives_the_z_of_an_unbroken_run(method: Any, tmp_path: Path) -> None:
     straight = Judge()
     options = {**FAST, "method": method, "steps": 7, "patience": 0}

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from t2agent.errors import ConfigError
+from t2agent.reward import scores
 from t2agent.train import Example
+from t2agent.train.sandbox import Program, RunResult
 from t2agent.train.tasks import code, load_task
 from t2agent.train.tasks.code import CodeExample, _Code, extract
 
@@ -57,6 +59,21 @@ def test_canonical_solutions_pass_and_broken_ones_fail() -> None:
         assert task.scores(answers, examples) == [1.0] * len(examples)
         broken = [a.replace("return", "return None and") for a in answers]
         assert task.scores(broken, examples) == [0.0] * len(examples)
+
+
+def test_the_programs_of_many_replies_run_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, examples = get("mbpp")
+    at_once, run_many = [], code.run_many
+
+    def counted(programs: list[Program], *, seconds: float) -> list[RunResult]:
+        at_once.append(len(programs))
+        return run_many(programs, seconds=seconds)
+
+    monkeypatch.setattr(code, "run_many", counted)
+    replies = [examples[0].answer, "def f(): pass", examples[1].answer]
+    asked = [examples[0], examples[0], examples[1]]
+    assert scores(task, replies, asked) == [1.0, -1.0, 1.0]
+    assert at_once == [3]
 
 
 def test_a_function_with_the_name_of_a_built_in(tmp_path: Path) -> None:

@@ -53,6 +53,9 @@ def test_is_a_task_over_real_rows(name: str, real: Callable[[str], RealTask]) ->
         assert checked(task, example.answer, example) == 1.0
         for nonsense in ("", "I do not know.", "\ud800", "```", "\\boxed{", "9" * 5000):
             assert checked(task, nonsense, example) == -1.0
+    first = examples[0]
+    assert task.scores([first.answer, ""], [first, first]) == [1.0, 0.0]
+    assert task.rewards([first.answer, ""], [first, first]) == [1.0, -1.0]
     assert task.sample(20, seed=1, split="test") == task.sample(20, seed=1, split="test")
     drawn = task.sample(len(examples), seed=2, split="test")
     assert {e.prompt for e in drawn} == {e.prompt for e in examples}

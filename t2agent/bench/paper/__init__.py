@@ -32,7 +32,7 @@ from t2agent.files import write_text
 from t2agent.model import T2Model
 
 _IN_KEYS = ("seeds", "methods", "compared_on", "scaling")
-_VERSION = 1  # raise it with whatever changes a result
+_VERSION = 2  # raise it with whatever changes a result
 
 
 def run(
@@ -171,6 +171,7 @@ def _identity(
         "model": suite.model.name,
         "fingerprint": suite.model.fingerprint,
         "tasks": dict(data),
+        "rates": dict(suite.rates),
         "plan": sizes | {"rates chosen with seed": plan.seeds[0]},
         "given": None if given is None else {n: e.digest() for n, e in sorted(given.items())},
     }

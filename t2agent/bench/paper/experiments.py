@@ -143,20 +143,10 @@ class Experiments:
             decisions = _decide(self._engine(seed, strategy).dispatcher, examples)
             chosen = Counter("+".join(sorted(d.mixture.weights)) or "others" for d in decisions)
             found[strategy] = {
-                "accuracy": self._routed(task, examples, [d.mixture for d in decisions]),
+                "accuracy": self._measure(task, examples, [d.mixture for d in decisions]),
                 "chosen": {name: n / len(examples) for name, n in chosen.most_common()},
             }
         return found
-
-    def _routed(self, task: str, examples: Sequence[Example], mixtures: list[Mixture]) -> float:
-        """Accuracy with a mixture for each, one after another where rows cannot differ."""
-        if self.suite.model.per_row:
-            return self._measure(task, examples, mixtures)
-        right = 0.0
-        for mixture in dict.fromkeys(mixtures):
-            part = [e for e, own in zip(examples, mixtures, strict=True) if own == mixture]
-            right += len(part) * self._measure(task, part, mixture)
-        return right / len(examples)
 
     def _few_shot(self, task: str, seed: int) -> dict[str, Any]:
         examples = self._test(task, seed)

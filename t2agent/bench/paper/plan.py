@@ -43,7 +43,7 @@ class Plan:
     seeds: tuple[int, ...] = (0, 1, 2)
     requests: int = 300
     chosen_on: int = 100
-    steps: int = 45
+    steps: int = 60
     shots: int = 30
     scaling: tuple[int, ...] = (3, 5, 10, 30)
     scales: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5)
@@ -52,7 +52,7 @@ class Plan:
     rates_on: int = 3
     compared_on: int | None = None
     timed: int = 24
-    hyper: Mapping[str, Any] = field(default_factory=lambda: {"validation": 128})
+    hyper: Mapping[str, Any] = field(default_factory=lambda: {"validation": 128, "patience": 8})
 
     def __post_init__(self) -> None:
         for name, low in _LEAST.items():

@@ -13,7 +13,7 @@ from t2agent.dispatch.examples import GENERAL, real_examples, written_requests
 from t2agent.dispatch.question import OTHERS
 from t2agent.errors import ConfigError, ModalityError
 from t2agent.model import T2Model
-from t2agent.nano.experts import DESCRIPTIONS, small_talk
+from t2agent.nano.experts import DESCRIPTIONS, LEARNING_RATES, small_talk
 from t2agent.nano.tasks import COMBINATIONS, DOMAINS, SIBLINGS, TASKS, conflicting
 from t2agent.train import Example, ExampleTask, Task
 from t2agent.train.tasks import REAL_TASKS, load_task
@@ -43,6 +43,7 @@ class Suite:
         examples: domain -> further example requests for its expert's card.
         others: requests that no expert is for.
         descriptions: domain -> what its expert is for.
+        rates: domain -> the learning rate of its expert, where it is not the product's own.
         conflicting: whether two domains reward what is wrong for the other.
     """
 
@@ -54,6 +55,7 @@ class Suite:
     examples: Mapping[str, Sequence[str]]
     others: tuple[str, ...]
     descriptions: Mapping[str, str]
+    rates: Mapping[str, float]
     conflicting: Callable[[str, str], bool]
 
     @property
@@ -118,6 +120,7 @@ def nano_suite(model: T2Model) -> Suite:
         examples={name: real_examples(name) for name in ("math", "code", "reasoning")},
         others=small_talk(),
         descriptions=DESCRIPTIONS,
+        rates=LEARNING_RATES,
         conflicting=conflicting,
     )
 
@@ -162,6 +165,7 @@ def real_suite(model: T2Model, names: Sequence[str]) -> Suite:
         examples={},
         others=tuple(written_requests(GENERAL)),
         descriptions={name: f"Requests of {name}." for name in domains},
+        rates={},
         # Every pair may conflict: real tasks do not say what they share.
         conflicting=lambda one, other: one != other,
     )

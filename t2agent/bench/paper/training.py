@@ -17,6 +17,7 @@ from t2agent.dispatch.base import CLASSIFIER
 from t2agent.expert import Expert
 from t2agent.train import Task, train_expert
 from t2agent.train.classification import ClassificationTask
+from t2agent.train.options import options_for
 from t2agent.train.peft_baseline import load_adapter, train_adapter
 
 _CARD_EXAMPLES = 256  # own requests on an expert's card
@@ -82,8 +83,9 @@ class Trained:
         if self._given is not None:
             return
         for seed in self.plan.seeds:
-            for name in (*self.suite.domains, CLASSIFIER):
-                yield Job(f"expert/{name}/{seed}", partial(self._train, name, seed))
+            for domain in self.suite.domains:
+                yield self._job(DEFAULT, domain, seed, self._own_rate(domain))
+            yield Job(f"{CLASSIFIER}/{seed}", partial(self._train_classifier, seed))
 
     def rate_jobs(self) -> Iterator[Job]:
         """Trainings by which the methods' learning rates are chosen."""
@@ -104,7 +106,7 @@ class Trained:
         if self._given is not None:
             return self._given[name]
         if (name, seed) not in self._experts:
-            self._experts[name, seed] = Expert.load(self._folder(f"expert-{name}-{seed}"))
+            self._experts[name, seed] = self._load(name, seed)
         return self._experts[name, seed]
 
     def experts(self, seed: int) -> dict[str, Expert]:
@@ -143,7 +145,7 @@ class Trained:
         """Inside, the model with what is yielded (as `T2Model.adapted` takes it) is what a method
         has trained: an expert, or nothing where PEFT's weights are in the model."""
         rate = self.rate(name)
-        folder = self._folder(_key(name, domain, seed, rate).replace("/", "-"))
+        folder = self._folder(_folder_of(_key(name, domain, seed, rate)))
         if METHODS[name].kind == "svf":
             yield Expert.load(folder)
             return
@@ -161,9 +163,8 @@ class Trained:
 
         if self._given is not None:
             return []
-        return [
-            dict(row) for row in read_metrics(self._work(f"expert-{name}-{seed}"), self.plan.steps)
-        ]
+        folder = self._work(self._own_folder(name, seed))
+        return [dict(row) for row in read_metrics(folder, self.plan.steps)]
 
     def _compared(self) -> tuple[str, ...]:
         return self.plan.methods or tuple(METHODS)
@@ -174,24 +175,35 @@ class Trained:
     def _work(self, name: str) -> Path:
         return self.ledger.folder / "checkpoints" / name
 
-    def _train(self, name: str, seed: int) -> dict[str, Any]:
-        suite = self.suite
+    def _own_rate(self, domain: str) -> float:
+        """The learning rate that a domain's expert is trained at."""
+        usual = options_for("reinforce", self.plan.hyper).learning_rate
+        return self.suite.rates.get(domain, usual)
+
+    def _own_folder(self, name: str, seed: int) -> str:
+        """The name of the folders of an expert, which is what `DEFAULT` trains at its rate."""
         if name == CLASSIFIER:
-            tasks = {domain: suite.tasks[domain] for domain in suite.domains}
-            expert = self._expert(
-                ClassificationTask(CLASSIFIER, tasks, suite.others), seed, f"expert-{name}-{seed}"
-            )
-        else:
-            task = suite.tasks[name]
-            expert = self._expert(task, seed, f"expert-{name}-{seed}")
-            own = [e.prompt for e in task.sample(_CARD_EXAMPLES, seed=0, split="train")]
-            card = replace(
-                expert.card,
-                description=suite.descriptions[name],
-                examples=tuple(dict.fromkeys([*own, *suite.examples.get(name, ())])),
-            )
-            expert = Expert(card, expert.z)
-        expert.save(self._folder(f"expert-{name}-{seed}"))
+            return f"{CLASSIFIER}-{seed}"
+        return _folder_of(_key(DEFAULT, name, seed, self._own_rate(name)))
+
+    def _load(self, name: str, seed: int) -> Expert:
+        expert = Expert.load(self._folder(self._own_folder(name, seed)))
+        if name == CLASSIFIER:
+            return expert
+        own = self.suite.tasks[name].sample(_CARD_EXAMPLES, seed=0, split="train")
+        examples = [*(e.prompt for e in own), *self.suite.examples.get(name, ())]
+        card = replace(
+            expert.card,
+            description=self.suite.descriptions[name],
+            examples=tuple(dict.fromkeys(examples)),
+        )
+        return Expert(card, expert.z)
+
+    def _train_classifier(self, seed: int) -> dict[str, Any]:
+        tasks = {domain: self.suite.tasks[domain] for domain in self.suite.domains}
+        task = ClassificationTask(CLASSIFIER, tasks, self.suite.others)
+        expert = self._expert(task, seed, f"{CLASSIFIER}-{seed}")
+        expert.save(self._folder(f"{CLASSIFIER}-{seed}"))
         return _recorded(expert.card.training, expert.card.scores, expert.parameters)
 
     def _expert(self, task: Any, seed: int, work: str, **hyper: Any) -> Expert:
@@ -212,7 +224,7 @@ class Trained:
     def _train_method(
         self, name: str, domain: str, seed: int, rate: float, key: str
     ) -> dict[str, Any]:
-        method, folder = METHODS[name], key.replace("/", "-")
+        method, folder = METHODS[name], _folder_of(key)
         hyper: dict[str, Any] = {
             "method": method.objective,
             "learning_rate": rate,
@@ -242,6 +254,10 @@ class Trained:
 
 def _key(name: str, domain: str, seed: int, rate: float) -> str:
     return f"method/{name}/{rate:g}/{domain}/{seed}"
+
+
+def _folder_of(key: str) -> str:
+    return key.replace("/", "-")
 
 
 def _recorded(

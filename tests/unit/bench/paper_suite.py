@@ -100,6 +100,7 @@ def suite(model: T2Model | None = None, **changes: object) -> Suite:
         examples={"sums": ["What is 1 + 2?"]},
         others=("hello", "good morning", "how are you?"),
         descriptions={"sums": "Sums.", "poems": "Poems."},
+        rates={"sums": 0.05},
         conflicting=lambda one, other: one != other,
     )
     return dataclasses.replace(plain, **changes)

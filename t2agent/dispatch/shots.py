@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from t2agent.card import Modality
 from t2agent.errors import ConfigError
 from t2agent.prompt import Prompt
-from t2agent.reward import Asked, contains, exact, score
+from t2agent.reward import Asked, contains, exact, score, scores
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -54,7 +54,8 @@ class Source(Protocol):
 class Shots:
     """Examples with their reward; ``max_tokens`` bounds a reply.
 
-    ``whole``: a task's ``reference``, the whole reply that an example wants, where it has one.
+    ``whole``: a task's ``reference``, the whole reply that an example wants, where it has one;
+    ``rewards``: its rewards of many replies at once, where it has them.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Shots:
     reward: Callable[[str, Any], float]
     max_tokens: int
     whole: Callable[[Any], str] | None = None
+    rewards: Callable[[Sequence[str], Sequence[Any]], Sequence[float]] | None = None
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -78,6 +80,10 @@ class Shots:
     def score(self, reply: str, row: int) -> float:
         """The reward of a reply to an example. Raises ConfigError where it is unusable."""
         return score(self, reply, self.examples[row])
+
+    def scores(self, replies: Sequence[str], rows: Sequence[int]) -> list[float]:
+        """`score` of many replies at once."""
+        return scores(self, replies, [self.examples[row] for row in rows])
 
     def reference(self, row: int) -> str:
         """A whole reply that is wanted, or "" where none is known.
@@ -122,6 +128,7 @@ def gather(
         drawn = tuple(examples.sample(count, seed=seed, split="train"))
         judge = examples.reward if reward is None else _reward(reward)
         name, whole = examples.name, getattr(examples, "reference", None)
+        together = getattr(examples, "rewards", None) if reward is None else None
     else:
         if isinstance(examples, str) or not isinstance(examples, Iterable):
             raise ConfigError(
@@ -129,10 +136,10 @@ def gather(
             )
         drawn = tuple(_shot(example) for example in examples)
         judge, name = _reward("exact" if reward is None else reward), "examples"
-        whole = None
+        whole = together = None
     if not drawn:
         raise ConfigError("there are no examples to adapt to; give at least one, better ten")
-    return Shots(name, drawn, judge, longest, whole)
+    return Shots(name, drawn, judge, longest, whole, together)
 
 
 def _shot(example: Any) -> Asked:

@@ -118,10 +118,8 @@ class Trials:
             found = generate(self._model, prompts, options, cancel=self._stop.cancel)
         if self._stop.cancel.is_set():
             return {}
-        return {
-            (mixture, row): (self._shots.score(one.text, row), one)
-            for (mixture, row), one in zip(part, found, strict=True)
-        }
+        rewards = self._shots.scores([one.text for one in found], [row for _, row in part])
+        return dict(zip(part, zip(rewards, found, strict=True), strict=True))
 
     def _means(
         self, mixtures: Sequence[Mixture], replies: dict[Pair, Judged]

@@ -199,7 +199,10 @@ def main() -> None:
     parser.add_argument("--from-base", type=Path, metavar="BASE", help="begin with its weights")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--stage", choices=list(STAGES), help="only this one (vision and text may run side by side)"
+        "--stage",
+        choices=list(STAGES),
+        help="only this one (vision and text may run side by side); the base model is written "
+        "after the last one, or where --out is given",
     )
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -215,7 +218,8 @@ def main() -> None:
         if options.stage in (None, name) and name not in skipped:
             _start(trainee, stage, options.work)
             run_stage(trainee, tokenizer, stage, options.work, options.seed)
-    if options.stage in (None, "polish") and _processes()[0] == 0:
+    wanted = options.out is not None or options.stage in (None, "polish")
+    if wanted and _processes()[0] == 0:
         write_base(model, tokenizer, options.out or bundled("experts") / "t2-nano" / "base")
 
 

@@ -30,6 +30,17 @@ def test_a_task_brings_its_examples_and_reward() -> None:
     assert gather(shots) is shots
 
 
+def test_many_replies_are_judged_together_where_the_task_can() -> None:
+    class Together(ExampleTask):
+        def rewards(self, replies: list[str], examples: list[Example]) -> list[float]:
+            return [0.25] * len(replies)
+
+    task = Together("sums", [Example(f"{n} + 1?", str(n + 1)) for n in range(40)])
+    assert gather(task, count=2).scores(["a", "b"], [0, 1]) == [0.25, 0.25]
+    own = gather(task, "exact", count=2)  # the task's rewards are not asked for
+    assert own.scores([own.examples[1].answer, "b"], [1, 0]) == [1.0, -1.0]
+
+
 def test_references_are_whole_replies() -> None:
     triple = ("2 + 2?", "4", "2 + 2 = 4.")
     judge = lambda reply, example: 1.0 if reply.endswith(f"= {example.answer}.") else -1.0  # noqa: E731

@@ -9,7 +9,7 @@ from t2agent import ChatT2
 
 QUESTIONS = (
     "What is 7 * 3 + 12?",
-    "What is the value of sorted([4, 9, 2, 2])?",
+    "What is the value of sorted([4, 9, 2, 7])?",
     "Which one is an animal? Options: apple, belt, iron or dog.",
 )
 

@@ -36,7 +36,7 @@ def test_chat():
     printed = example("01_chat.py")
 
     assert "33" in printed
-    assert "[2, 2, 4, 9]" in printed
+    assert "[2, 4, 7, 9]" in printed
     assert "expert math:" in printed
 
 

@@ -29,6 +29,7 @@ def test_a_checkout_has_them_beside_pyproject(
 
 def test_this_checkout() -> None:
     assert bundle.bundled("experts") == ROOT / "experts"
+    assert bundle.bundled("tools") == ROOT / "tools"
 
 
 def test_a_wheel_holds_tools_and_experts_inside_the_package(tmp_path: Path) -> None:
@@ -36,10 +37,12 @@ def test_a_wheel_holds_tools_and_experts_inside_the_package(tmp_path: Path) -> N
     pytest.importorskip("hatchling")
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
     tree = tmp_path / "tree"
+    tools = [file.name for file in (ROOT / "tools").iterdir() if file.is_file()]
+    assert "calculator.py" in tools
     for name, text in {
+        **{f"tools/{name}": (ROOT / "tools" / name).read_text() for name in tools},
         "t2agent/__init__.py": "",
         "t2agent/bundle.py": (ROOT / "t2agent/bundle.py").read_text(),
-        "tools/clock.py": "x = 1",
         "experts/some-base/math/expert_config.json": "{}",
         "experts/some-base/.math.0.new/expert_config.json": "{}",
         "tests/test_it.py": "",
@@ -61,7 +64,7 @@ def test_a_wheel_holds_tools_and_experts_inside_the_package(tmp_path: Path) -> N
     assert {name for name in held if ".dist-info" not in name} == {
         "t2agent/__init__.py",
         "t2agent/bundle.py",
-        "t2agent/_bundle/tools/clock.py",
+        *(f"t2agent/_bundle/tools/{name}" for name in tools),
         "t2agent/_bundle/experts/some-base/math/expert_config.json",
     }
     assert settings["dev-mode-dirs"] == ["."]

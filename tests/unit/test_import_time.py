@@ -42,6 +42,7 @@ def test_importing_takes_less_than_a_third_of_a_second() -> None:
         "t2agent.config",
         "t2agent.files",
         "t2agent.bundle",
+        "t2agent.toolbox",
         "t2agent.train",
     ],
 )

@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from t2agent.agent import T2Middleware, create_t2_agent
     from t2agent.chat_model import ChatT2
     from t2agent.dispatch import Decision, EmbeddingDispatcher
     from t2agent.errors import (
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
         GrammarError,
         ImageRefusedError,
         ModalityError,
+        NotCopyableError,
+        StepLimitError,
         T2Error,
     )
     from t2agent.expert import Expert, ExpertCard, Mixture
@@ -57,10 +60,14 @@ __all__ = [
     "ImageRefusedError",
     "Mixture",
     "ModalityError",
+    "NotCopyableError",
     "Registry",
+    "StepLimitError",
     "T2Error",
+    "T2Middleware",
     "T2Model",
     "__version__",
+    "create_t2_agent",
     "register_expert",
 ]
 
@@ -73,7 +80,9 @@ _HOME_OF = {
     "Mixture": "expert",
     "Registry": "registry",
     "T2LLM": "llm",
+    "T2Middleware": "agent",
     "T2Model": "model",
+    "create_t2_agent": "agent",
     "register_expert": "registry",
 }
 

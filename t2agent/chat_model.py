@@ -5,36 +5,33 @@ from __future__ import annotations
 import asyncio
 import builtins
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import AsyncIterator, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.model_profile import ModelProfile
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from langchain_core.runnables import RunnableConfig
-from langchain_core.runnables.config import ContextThreadPoolExecutor, get_config_list
 from pydantic import ConfigDict
 
+from t2agent.answers import Answer
+from t2agent.batching import JointChatModel
+from t2agent.binding import Binding
+from t2agent.counting import Counting
 from t2agent.dispatch.search import search_options
 from t2agent.dispatch.shots import Reward
-from t2agent.engine import Answer
 from t2agent.expert import Mixture, MixtureLike
-from t2agent.generate import Prompt
-from t2agent.joint import JointBatch, JointError, Seat
+from t2agent.gathering import Call, answer_together, may_wait, submit
 from t2agent.messages import to_prompt
 from t2agent.pump import pump
-from t2agent.settings import Settings, digests, in_thread, metadata, usage
+from t2agent.reply_form import FIELDS, ReplyForm
+from t2agent.settings import digests, in_thread, metadata, usage
+from t2agent.shortlist import Shortlist
 
-Batch = JointBatch[Prompt, Answer]
-_SEAT: ContextVar[Seat[Prompt, Answer] | None] = ContextVar("t2agent_seat", default=None)
 
-
-class ChatT2(Settings, BaseChatModel):
+class ChatT2(Counting, Binding, JointChatModel):
     """A chat model with experts: each request is dispatched, then answered by its mixture.
 
         chat = ChatT2("t2-nano")
@@ -42,9 +39,26 @@ class ChatT2(Settings, BaseChatModel):
         reply.response_metadata["dispatch"]   # strategy, mixture, scores, in_scope, seconds
 
     Options of one call, or of `.bind(...)`: ``stop``, ``max_tokens``, ``temperature``, ``top_p``,
-    ``seed``, and one of ``expert`` (a name or an Expert), ``mixture`` and ``dispatch`` (a
-    strategy's name or a Dispatcher). `batch` runs as one batch with a mixture for each row.
+    ``seed``, ``model`` (another base model, which is then loaded and kept), and one of ``expert``
+    (a name or an Expert), ``mixture`` and ``dispatch`` (a strategy's name or a Dispatcher).
+
+    `batch` runs as one batch with a mixture for each row. Calls by `invoke` and `ainvoke` that come
+    while the model is busy are gathered, and answered as one batch when it is free: see
+    `t2agent.gathering`. Each gets the answer that it would get alone. Streams run by themselves.
     Closing a stream, or cancelling a task, ends the generation at the next token.
+
+    Images are content blocks in the forms of LangChain, OpenAI and Anthropic (`t2agent.images`), in
+    the results of tools as well: where the model's template shows no results, they come as a user's
+    message, with their images. Places that a message names are read only where that is allowed.
+
+    LangChain's other facilities: `configurable_fields` and `configurable_alternatives` work for
+    all fields, and copies share the model. A cache's key holds all that changes an answer. The
+    dispatch decision is in the response_metadata of the message, and so in what `on_llm_end` is
+    told; LangSmith shows it in a run's output, beside the parameters ``ls_...`` in its metadata.
+    `init_chat_model` knows only LangChain's own providers (there is no entry point for others):
+    pass a ChatT2 where a name would do, or choose among several by `configurable_alternatives`.
+    `copy.copy` and `model_copy` share the loaded model; a ChatT2 cannot be pickled, copied deeply
+    or serialised by `dumpd` (LangChain's `load` takes only classes of its own list).
 
     Raises, when called: ModalityError for an image where the model reads text only,
     ImageRefusedError for one that may not be read, ContextLengthError for a prompt that is too
@@ -58,70 +72,20 @@ class ChatT2(Settings, BaseChatModel):
         return "t2agent-chat"
 
     def __init__(self, model: Any = "t2-nano", **fields: Any) -> None:
-        super().__init__(model, **fields)
+        super().__init__(model=model, **fields)
         if self.profile is None:
             self.profile = ModelProfile(
                 max_input_tokens=self.t2.context_length,
                 text_inputs=True,
                 text_outputs=True,
                 image_inputs="image" in self.t2.modalities,
+                image_url_inputs="image" in self.t2.modalities and self.allow_image_urls,
+                image_tool_message="image" in self.t2.modalities,
+                tool_calling=True,
+                tool_choice=True,
+                tool_call_streaming=True,
+                structured_output=True,
             )
-
-    def batch(
-        self,
-        inputs: list[LanguageModelInput],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any,
-    ) -> list[AIMessage]:
-        """As `invoke` for each input, but as one batch of at most `max_concurrency` rows."""
-        replies: list[Any] = []
-        for part, configs in _parts(inputs, config):
-            batch = self._joint(len(part), kwargs)
-
-            def one(given: LanguageModelInput, own: RunnableConfig, batch: Batch = batch) -> Any:
-                with _seated(batch, self):
-                    try:
-                        return self.invoke(given, own, **kwargs)
-                    except Exception as error:
-                        if return_exceptions:
-                            return error
-                        raise
-
-            with ContextThreadPoolExecutor(max_workers=len(part)) as executor:
-                try:
-                    replies += executor.map(one, part, configs)
-                finally:
-                    batch.cancel.set()
-        return replies
-
-    async def abatch(
-        self,
-        inputs: list[LanguageModelInput],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any,
-    ) -> list[AIMessage]:
-        """As `batch`."""
-        replies: list[Any] = []
-        for part, configs in _parts(inputs, config):
-            batch = self._joint(len(part), kwargs)
-
-            async def one(
-                given: LanguageModelInput, own: RunnableConfig, batch: Batch = batch
-            ) -> AIMessage:
-                with _seated(batch, self):
-                    return await self.ainvoke(given, own, **kwargs)
-
-            try:
-                replies += await asyncio.gather(
-                    *map(one, part, configs), return_exceptions=return_exceptions
-                )
-            finally:
-                batch.cancel.set()
-        return replies
 
     def adapt(
         self,
@@ -157,7 +121,7 @@ class ChatT2(Settings, BaseChatModel):
         Raises:
             ConfigError, ExpertExistsError: as `t2agent.dispatch.fewshot.adapt`.
         """
-        return self._engine.adapt(
+        return self.engine.adapt(
             examples,
             name=name,
             reward=reward,
@@ -175,15 +139,17 @@ class ChatT2(Settings, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002
         **kwargs: Any,
     ) -> ChatResult:
-        prompt = to_prompt(messages, self._policy)
-        seat, cancel = self._seat(), threading.Event()
+        call, form, tools = self._call(messages, stop, kwargs)
+        seat = self._seat()
         if seat is not None:
-            cancel = seat.batch.cancel
-            try:
-                return self._result(seat.submit(prompt).result())
-            except JointError:
-                pass  # this request may be all right; if not, it gets an error of its own
-        return self._result(self._answer(stop, kwargs)([prompt], cancel)[0])
+            return self._result(seat.submit(call).result(), form, call, tools)
+        if not may_wait(call):
+            return self._result(answer_together([call])[0], form, call, tools)
+        ticket = submit(call)
+        try:
+            return self._result(ticket.future.result(), form, call, tools)
+        finally:
+            ticket.give_up()
 
     async def _agenerate(
         self,
@@ -192,15 +158,19 @@ class ChatT2(Settings, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002
         **kwargs: Any,
     ) -> ChatResult:
-        prompt = await asyncio.to_thread(to_prompt, messages, self._policy)
+        call, form, tools = await asyncio.to_thread(self._call, messages, stop, kwargs)
         seat = self._seat()
         if seat is not None:
+            answer = await asyncio.wrap_future(seat.submit(call))
+        elif not may_wait(call):
+            [answer] = await in_thread(lambda cancel: answer_together([call], cancel))
+        else:
+            ticket = submit(call)
             try:
-                return self._result(await asyncio.wrap_future(seat.submit(prompt)))
-            except JointError:
-                pass
-        answer = self._answer(stop, kwargs)
-        return self._result((await in_thread(lambda cancel: answer([prompt], cancel)))[0])
+                answer = await asyncio.wrap_future(ticket.future)
+            finally:
+                ticket.give_up()
+        return self._result(answer, form, call, tools)
 
     def _stream(
         self,
@@ -211,20 +181,33 @@ class ChatT2(Settings, BaseChatModel):
         _cancel: threading.Event | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        options, choice = self._options(stop, kwargs)
-        prompt = to_prompt(messages, self._policy)
-        for piece in self._engine.stream(prompt, options, choice=choice, cancel=_cancel):
+        call, form, tools = self._call(messages, stop, kwargs)
+        reader = form.reader(call.model, call.prompt)
+        pieces = call.engine.stream(
+            call.prompt,
+            call.options,
+            choice=call.choice,
+            cancel=_cancel,
+            constraint=call.constraint,
+            keep=call.keep,
+        )
+        for piece in pieces:
             if isinstance(piece, str):
-                yield ChatGenerationChunk(message=AIMessageChunk(content=piece))
-            else:
-                yield ChatGenerationChunk(
-                    message=AIMessageChunk(
-                        content="",
-                        usage_metadata=usage(piece),
-                        response_metadata=metadata(piece, self.t2.name),
-                        chunk_position="last",
-                    )
+                for message in reader.chunks(piece):
+                    yield ChatGenerationChunk(message=message)
+                continue
+            for message in reader.chunks("", last=True):
+                yield ChatGenerationChunk(message=message)
+            yield ChatGenerationChunk(
+                message=AIMessageChunk(
+                    content="",
+                    usage_metadata=usage(piece),
+                    response_metadata=metadata(
+                        piece, call.model.name, called=reader.called, tools=tools
+                    ),
+                    chunk_position="last",
                 )
+            )
 
     async def _astream(
         self,
@@ -240,31 +223,31 @@ class ChatT2(Settings, BaseChatModel):
         finally:
             await chunks.aclose()
 
-    def _answer(
-        self, stop: list[str] | None, given: builtins.dict[str, Any]
-    ) -> Callable[[Sequence[Prompt], threading.Event], list[Answer]]:
-        """What answers prompts with the options of one call."""
-        options, choice = self._options(stop, given)
+    def _call(
+        self,
+        messages: Sequence[BaseMessage],
+        stop: list[str] | None,
+        given: builtins.dict[str, Any],
+    ) -> tuple[Call, ReplyForm, Shortlist]:
+        """A request with all that its answer depends on, the form of its reply, and the tools that
+        it shows."""
+        form = ReplyForm.of(given)
+        own = {name: value for name, value in given.items() if name not in (*FIELDS, "model")}
+        options, choice = self._options(stop, own)
+        engine = self.other(given["model"]).engine if given.get("model") else self.engine
+        prompt, tools = form.prompt(to_prompt(messages, self._policy)), Shortlist()
+        if form.tools:
+            policy, wanted = self._tool_policy(engine, given), partial(engine.wants_tools, prompt)
+            form, prompt, tools = form.shown(prompt, policy, engine.similarity, wanted)
+        constraint, keep = form.constraint(engine.model, prompt), form.marks(engine.model)
+        return Call(engine, prompt, options, choice, constraint, keep), form, tools
 
-        def answer(prompts: Sequence[Prompt], cancel: threading.Event) -> list[Answer]:
-            return self._engine.answer(prompts, options, choice=choice, cancel=cancel)
-
-        return answer
-
-    def _seat(self) -> Seat[Prompt, Answer] | None:
-        """The place in a batch that this call may take."""
-        seat = _SEAT.get()
-        return seat if seat is not None and seat.free and seat.owner is self else None
-
-    def _joint(self, size: int, given: builtins.dict[str, Any]) -> Batch:
-        options = {name: value for name, value in given.items() if name != "stop"}
-        return JointBatch(size, self._answer(given.get("stop"), options))
-
-    def _result(self, answer: Answer) -> ChatResult:
-        message = AIMessage(
-            content=answer.generation.text,
-            usage_metadata=usage(answer),
-            response_metadata=metadata(answer, self.t2.name),
+    def _result(self, answer: Answer, form: ReplyForm, call: Call, tools: Shortlist) -> ChatResult:
+        reader = form.reader(call.model, call.prompt)
+        message: AIMessage = reader.message(answer.generation.text)
+        message.usage_metadata = usage(answer)
+        message.response_metadata = metadata(
+            answer, call.model.name, called=reader.called, tools=tools
         )
         return ChatResult(generations=[ChatGeneration(message=message)])
 
@@ -275,26 +258,3 @@ class ChatT2(Settings, BaseChatModel):
         params = super()._get_ls_params(stop=stop, **kwargs)
         self._trace(params, kwargs)
         return params
-
-
-@contextmanager
-def _seated(batch: Batch, owner: ChatT2) -> Iterator[None]:
-    """The calls of `owner` inside take part in the batch."""
-    with Seat(batch, owner) as seat:
-        token = _SEAT.set(seat)
-        try:
-            yield
-        finally:
-            _SEAT.reset(token)
-
-
-def _parts(
-    inputs: list[LanguageModelInput], config: RunnableConfig | list[RunnableConfig] | None
-) -> Iterator[tuple[list[LanguageModelInput], list[RunnableConfig]]]:
-    """Inputs and their configs, cut to the size that the first config's max_concurrency sets."""
-    if not inputs:
-        return
-    configs = get_config_list(config, len(inputs))
-    size = configs[0].get("max_concurrency") or len(inputs)
-    for start in range(0, len(inputs), size):
-        yield inputs[start : start + size], configs[start : start + size]

@@ -5,11 +5,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from t2agent.model import T2Model
+from t2agent.overlap import overlap
 
-def decode(tokenizer: Any, tokens: Sequence[int]) -> str:
-    """The text of tokens, without special tokens and with its spaces as they are."""
+
+def end_tokens(model: T2Model) -> frozenset[int]:
+    """The tokens that end an answer."""
+    ends = model.model.generation_config.eos_token_id
+    if ends is None:
+        ends = model.tokenizer.eos_token_id
+    return frozenset({ends} if isinstance(ends, int) else ends or ())
+
+
+def hidden(tokenizer: Any, keep: frozenset[int] = frozenset()) -> frozenset[int]:
+    """The tokens that do not show in a text: special ones, but those in ``keep``."""
+    added = tokenizer.added_tokens_decoder.items()
+    special = {number for number, token in added if token.special}
+    return frozenset((special | set(tokenizer.all_special_ids)) - keep)
+
+
+def decode(tokenizer: Any, tokens: Sequence[int], dropped: frozenset[int] | None = None) -> str:
+    """The text of tokens, with its spaces as they are and without special tokens, or without the
+    tokens in ``dropped``."""
+    if dropped is not None:
+        tokens = [token for token in tokens if token not in dropped]
     text: str = tokenizer.decode(
-        list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        list(tokens),
+        skip_special_tokens=dropped is None,
+        clean_up_tokenization_spaces=False,
     )
     return text
 
@@ -19,11 +42,15 @@ class RowText:
 
     A chunk that `push` or `finish` returns is never taken back: bytes of an unfinished character
     and text that may be the beginning of a stop string are held until more is known. The chunks
-    together are `text`, which ends before the stop string that is complete first.
+    together are `text`, which ends before the stop string that is complete first. ``dropped``: as
+    of `decode`.
     """
 
-    def __init__(self, tokenizer: Any, stops: Sequence[str]) -> None:
+    def __init__(
+        self, tokenizer: Any, stops: Sequence[str], dropped: frozenset[int] | None = None
+    ) -> None:
         self._tokenizer = tokenizer
+        self._dropped = dropped
         self._stops = stops
         self._tokens: list[int] = []
         # A token's text can depend on the one before (a space at a word's start), so a window of
@@ -42,25 +69,28 @@ class RowText:
     def push(self, token: int) -> str:
         """The text that is certain now and was not before; "" for none."""
         self._tokens.append(token)
-        text = decode(self._tokenizer, self._tokens[self._window :])
+        text = self._decode(self._tokens[self._window :])
         if text.endswith("\ufffd"):  # bytes of a character of which more may come
             return ""
         new = text[len(self._known_text) :]
         self._window, self._known = self._known, len(self._tokens)
-        self._known_text = decode(self._tokenizer, self._tokens[self._window : self._known])
+        self._known_text = self._decode(self._tokens[self._window : self._known])
         return self._emit(new)
 
     def finish(self) -> str:
         """What is left when no more tokens come."""
         if self.stopped:
             return ""
-        rest = decode(self._tokenizer, self._tokens[self._window :])[len(self._known_text) :]
+        rest = self._decode(self._tokens[self._window :])[len(self._known_text) :]
         new = self._emit(rest)
         if self.stopped:
             return new
         held, self._held = self._held, ""
         self._chunks.append(held)
         return new + held
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        return decode(self._tokenizer, tokens, self._dropped)
 
     def _emit(self, new: str) -> str:
         text = self._held + new
@@ -70,15 +100,7 @@ class RowText:
             self.stopped = True
             certain, self._held = text[: min(found)[1]], ""
         else:
-            keep = max((_overlap(text, stop) for stop in self._stops), default=0)
+            keep = max((overlap(text, stop) for stop in self._stops), default=0)
             certain, self._held = text[: len(text) - keep], text[len(text) - keep :]
         self._chunks.append(certain)
         return certain
-
-
-def _overlap(text: str, stop: str) -> int:
-    """The length of the longest end of `text` that `stop` begins with, less than all of it."""
-    for length in range(min(len(text), len(stop) - 1), 0, -1):
-        if text.endswith(stop[:length]):
-            return length
-    return 0

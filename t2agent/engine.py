@@ -6,24 +6,29 @@ request into a mixture. Second pass: the model, adapted row by row or merged, an
 
 from __future__ import annotations
 
-import contextvars
-import queue
+import copy
 import threading
 import time
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from t2agent.answers import Answer, request
 from t2agent.breakeven import BreakEven
 from t2agent.config import GenerationOptions
-from t2agent.dispatch import Decision, Dispatcher, Latest, Request
+from t2agent.dispatch import Decision, Dispatcher, EmbeddingDispatcher, Latest
+from t2agent.dispatch.encoder import Encoder
+from t2agent.dispatch.offers import ToolSimilarity
 from t2agent.errors import ConfigError
 from t2agent.expert import Expert, Mixture, MixtureLike
-from t2agent.generate import Generation, OnText, Prompt, encode, generate, room
+from t2agent.generate import Cancel, Generation, OnText, Prompt, encode, generate, room
+from t2agent.grammar.constraint import Constraint
 from t2agent.model import T2Model
+from t2agent.pump import pieces
 from t2agent.strategies import Selection, make_dispatcher
 
 if TYPE_CHECKING:
@@ -40,23 +45,8 @@ class Given:
     what: MixtureLike
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the second pass generated, and what the first had decided.
-
-    ``seconds``: the time of the second pass; of prompts that were answered together, each bears
-    an equal share, as of the first pass in ``decision.seconds``.
-    """
-
-    generation: Generation
-    decision: Decision
-    seconds: float = field(default=0.0, compare=False)
-
-    @property
-    def first_pass_share(self) -> float:
-        """The share of the first pass in the time of both, from 0 to 1."""
-        total = self.decision.seconds + self.seconds
-        return self.decision.seconds / total if total > 0 else 0.0
+Choice = Given | Dispatcher | str | None
+"""Who chooses the mixture: a dispatcher or strategy, the caller, or None for the engine's own."""
 
 
 class Engine:
@@ -84,6 +74,7 @@ class Engine:
         self.registry = None if experts is None else Selection.of(model.registry, experts)
         self.merging = merging
         self.latest = Latest()
+        self._given = dispatcher, experts
         self._named: dict[str, Dispatcher | None] = {}
         self._lock = threading.Lock()
         self.dispatcher = self.strategy(dispatcher)
@@ -92,6 +83,34 @@ class Engine:
             if known is None:
                 known = _BREAK_EVENS[model] = BreakEven(model)
             self.break_even = known
+
+    @cached_property
+    def similarity(self) -> ToolSimilarity:
+        """How well tools fit requests, by the encoder that dispatches them, where there is one."""
+        if isinstance(self.dispatcher, EmbeddingDispatcher):
+            return self.dispatcher.similarity
+        return ToolSimilarity(Encoder.shared())
+
+    def wants_tools(self, prompt: Prompt) -> bool:
+        """Whether a tool on offer is meant, as far as the engine's dispatcher can tell."""
+        dispatcher = self.dispatcher
+        return not isinstance(dispatcher, EmbeddingDispatcher) or dispatcher.wants_tools(
+            request(prompt)
+        )
+
+    def serves(self, model: T2Model, experts: Sequence[Expert | Path | str] | None) -> bool:
+        """Whether this engine is of that model, and chooses among these experts."""
+        return self.model is model and self._given[1] == experts
+
+    def dispatching(self, dispatcher: Dispatcher | str | None) -> Engine:
+        """This engine by another dispatcher; they share what is fitted, and the latest task."""
+        if dispatcher is self._given[0] or dispatcher == self._given[0]:
+            return self
+        other = copy.copy(self)
+        other._given = dispatcher, self._given[1]
+        other.dispatcher = other.strategy(dispatcher)
+        other.__dict__.pop("similarity", None)
+        return other
 
     def version(self) -> str:
         """Changes with whatever changes a decision, besides the registry; for caches."""
@@ -116,12 +135,14 @@ class Engine:
             return self._named[dispatch]
 
     def decide(
-        self, prompts: Sequence[Prompt | str], choice: Given | Dispatcher | str | None = None
+        self, prompts: Sequence[Prompt | str], choice: Choice | list[Choice] = None
     ) -> list[Decision]:
-        """The first pass. choice: instead of the engine's dispatcher, another or a mixture.
+        """The first pass. choice: one for all prompts, or a list with one for each.
 
         Raises ExpertNotFoundError for a mixture of unknown experts.
         """
+        if isinstance(choice, list):
+            return self._decide_each(prompts, choice)
         if isinstance(choice, Given):
             mixture, _ = self.model.resolve(choice.what)
             return [Decision(mixture, "given", dict(mixture.weights), True, 0.0) for _ in prompts]
@@ -135,6 +156,19 @@ class Engine:
                 f"{len(prompts)} requests: it must return one for each, in their order"
             )
         return decisions
+
+    def _decide_each(
+        self, prompts: Sequence[Prompt | str], choices: Sequence[Choice]
+    ) -> list[Decision]:
+        """The first pass with a choice for each prompt; equal ones are decided together."""
+        groups: dict[Hashable, list[int]] = {}
+        for row, choice in enumerate(choices):
+            groups.setdefault(choice if isinstance(choice, str) else id(choice), []).append(row)
+        decided: dict[int, Decision] = {}
+        for rows in groups.values():
+            found = self.decide([prompts[row] for row in rows], choices[rows[0]])
+            decided.update(zip(rows, found, strict=True))
+        return [decided[row] for row in range(len(prompts))]
 
     def adapt(self, examples: object, *, name: str | None = None, **options: Any) -> SearchResult:
         """Search a mixture for a task, for strategy "few-shot", among the engine's experts.
@@ -157,9 +191,12 @@ class Engine:
         prompts: Sequence[Prompt] | Sequence[str],
         options: GenerationOptions,
         *,
-        choice: Given | Dispatcher | str | None = None,
-        cancel: threading.Event | None = None,
+        choice: Choice | list[Choice] = None,
+        cancel: Cancel = None,
         on_text: OnText | None = None,
+        constraints: Sequence[Constraint | None] | None = None,
+        keep: frozenset[int] = frozenset(),
+        alike: bool = False,
     ) -> list[Answer]:
         """Both passes for a batch; arguments as in `decide` and `generate`.
 
@@ -169,9 +206,11 @@ class Engine:
         if not prompts:
             return []
         decisions = self.decide(prompts, choice)
-        whats: list[MixtureLike] = [decision.mixture for decision in decisions]
-        if isinstance(choice, Given):
-            whats = [choice.what] * len(prompts)
+        choices = choice if isinstance(choice, list) else [choice] * len(prompts)
+        whats: list[MixtureLike] = [
+            one.what if isinstance(one, Given) else decision.mixture
+            for one, decision in zip(choices, decisions, strict=True)
+        ]
         inputs = encode(self.model, prompts)
         groups: dict[Any, list[int]] = {}
         for row, left in enumerate(room(self.model, inputs)):
@@ -187,9 +226,12 @@ class Engine:
                 [whats[row] for row in rows],
                 [decisions[row].mixture for row in rows],
                 options,
-                inputs if len(groups) == 1 else encode(self.model, part),  # type: ignore[arg-type]
-                cancel,
-                _renumbered(on_text, rows),
+                inputs=inputs if len(groups) == 1 else encode(self.model, part),  # type: ignore[arg-type]
+                cancel=_of_rows(cancel, rows),
+                on_text=_renumbered(on_text, rows),
+                constraints=None if constraints is None else [constraints[row] for row in rows],
+                keep=keep,
+                alike=alike,
             )
             seconds = (time.perf_counter() - begun) / len(rows)
             for row, generation in zip(rows, generations, strict=True):
@@ -201,44 +243,30 @@ class Engine:
         prompt: Prompt | str,
         options: GenerationOptions,
         *,
-        choice: Given | Dispatcher | str | None = None,
+        choice: Choice = None,
         cancel: threading.Event | None = None,
+        constraint: Constraint | None = None,
+        keep: frozenset[int] = frozenset(),
     ) -> Iterator[str | Answer]:
         """The pieces of one answer's text as they become certain, and then the whole answer.
 
         Generation runs in a thread of its own. Closing the iterator sets `cancel`, which ends it
         at the next token.
         """
-        cancel = threading.Event() if cancel is None else cancel
-        pieces: queue.SimpleQueue[str | Answer | BaseException] = queue.SimpleQueue()
 
-        def work() -> None:
-            try:
-                answers = self.answer(
-                    [prompt],  # type: ignore[arg-type]
-                    options,
-                    choice=choice,
-                    cancel=cancel,
-                    on_text=lambda _row, piece: pieces.put(piece),
-                )
-                pieces.put(answers[0])
-            except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-                pieces.put(error)
+        def work(hand_out: Callable[[str], None], cancel: threading.Event) -> Answer:
+            [answer] = self.answer(
+                [prompt],  # type: ignore[arg-type]
+                options,
+                choice=choice,
+                cancel=cancel,
+                on_text=lambda _row, piece: hand_out(piece),
+                constraints=[constraint],
+                keep=keep,
+            )
+            return answer
 
-        context = contextvars.copy_context()
-        thread = threading.Thread(target=context.run, args=(work,), name="t2agent-stream")
-        thread.start()
-        try:
-            while True:
-                piece = pieces.get()
-                if isinstance(piece, BaseException):
-                    raise piece
-                yield piece
-                if isinstance(piece, Answer):
-                    return
-        finally:
-            cancel.set()
-            thread.join()
+        return pieces(work, threading.Event() if cancel is None else cancel)
 
     def _second_pass(
         self,
@@ -246,9 +274,7 @@ class Engine:
         whats: Sequence[MixtureLike],
         mixtures: Sequence[Mixture],
         options: GenerationOptions,
-        inputs: Any,
-        cancel: threading.Event | None,
-        on_text: OnText | None,
+        **more: Any,
     ) -> list[Generation]:
         shared = len(set(mixtures)) == 1
         with self.break_even.running() as alone:
@@ -271,25 +297,13 @@ class Engine:
             else:
                 adapted = self.model.adapted(list(whats))
             with adapted:
-                generations = generate(
-                    self.model, prompts, options, cancel=cancel, on_text=on_text, inputs=inputs
-                )
+                generations = generate(self.model, prompts, options, **more)
         self.break_even.note(key, max(len(one.token_ids) for one in generations))
         return generations
 
 
-def request(prompt: Prompt | str) -> Request:
-    """What the dispatcher sees of a prompt: the text of the user's last message, and how many
-    images the whole conversation holds, since the model sees them all."""
-    if isinstance(prompt, str):
-        return Request(prompt)
-    for message in reversed(prompt.messages):
-        if message["role"] == "user":
-            content = message["content"]
-            if not isinstance(content, str):
-                content = "".join(part["text"] for part in content if part["type"] == "text")
-            return Request(content, len(prompt.images))
-    return Request("", len(prompt.images))
+def _of_rows(cancel: Cancel, rows: Sequence[int]) -> Cancel:
+    return [cancel[row] for row in rows] if isinstance(cancel, Sequence) else cancel
 
 
 def _renumbered(on_text: OnText | None, rows: Sequence[int]) -> OnText | None:

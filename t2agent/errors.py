@@ -10,7 +10,9 @@ T2Error
 ├── ModalityError          an image for a text model
 ├── ImageRefusedError      a path or URL not allowed, too large, or not an image
 ├── ContextLengthError     the prompt leaves no room for an answer
-└── GrammarError           a tool or schema that no grammar can be made of
+├── GrammarError           a tool or schema that no grammar can be made of
+├── StepLimitError         an agent took too many steps without an answer
+└── NotCopyableError       what holds a loaded model cannot be pickled
 """
 
 from __future__ import annotations
@@ -62,3 +64,11 @@ class ContextLengthError(T2Error, ValueError):
 
 class GrammarError(T2Error, ValueError):
     """A tool or schema that no grammar can be made of."""
+
+
+class StepLimitError(T2Error, RuntimeError):
+    """An agent took as many steps as it may, and has no answer yet."""
+
+
+class NotCopyableError(T2Error, TypeError):
+    """An object that holds a loaded model was to be pickled or copied deeply."""

@@ -10,31 +10,27 @@ import copy
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
-import torch
-from torch import Tensor
 from transformers import (
     BatchFeature,
     GenerationConfig,
     LogitsProcessorList,
-    StoppingCriteria,
     StoppingCriteriaList,
 )
 
 from t2agent.config import GenerationOptions
-from t2agent.decoding import RowText, decode
+from t2agent.decoding import RowText, hidden
 from t2agent.errors import ContextLengthError
+from t2agent.grammar.constrained import Constrained
+from t2agent.grammar.constraint import Constraint
 from t2agent.model import T2Model
 from t2agent.prompt import Prompt, encode
 from t2agent.sampling import Sampler, row_seeds
+from t2agent.watching import Cancel, FinishReason, OnText, Stops, Watcher
 
-__all__ = ["Generation", "Prompt", "encode", "generate", "room"]
-
-OnText = Callable[[int, str], None]
-FinishReason = Literal["stop", "length", "cancelled"]
+__all__ = ["Cancel", "FinishReason", "Generation", "OnText", "Prompt", "encode", "generate", "room"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +72,24 @@ def generate(
     options: GenerationOptions,
     *,
     samples: int = 1,
-    cancel: threading.Event | None = None,
+    cancel: Cancel = None,
     on_text: OnText | None = None,
     inputs: BatchFeature | None = None,
+    constraints: Sequence[Constraint | None] | None = None,
+    keep: frozenset[int] = frozenset(),
+    alike: bool = False,
 ) -> list[Generation]:
     """Answer prompts (or continue plain texts), as the model is adapted where this is called.
 
     samples: answers to each prompt; all of a prompt's come before the next prompt's. At
         temperature 0 they are equal and generated once.
-    cancel: ends all answers at the next token when it is set.
+    cancel: ends all answers at the next token when it is set; or one event for each prompt.
     on_text: called with a row (of the result) and a piece of its text, as soon as it is certain;
         the pieces of a row together are the text of its result.
     inputs: what `encode` returned for the prompts, where the caller has it already.
+    constraints: what the answer to each prompt must look like (`t2agent.grammar`).
+    keep: special tokens that stay in the text.
+    alike: copies of a prompt get the same seed, as if each were alone; else independent ones.
 
     With a seed, an answer depends on the prompt, the options and the seed alone: see
     `t2agent.sampling.row_seeds`. The answers of one batch share the room that its longest prompt
@@ -105,21 +107,29 @@ def generate(
     if copies > 1:
         inputs = _repeated(model, prompts, inputs, copies)
     rows = len(prompts) * copies
-    stops = _Stops.of(model, options.stop)
-    watcher = _Watcher(
-        [RowText(model.tokenizer, stops.texts) for _ in range(rows)]
+    start = 1 if model.model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
+    stops = Stops.of(model, options.stop)
+    dropped = hidden(model.tokenizer, keep) if keep else None
+    watcher = Watcher(
+        [RowText(model.tokenizer, stops.texts, dropped) for _ in range(rows)]
         if stops.texts or on_text
         else None,
         stops.tokens,
-        cancel,
+        _each(cancel, len(prompts), copies),
         _spread(on_text, samples // copies),
+        dropped,
+        start=start,
     )
-    start = 1 if model.model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
     processors = LogitsProcessorList()
+    if constraints is not None and any(constraints):
+        each = [one for one in constraints for _ in range(copies)]
+        processors.append(
+            Constrained(model, each, ends=stops.tokens, limit=limit, start=start, keep=keep)
+        )
     if options.temperature > 0:
         processors.append(
             Sampler(
-                row_seeds(options.seed, [_key(prompt) for prompt in prompts], copies),
+                row_seeds(options.seed, [_key(prompt) for prompt in prompts], copies, alike=alike),
                 limit=limit,
                 start=start,
                 temperature=options.temperature,
@@ -143,97 +153,6 @@ def generate(
         )
         answers += [answer] * (samples // copies)
     return answers
-
-
-@dataclass(frozen=True, slots=True)
-class _Stops:
-    """What ends an answer: tokens, and texts."""
-
-    tokens: frozenset[int]
-    texts: tuple[str, ...]
-
-    @classmethod
-    def of(cls, model: T2Model, stop: Sequence[str]) -> _Stops:
-        ends = model.model.generation_config.eos_token_id
-        if ends is None:
-            ends = model.tokenizer.eos_token_id
-        tokens = {ends} if isinstance(ends, int) else set(ends or ())
-        # Special tokens do not show in the text, so they are looked for as tokens.
-        special = {
-            token.content: number
-            for number, token in (model.tokenizer.added_tokens_decoder.items() if stop else ())
-            if token.special and token.content in stop
-        }
-        tokens.update(special.values())
-        return cls(frozenset(tokens), tuple(text for text in stop if text not in special))
-
-
-class _Watcher(StoppingCriteria):
-    """Sees each new token of each row.
-
-    texts: one for each row where the text is needed at each step, else None.
-    """
-
-    def __init__(
-        self,
-        texts: list[RowText] | None,
-        ends: frozenset[int],
-        cancel: threading.Event | None,
-        on_text: OnText | None,
-    ) -> None:
-        self._texts = texts
-        self._ends = ends
-        self._cancel = cancel
-        self._on_text = on_text
-        self._lengths = [0] * len(texts or ())
-        self._done = [False] * len(texts or ())
-        self.cancelled = False
-
-    def __call__(self, input_ids: Tensor, scores: Tensor, **_kwargs: Any) -> Tensor:  # noqa: ARG002
-        if self._texts is not None:
-            for row, token in enumerate(input_ids[:, -1].tolist()):
-                if not self._done[row]:
-                    self._see(row, token, self._texts[row])
-        self.cancelled = self._cancel is not None and self._cancel.is_set()
-        if self.cancelled or self._texts is None:
-            shape = (len(input_ids),)
-            return torch.full(shape, self.cancelled, dtype=torch.bool, device=input_ids.device)
-        return torch.tensor(self._done, device=input_ids.device)
-
-    def length(self, row: int) -> int | None:
-        """The tokens of the row, where it is known; more may be padding."""
-        return None if self._texts is None else self._lengths[row]
-
-    def reason(self, row: int, tokens: list[int], limit: int) -> FinishReason:
-        """Why the row ended."""
-        stopped = self._texts is not None and self._texts[row].stopped
-        if stopped or (tokens and tokens[-1] in self._ends):
-            return "stop"
-        return "cancelled" if self.cancelled and len(tokens) < limit else "length"
-
-    def finish(self, row: int, tokens: list[int], tokenizer: Any) -> str:
-        """The text of the row, of which the last piece is handed out now."""
-        if self._texts is None:
-            return decode(tokenizer, tokens)
-        if not self._done[row]:
-            self._end(row, self._texts[row])
-        return self._texts[row].text
-
-    def _see(self, row: int, token: int, text: RowText) -> None:
-        self._lengths[row] += 1
-        if token in self._ends:
-            self._end(row, text)
-            return
-        self._hand_out(row, text.push(token))
-        self._done[row] = text.stopped
-
-    def _end(self, row: int, text: RowText) -> None:
-        self._done[row] = True
-        self._hand_out(row, text.finish())
-
-    def _hand_out(self, row: int, piece: str) -> None:
-        if piece and self._on_text is not None:
-            self._on_text(row, piece)
 
 
 def _config(model: T2Model, ends: frozenset[int], limit: int) -> GenerationConfig:
@@ -272,6 +191,14 @@ def _repeated(
     return encode(model, [prompt for prompt in prompts for _ in range(copies)])  # type: ignore[arg-type]
 
 
+def _each(cancel: Cancel, prompts: int, copies: int) -> list[threading.Event] | None:
+    """The event of each row."""
+    if cancel is None:
+        return None
+    events = [cancel] * prompts if isinstance(cancel, threading.Event) else cancel
+    return [event for event in events for _ in range(copies)]
+
+
 def _spread(on_text: OnText | None, times: int) -> OnText | None:
     """Hand out the text of a row that stands for several equal ones."""
     if on_text is None or times == 1:
@@ -293,7 +220,8 @@ def _key(prompt: Prompt | str) -> str:
     """What makes a prompt the same prompt."""
     if isinstance(prompt, str):
         return prompt
-    digest = hashlib.blake2b(json.dumps(prompt.messages, default=str).encode(), digest_size=16)
+    known = [prompt.messages, prompt.tools] if prompt.tools else prompt.messages
+    digest = hashlib.blake2b(json.dumps(known, default=str).encode(), digest_size=16)
     for image in prompt.images:
         digest.update(repr((image.mode, image.size)).encode())
         digest.update(image.tobytes())

@@ -17,14 +17,27 @@ R = TypeVar("R")
 A = TypeVar("A")
 
 
-class JointError(Exception):
-    """The batch failed as a whole: each participant is to try alone, for an error of its own."""
+def settle(run: Callable[[Sequence[R]], Sequence[A]], asked: Sequence[tuple[R, Future[A]]]) -> None:
+    """Give each request's future its answer. Where `run` raises for several, they are answered by
+    halves, so that each gets an answer or an error of its own."""
+    try:
+        answers = run([request for request, _ in asked])
+    except BaseException as error:  # noqa: BLE001 - handed to whom it concerns
+        if len(asked) == 1:
+            asked[0][1].set_exception(error)
+            return
+        middle = len(asked) // 2
+        settle(run, asked[:middle])
+        settle(run, asked[middle:])
+    else:
+        for (_, future), answer in zip(asked, answers, strict=True):
+            future.set_result(answer)
 
 
 class JointBatch(Generic[R, A]):
     """A batch of at most `size` requests.
 
-    run: answers them all at once, in order. It is called in a thread of its own and gets `cancel`.
+    run: answers requests at once, in order. It is called in a thread of its own and gets `cancel`.
     """
 
     def __init__(
@@ -53,19 +66,8 @@ class JointBatch(Generic[R, A]):
     def _work(self) -> None:
         # From here on a future cannot be cancelled; those that were already are left out.
         waiting = [one for one in self._submitted if one[1].set_running_or_notify_cancel()]
-        futures = [future for _, future in waiting]
-        if not waiting:
-            return
-        try:
-            answers = self._run([request for request, _ in waiting], self.cancel)
-        except BaseException as error:  # noqa: BLE001 - handed to every participant
-            for future in futures:
-                failure = JointError(str(error))
-                failure.__cause__ = error
-                future.set_exception(failure)
-        else:
-            for future, answer in zip(futures, answers, strict=True):
-                future.set_result(answer)
+        if waiting:
+            settle(lambda requests: self._run(requests, self.cancel), waiting)
 
 
 class Seat(Generic[R, A]):
@@ -85,6 +87,6 @@ class Seat(Generic[R, A]):
             self.batch.take(None)
 
     def submit(self, request: R) -> Future[A]:
-        """Take part, once. The future fails with JointError where the batch does."""
+        """Take part, once."""
         self.free = False
         return self.batch.take(request)

@@ -12,7 +12,7 @@ from langchain_core.language_models.base import LangSmithParams
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 from pydantic import ConfigDict
 
-from t2agent.engine import Answer
+from t2agent.answers import Answer
 from t2agent.pump import pump
 from t2agent.settings import Settings, in_thread, metadata, usage
 
@@ -90,13 +90,13 @@ class T2LLM(Settings, BaseLLM):
         cancel: threading.Event,
     ) -> list[Answer]:
         options, choice = self._options(stop, given)
-        return self._engine.answer(prompts, options, choice=choice, cancel=cancel)
+        return self.engine.answer(prompts, options, choice=choice, cancel=cancel)
 
     def _chunks(
         self, prompt: str, stop: list[str] | None, given: dict[str, Any], cancel: threading.Event
     ) -> Iterator[GenerationChunk]:
         options, choice = self._options(stop, given)
-        for piece in self._engine.stream(prompt, options, choice=choice, cancel=cancel):
+        for piece in self.engine.stream(prompt, options, choice=choice, cancel=cancel):
             if isinstance(piece, str):
                 yield GenerationChunk(text=piece)
             else:

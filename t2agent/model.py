@@ -251,6 +251,12 @@ class T2Model:
             with self._switch.use(weights):
                 yield self
 
+    @property
+    def entered(self) -> bool:
+        """Whether the current context is inside `adapted` or `merged`."""
+        adapted = self._transforms is not None and self._transforms.in_use
+        return adapted or self._weights.owned
+
     def _merge(self, resolved: Resolved, plan: Plan, keep: bool) -> Merged:
         key = resolved.key
         found = self.merged_cache.get(key)

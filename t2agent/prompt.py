@@ -24,6 +24,7 @@ from transformers import BatchFeature
 from t2agent.errors import ConfigError, ModalityError
 from t2agent.model import T2Model
 from t2agent.template import ChatTemplate
+from t2agent.tool_calls.format import ToolFormat
 
 Message = dict[str, Any]
 
@@ -38,7 +39,7 @@ class Prompt:
 
     ``messages`` are in Hugging Face's chat form, {"role": ..., "content": [{"type": "text",
     "text": ...} | {"type": "image"}]} (or "content" a string); ``images`` in the order of the
-    image parts.
+    image parts. ``tools``: what the model may call, as OpenAI's function tools.
 
     Raises ConfigError for messages of another form, text that is not Unicode, and where the
     images are not as many as the image parts.
@@ -46,6 +47,7 @@ class Prompt:
 
     messages: tuple[Message, ...]
     images: tuple[Image, ...] = ()
+    tools: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         for message in self.messages:
@@ -81,9 +83,7 @@ def encode(model: T2Model, prompts: Sequence[Prompt] | Sequence[str]) -> BatchFe
     conversation that the chat template refuses, or for prompts and plain texts in one batch.
     """
     with TOKENIZER_LOCK:
-        template = _TEMPLATES.get(model)
-        if template is None or not template.is_current():
-            template = _TEMPLATES[model] = ChatTemplate(model.processor)
+        template = _template(model)
         chats = [prompt for prompt in prompts if isinstance(prompt, Prompt)]
         if not chats:
             texts = [_unicode(str(prompt)) for prompt in prompts]
@@ -92,8 +92,8 @@ def encode(model: T2Model, prompts: Sequence[Prompt] | Sequence[str]) -> BatchFe
             inputs = _plain(model, broken, special=True)
         elif len(chats) == len(prompts):
             _check_images(model, chats)
-            breaker = template.breaker([chat.messages for chat in chats])
-            broken = [template.render(chat.messages, breaker) for chat in chats]
+            breaker = template.breaker([(chat.messages, chat.tools) for chat in chats])
+            broken = [template.render(chat.messages, breaker, chat.tools) for chat in chats]
             if template.processor is None:
                 inputs = _plain(model, broken, special=False)
             else:
@@ -103,6 +103,31 @@ def encode(model: T2Model, prompts: Sequence[Prompt] | Sequence[str]) -> BatchFe
         if any(breaker in text for text in broken):
             _mend(model, inputs, breaker, broken)
     return inputs.to(model.device, dtype=model.model.dtype)
+
+
+def tool_format(model: T2Model) -> ToolFormat:
+    """How the model writes tool calls."""
+    with TOKENIZER_LOCK:
+        return _template(model).tool_format
+
+
+def open_thoughts(model: T2Model, prompt: Prompt) -> str | None:
+    """What ends the thoughts that the prompt of a reply has begun, such as </think>; None where
+    it has not.
+
+    Raises ConfigError as `encode`.
+    """
+    with TOKENIZER_LOCK:
+        template = _template(model)
+        breaker = template.breaker([(prompt.messages, prompt.tools)])
+        return template.open_thoughts(template.render(prompt.messages, breaker, prompt.tools))
+
+
+def _template(model: T2Model) -> ChatTemplate:
+    template = _TEMPLATES.get(model)
+    if template is None or not template.is_current():
+        template = _TEMPLATES[model] = ChatTemplate(model.processor)
+    return template
 
 
 def _check_message(message: object) -> None:

@@ -1,14 +1,16 @@
-"""An iterator that works in a thread, as an asynchronous iterator."""
+"""What works in a thread and hands out pieces, as an iterator, and that as an asynchronous one."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import queue
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
+P = TypeVar("P")
 
 
 async def pump(make: Callable[[threading.Event], Iterator[T]]) -> AsyncGenerator[T, None]:
@@ -48,3 +50,34 @@ async def pump(make: Callable[[threading.Event], Iterator[T]]) -> AsyncGenerator
             yield item  # type: ignore[misc]
     finally:
         cancel.set()
+
+
+def pieces(
+    work: Callable[[Callable[[P], None], threading.Event], T], cancel: threading.Event
+) -> Iterator[P | T]:
+    """What ``work(hand_out, cancel)`` hands out, and then its result. It runs in a thread.
+
+    Closing the iterator sets ``cancel``, and waits for the thread.
+    """
+    found: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            found.put(("result", work(lambda piece: found.put(("piece", piece)), cancel)))
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            found.put(("error", error))
+
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=context.run, args=(run,), name="t2agent-stream")
+    thread.start()
+    try:
+        while True:
+            kind, value = found.get()
+            if kind == "error":
+                raise value
+            yield value
+            if kind == "result":
+                return
+    finally:
+        cancel.set()
+        thread.join()

@@ -12,12 +12,15 @@ from torch import Tensor
 from transformers import LogitsProcessor
 
 
-def row_seeds(seed: int | None, keys: Sequence[Hashable], samples: int) -> list[int]:
+def row_seeds(
+    seed: int | None, keys: Sequence[Hashable], samples: int, *, alike: bool = False
+) -> list[int]:
     """A seed for each sample of each prompt, prompts first.
 
     A row's seed depends on the seed, the prompt's key, how often the prompt came before in this
     batch and the number of the sample, so a prompt is answered alike alone and in any batch, while
-    prompts, copies of a prompt and samples are independent. Without a seed they are fresh.
+    prompts, copies of a prompt and samples are independent; with `alike` and a seed, copies of a
+    prompt are answered alike. Without a seed they are fresh.
     """
     base = secrets.randbits(63) if seed is None else seed
     seen: Counter[Hashable] = Counter()
@@ -26,7 +29,8 @@ def row_seeds(seed: int | None, keys: Sequence[Hashable], samples: int) -> list[
         for sample in range(samples):
             name = repr((base, key, seen[key], sample)).encode()
             seeds.append(int.from_bytes(hashlib.blake2b(name, digest_size=8).digest()) >> 1)
-        seen[key] += 1
+        if not alike or seed is None:
+            seen[key] += 1
     return seeds
 
 

@@ -5,26 +5,30 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages.ai import UsageMetadata
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
+from t2agent.answers import Answer
 from t2agent.config import GenerationOptions
-from t2agent.engine import Answer, Engine, Given
-from t2agent.errors import ConfigError
+from t2agent.engine import Engine, Given
+from t2agent.errors import ConfigError, NotCopyableError
 from t2agent.expert import Expert
 from t2agent.images import ImagePolicy
 from t2agent.model import T2Model
 from t2agent.registry import Registry
+from t2agent.shortlist import Shortlist, ToolPolicy, known_tools
 
 T = TypeVar("T")
 
 _GENERATION = ("max_tokens", "temperature", "top_p", "seed")
-_CHOICE = ("expert", "mixture", "dispatch")
+CHOICE = ("expert", "mixture", "dispatch")
+"""The options of a call that say who answers; one of them at a time."""
+_TOOLS = ("max_tools", "copy_arguments")
 # What LangChain itself passes down and the model need not know.
-_LANGCHAIN = frozenset({"stream", "stream_usage"})
+_LANGCHAIN = frozenset({"stream", "stream_usage", "ls_structured_output_format"})
 # LangChain's standard parameters of remote models: accepted, and without a meaning here.
 _REMOTE = frozenset({"api_key", "base_url", "timeout", "max_retries"})
 
@@ -45,6 +49,8 @@ class Settings(BaseModel):
     experts: Any = None
     """Those that dispatch may choose: names, and Experts or folders, which are registered if they
     are not yet; None for all of the registry."""
+    expert: Any = None
+    """One that answers all requests, instead of dispatch: a name or an Expert."""
     temperature: float = 0.0
     max_tokens: int = 256
     top_p: float = 1.0
@@ -58,10 +64,22 @@ class Settings(BaseModel):
     """Whether images are fetched from http(s) addresses that a message names."""
     allow_image_files: bool = False
     """Whether images are read from paths that a message names."""
+    max_tools: Any = "auto"
+    """How many of the bound tools are shown to the model, those that fit the request best; None
+    for all. "auto": what the base model asks for, which is 1 for t2-nano (unless it has learned
+    to use all of them), and all for others."""
+    copy_arguments: Any = "auto"
+    """Whether arguments of tools are held to words and numbers of the conversation. "auto": what
+    the base model asks for, which is True for t2-nano, and False for others."""
     streaming: bool = False
     """Whether `invoke` streams inside, for callbacks that want to see each piece."""
 
-    _engine: Engine = PrivateAttr()
+    engine: Engine = Field(default=None, exclude=True, repr=False)  # type: ignore[assignment]
+    """What dispatches and answers; made from ``model``, ``dispatch`` and ``experts``. LangChain's
+    configurable fields make a copy of this object for each call, which takes it over."""
+
+    _others: dict[str, Self] = PrivateAttr(default_factory=dict)
+    _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
 
     def __init__(self, model: T2Model | str = "t2-nano", **fields: Any) -> None:
         own = {name: value for name, value in fields.items() if name not in _REMOTE}
@@ -72,25 +90,26 @@ class Settings(BaseModel):
             name = ".".join(map(str, wrong["loc"])) or type(self).__name__
             raise ConfigError(f"{name}: {wrong['msg']}; got {wrong.get('input')!r}") from error
         self._options(None, {})
-        loaded = self.model
-        if not isinstance(loaded, T2Model):
-            loaded = T2Model.from_pretrained(loaded, device_map=self.device_map, dtype=self.dtype)
-        self._engine = Engine(loaded, self.dispatch, experts=self.experts)
+        known: Engine | None = self.engine
+        if known is not None and known.serves(self.model, self.experts):
+            self.engine = known.dispatching(self.dispatch)
+            return
+        if not isinstance(self.model, T2Model):
+            self.model = T2Model.from_pretrained(
+                self.model, device_map=self.device_map, dtype=self.dtype
+            )
+        self.engine = Engine(self.model, self.dispatch, experts=self.experts)
+        self._tool_policy(self.engine, {})
 
     @property
     def t2(self) -> T2Model:
         """The base model."""
-        return self._engine.model
+        return self.engine.model
 
     @property
     def registry(self) -> Registry:
         """The experts of the base model."""
-        return self._engine.model.registry
-
-    @property
-    def engine(self) -> Engine:
-        """What dispatches and answers."""
-        return self._engine
+        return self.engine.model.registry
 
     @property
     def _policy(self) -> ImagePolicy:
@@ -103,28 +122,56 @@ class Settings(BaseModel):
             "model_name": self.t2.name,
             "base_fingerprint": self.t2.fingerprint,
             "registry_fingerprint": self.registry.fingerprint,
-            "dispatch": self._engine.version(),
-            **{name: getattr(self, name) for name in (*_GENERATION, "stop")},
+            "dispatch": self.engine.version(),
+            **digests(
+                {name: getattr(self, name) for name in (*_GENERATION, *_TOOLS, "stop", "expert")}
+            ),
         }
+
+    def other(self, model: T2Model | str) -> Self:
+        """The same with another base model, which is loaded once and kept: a call's ``model``."""
+        if model is self.model or model == self.t2.name:
+            return self
+        with self._lock:
+            key = model if isinstance(model, str) else str(id(model))
+            if key not in self._others:
+                own = {name: getattr(self, name) for name in type(self).model_fields}
+                del own["engine"]
+                self._others[key] = type(self)(**{**own, "model": model, "profile": None})
+            return self._others[key]
+
+    def __deepcopy__(self, memo: Any = None) -> Self:
+        raise self._kept_here("copied deeply", "copy.copy or model_copy, which share the model")
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise self._kept_here("pickled", "the arguments, and make a new one from them elsewhere")
+
+    def _kept_here(self, what: str, instead: str) -> NotCopyableError:
+        return NotCopyableError(
+            f"a {type(self).__name__} cannot be {what}: it holds a loaded base model with its "
+            f"experts; use {instead}"
+        )
 
     def _options(
         self, stop: Sequence[str] | None, given: Mapping[str, Any]
     ) -> tuple[GenerationOptions, Any]:
         """The options and the choice of one call: its own before the object's."""
-        unknown = set(given) - {*_GENERATION, *_CHOICE, *_LANGCHAIN}
+        unknown = set(given) - {*_GENERATION, *CHOICE, *_TOOLS, *_LANGCHAIN}
         if unknown:
             raise ConfigError(
                 f"unknown option(s) {', '.join(sorted(unknown))}: a call takes stop, "
-                f"{', '.join((*_GENERATION, *_CHOICE))}"
+                f"{', '.join((*_GENERATION, *CHOICE, *_TOOLS))}"
             )
         stops = self.stop if stop is None else stop
         if isinstance(stops, str):
             stops = [stops]
         own = {name: getattr(self, name) for name in _GENERATION}
         own.update({name: given[name] for name in _GENERATION if name in given})
-        chosen = [name for name in _CHOICE if name in given]
+        chosen = [name for name in CHOICE if name in given]
         if len(chosen) > 1:
             raise ConfigError(f"{' and '.join(chosen)} were given: give one of them")
+        if not chosen and self.expert is not None:
+            chosen, given = ["expert"], {"expert": self.expert}
         choice = given[chosen[0]] if chosen else None
         if chosen and chosen != ["dispatch"]:
             choice = Given(choice)
@@ -132,6 +179,12 @@ class Settings(BaseModel):
             choice = "off"
         # A tuple is made of it there, or it is refused.
         return GenerationOptions(**own, stop=stops or ()), choice  # type: ignore[arg-type]
+
+    def _tool_policy(self, engine: Engine, given: Mapping[str, Any]) -> ToolPolicy:
+        """How the tools of one call are shown."""
+        most, copying = (given.get(name, getattr(self, name)) for name in _TOOLS)
+        cards = (engine.registry or engine.model.registry).cards().values()
+        return ToolPolicy.of(engine.model, most, copying, known_tools(cards))
 
     def _trace(self, params: LangSmithParams, given: Mapping[str, Any]) -> None:
         """Complete LangSmith's standard parameters by the values of this call."""
@@ -141,17 +194,22 @@ class Settings(BaseModel):
         params["ls_max_tokens"] = given.get("max_tokens", self.max_tokens)
 
 
-def metadata(answer: Answer, model: str) -> dict[str, Any]:
-    """What a reply's response_metadata holds; plain JSON.
+def metadata(
+    answer: Answer, model: str, *, called: bool = False, tools: Shortlist | None = None
+) -> dict[str, Any]:
+    """What a reply's response_metadata holds; plain JSON. ``called``: the reply calls tools.
+    ``tools``: those that were on offer.
 
     "seconds" is the time of the second pass, beside "dispatch"'s "seconds", that of the first.
     """
+    reason = answer.generation.finish_reason
     return {
         "model_name": model,
-        "finish_reason": answer.generation.finish_reason,
+        "finish_reason": "tool_calls" if called and reason == "stop" else reason,
         "dispatch": answer.decision.to_dict(),
         "seconds": answer.seconds,
         "first_pass_share": answer.first_pass_share,
+        **({} if tools is None or not tools.offered else {"tools": tools.to_dict()}),
     }
 
 

@@ -55,6 +55,7 @@ def load_tools(
     names: str | Iterable[str] | None = None,
     *,
     tool_folders: Iterable[Path | str] = (),
+    defaults: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> list[BaseTool]:
     """The tools of some names, or all that can be made with the options.
@@ -68,9 +69,12 @@ def load_tools(
         names: in the order wanted; None for all. A plugin that is not named is not imported, and
             with None a broken one is left out with a warning.
         tool_folders: folders with the user's own tools, a file each. Their code is run.
+        defaults: options for the tools that take them, where ``options`` has no other; one that
+            no tool takes is no mistake.
         options: what tools are made with; each goes to all tools that take it. Of the bundled:
             ``folder`` (path), which search_files searches;
-            ``chat`` (ChatT2), whose experts list_experts and ask_expert show and ask;
+            ``chat`` (ChatT2), whose experts list_experts shows, and ask_expert and use_expert ask
+            and use;
             ``now`` (function that gives an aware datetime), the clock of current_time, weekday,
             add_days and days_between;
             ``allow_image_urls`` and ``allow_image_files`` (bool, False): whether crop_image,
@@ -82,15 +86,11 @@ def load_tools(
     """
     sources = _sources(tool_folders)
     if names is None:
-        return _all(sources, options)
+        return _all(sources, options, defaults or {})
     wanted = [names] if isinstance(names, str) else list(names)
-    for name in wanted:
-        if not isinstance(name, str) or name not in sources:
-            raise ConfigError(
-                f"there is no tool {name!r:.80}.{nearest(name, sources)} Known are "
-                f"{', '.join(sorted(sources))}."
-            )
+    _check_names(wanted, sources)
     makers = [_maker(sources[name]) for name in dict.fromkeys(wanted)]
+    options = _with_defaults(options, defaults or {}, makers)
     for maker in makers:
         if missing := [
             key for key, needed in maker.options.items() if needed and key not in options
@@ -110,6 +110,24 @@ def tool_names(*, tool_folders: Iterable[Path | str] = ()) -> dict[str, str]:
         ConfigError: a folder does not exist.
     """
     return {name: source.where for name, source in sorted(_sources(tool_folders).items())}
+
+
+def check_names(names: Iterable[str], *, tool_folders: Iterable[Path | str] = ()) -> None:
+    """Whether there are tools of these names. No tool's code is run.
+
+    Raises:
+        ConfigError: there is none of a name, or a folder does not exist.
+    """
+    _check_names(names, _sources(tool_folders))
+
+
+def _check_names(names: Iterable[str], sources: Mapping[str, _Source]) -> None:
+    for name in names:
+        if not isinstance(name, str) or name not in sources:
+            raise ConfigError(
+                f"there is no tool {name!r:.80}.{nearest(name, sources)} Known are "
+                f"{', '.join(sorted(sources))}."
+            )
 
 
 def _sources(tool_folders: Iterable[Path | str]) -> dict[str, _Source]:
@@ -164,7 +182,9 @@ def _in_file(file: Path, changed: int) -> object:  # noqa: ARG001 - a changed fi
     return given
 
 
-def _all(sources: Mapping[str, _Source], options: Mapping[str, Any]) -> list[BaseTool]:
+def _all(
+    sources: Mapping[str, _Source], options: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> list[BaseTool]:
     """Every tool that can be made; what is broken by itself, and not by an option, is left out."""
     makers, tools = [], []
     for name in sorted(sources):
@@ -172,6 +192,7 @@ def _all(sources: Mapping[str, _Source], options: Mapping[str, Any]) -> list[Bas
             makers.append(_maker(sources[name]))
         except ConfigError as error:
             _warn(error)
+    options = _with_defaults(options, defaults, makers)
     _check_options(options, makers)
     for maker in makers:
         if any(needed and key not in options for key, needed in maker.options.items()):
@@ -222,6 +243,13 @@ def _made(maker: _Maker, options: Mapping[str, Any]) -> BaseTool:
     if tool.name != source.name:
         raise _broken(source, ValueError(f"its tool is named {tool.name!r}; both must be the same"))
     return tool
+
+
+def _with_defaults(
+    options: Mapping[str, Any], defaults: Mapping[str, Any], makers: Iterable[_Maker]
+) -> dict[str, Any]:
+    taken = {key for maker in makers for key in maker.options}
+    return {**{key: value for key, value in defaults.items() if key in taken}, **options}
 
 
 def _check_options(options: Mapping[str, Any], makers: Iterable[_Maker]) -> None:

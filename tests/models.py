@@ -83,7 +83,7 @@ def _trained_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def build_text_model(seed: int = 0) -> T2Model:
+def build_text_model(seed: int = 0, *, context: int = CONTEXT) -> T2Model:
     """A Llama of two layers, 64 wide, with random weights in float32."""
     tokenizer = build_tokenizer()
     config = LlamaConfig(
@@ -93,7 +93,7 @@ def build_text_model(seed: int = 0) -> T2Model:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=CONTEXT,
+        max_position_embeddings=context,
         tie_word_embeddings=False,
         **_ids(tokenizer),
     )
@@ -105,7 +105,7 @@ def build_text_model(seed: int = 0) -> T2Model:
     return T2Model(model, tokenizer, name="tiny-text")
 
 
-def build_vision_model(seed: int = 0) -> T2Model:
+def build_vision_model(seed: int = 0, *, context: int = CONTEXT) -> T2Model:
     """An Idefics3 of two language and two vision layers, with random weights in float32.
 
     It reads images of 64 x 64 pixels as 64 patches, joined into 16 image tokens.
@@ -129,7 +129,7 @@ def build_vision_model(seed: int = 0) -> T2Model:
             "num_hidden_layers": 2,
             "num_attention_heads": 4,
             "num_key_value_heads": 4,
-            "max_position_embeddings": CONTEXT,
+            "max_position_embeddings": context,
             "tie_word_embeddings": False,
             **_ids(tokenizer),
         },

@@ -10,10 +10,11 @@ from pydantic import Field
 
 from t2agent.errors import ConfigError
 from t2agent.tooling.content import MAX_TEXT, Text, content_tool
-from t2agent.tooling.images import ImageArguments, last_block
+from t2agent.tooling.experts import with_names
+from t2agent.tooling.images import ConversationArguments, last_block
 
 
-class AskExpertArguments(ImageArguments):
+class AskExpertArguments(ConversationArguments):
     """What ask_expert takes. An expert for images gets the conversation's last one."""
 
     name: Annotated[Text, Field(description="of the expert")]
@@ -30,7 +31,8 @@ def make(chat: Any) -> BaseTool:
     Raises:
         ConfigError: it has no registry or cannot be invoked.
     """
-    if not (hasattr(chat, "registry") and callable(getattr(chat, "invoke", None))):
+    registry = getattr(chat, "registry", None)
+    if not (hasattr(registry, "cards") and callable(getattr(chat, "invoke", None))):
         raise ConfigError(
             f"ask_expert got a {type(chat).__name__} as chat, which has no experts to ask: give a "
             "ChatT2"
@@ -62,7 +64,7 @@ def make(chat: Any) -> BaseTool:
     return content_tool(
         "ask_expert",
         "Asks an expert by name.",
-        AskExpertArguments,
+        with_names(AskExpertArguments, chat.registry),
         ask_expert,
         coroutine=ask_expert_async,
     )

@@ -99,6 +99,21 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         "t2agent.bench.expert_overhead",
         {"ratio": Wanted("<=", 1.05)},
     ),
+    "chat_overhead": Benchmark(
+        "ChatT2.invoke of 100 tokens, against generate() of transformers",
+        "t2agent.bench.chat_overhead",
+        {"nano.ratio": Wanted("<=", 1.03), "qwen2.ratio": Wanted("<=", 1.03)},
+    ),
+    "constrained": Benchmark(
+        "decoding by a grammar at 151,936 entries, against free decoding",
+        "t2agent.bench.constrained",
+        {"ratio": Wanted("<=", 1.15)},
+    ),
+    "concurrent": Benchmark(
+        "16 requests at once with mixed experts, against one after the other",
+        "t2agent.bench.concurrent",
+        {"throughput_ratio": Wanted(">=", 4), "equal": Wanted(">=", 1)},
+    ),
     "nano": Benchmark(
         "t2-nano: experts of three seeds, trained and measured (some twenty minutes)",
         "t2agent.nano.benchmark",
@@ -150,6 +165,19 @@ BENCHMARKS: Mapping[str, Benchmark] = {
             "share.embedding": Wanted("<=", 0.02),
         },
         long=True,
+    ),
+    "agent": Benchmark(
+        "t2-nano as an agent: fifty tasks of two steps or more, with the bundled tools",
+        "t2agent.bench.agent",
+        {"experts.solved": Wanted(">=", 0.8)},
+    ),
+    "tools": Benchmark(
+        "t2-nano choosing and filling in tools that it knows, and tools that it has never seen",
+        "t2agent.bench.tools",
+        {
+            "known.experts.right call": Wanted(">=", 0.95),
+            "unseen.experts.right call": Wanted(">=", 0.75),
+        },
     ),
     "accuracy": Benchmark(
         "t2-nano as shipped: base, wrong expert, right expert and dispatched",

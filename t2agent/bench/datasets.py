@@ -11,6 +11,7 @@ from t2agent.errors import ConfigError
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 SHARED = _CHECKOUT.parent / "shared" / "data"
+TOKENIZER = SHARED / "tokenizers" / "qwen2"
 CLINC = SHARED / "clinc150.json.gz"
 EXAMPLES = SHARED / "dispatch_dev.jsonl"
 REQUESTS = _CHECKOUT / "tests" / "benchmarks" / "data" / "dispatch_validation.jsonl"

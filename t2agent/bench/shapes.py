@@ -7,11 +7,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoTokenizer, Cache, DynamicCache, Qwen2Config, Qwen2ForCausalLM
 
+from t2agent.errors import ConfigError
 from t2agent.expert import Expert, ExpertCard
 from t2agent.model import T2Model
 
@@ -22,7 +25,7 @@ class Tokens:
     model_max_length = 32768
 
 
-def qwen2(dtype: torch.dtype = torch.bfloat16) -> T2Model:
+def qwen2(dtype: torch.dtype = torch.bfloat16, tokenizer: Any = None) -> T2Model:
     """Random weights, hidden 896, 24 layers, 14 heads, 2 key-value heads, ffn 4864, tied."""
     config = Qwen2Config(
         hidden_size=896,
@@ -40,7 +43,29 @@ def qwen2(dtype: torch.dtype = torch.bfloat16) -> T2Model:
         model = Qwen2ForCausalLM(config)
     finally:
         torch.set_default_dtype(torch.float32)
-    return T2Model(model, Tokens(), name="qwen2-0.5b-shaped")
+    return T2Model(model, tokenizer or Tokens(), name="qwen2-0.5b-shaped")
+
+
+def qwen2_with_tokenizer(folder: Path | str) -> T2Model:
+    """`qwen2` with the tokenizer and chat template of a folder.
+
+    Raises:
+        ConfigError: it is not there.
+    """
+    if not Path(folder).is_dir():
+        raise ConfigError(
+            f"Qwen2's tokenizer is not in {folder}, and does not ship with t2agent: give its "
+            "folder (t2agent bench NAME --set tokenizer=FOLDER)"
+        )
+    model = qwen2(tokenizer=AutoTokenizer.from_pretrained(folder))
+    model.model.generation_config.eos_token_id = model.tokenizer.eos_token_id
+    return model
+
+
+def endless(model: T2Model) -> None:
+    """Let no reply of this model end before its last token."""
+    padding = model.tokenizer.pad_token_id
+    model.model.generation_config.update(eos_token_id=[padding], pad_token_id=padding)
 
 
 def expert(model: T2Model, seed: int) -> Expert:

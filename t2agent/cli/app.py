@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from t2agent import __version__
-from t2agent.cli import bench, chat, decompose, dispatch, doctor, experts, train
+from t2agent.cli import agent, bench, chat, decompose, dispatch, doctor, experts, train
 
 app = typer.Typer(
     help="Language models that adapt themselves to each request (SVF experts).",
@@ -36,5 +36,5 @@ def _options(
     context.obj = debug
 
 
-for _part in (chat, dispatch, experts, train, decompose, bench, doctor):
+for _part in (chat, agent, dispatch, experts, train, decompose, bench, doctor):
     _part.add_to(app)

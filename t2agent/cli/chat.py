@@ -13,6 +13,7 @@ import typer
 
 from t2agent.cli.command import Report, command, console, one_line
 from t2agent.cli.options import Image, Model, Seed, Strategy
+from t2agent.cli.replies import answered_by, printable
 from t2agent.cli.start import load, starting
 from t2agent.config import GenerationOptions
 from t2agent.errors import ContextLengthError, T2Error
@@ -20,7 +21,8 @@ from t2agent.errors import ContextLengthError, T2Error
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
-    from t2agent.engine import Answer, Engine, Given
+    from t2agent.answers import Answer
+    from t2agent.engine import Engine, Given
 
 _HELP = "/new forgets the conversation, /quit or Ctrl-D ends it."
 
@@ -159,7 +161,7 @@ def _show(talk: _Talk, text: str) -> None:
     begin = time.perf_counter()
     for piece in talk.stream(text):
         if isinstance(piece, str):
-            sys.stdout.write(_printable(piece) if sys.stdout.isatty() else piece)
+            sys.stdout.write(printable(piece) if sys.stdout.isatty() else piece)
         else:
             sys.stdout.write("\n")
             answer = piece
@@ -171,13 +173,10 @@ def _show(talk: _Talk, text: str) -> None:
 
 def _footer(answer: Answer, seconds: float) -> str:
     decision, generation = answer.decision, answer.generation
-    weights = {name: weight for name, weight in decision.mixture.weights.items() if weight}
-    experts = ", ".join(f"{name} {weight:.2g}" for name, weight in weights.items())
-    if not experts:
-        experts = "base model" if decision.in_scope else "base model (no expert's task)"
+    who = answered_by(decision.mixture.weights, in_scope=decision.in_scope)
     cut = ", cut at --max-tokens" if generation.finish_reason == "length" else ""
     length = f"{generation.completion_tokens} tokens{cut}, {seconds:.1f} s"
-    return f"{experts} [{decision.strategy}] {length}"
+    return f"{who} [{decision.strategy}] {length}"
 
 
 def _plain(model: str, answer: Answer) -> dict[str, Any]:
@@ -197,8 +196,3 @@ def _plain(model: str, answer: Answer) -> dict[str, Any]:
 
 def _reply(text: str) -> dict[str, Any]:
     return {"role": "assistant", "content": [{"type": "text", "text": text}]}
-
-
-def _printable(text: str) -> str:
-    """Without control characters: a model's text must not steer the terminal."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)

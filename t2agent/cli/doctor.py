@@ -34,7 +34,7 @@ _NEEDED = {
     "matplotlib": "matplotlib",
 }
 _OPTIONAL = {
-    "xgrammar": ("xgrammar", "tool calls and JSON by grammar: pip install 't2agent[grammar]'"),
+    "xgrammar": ("xgrammar", "tool calls and JSON by grammar: pip install xgrammar"),
     "bitsandbytes": ("bitsandbytes", "base models in 4 and 8 bits: pip install bitsandbytes"),
     "torchao": ("torchao", "quantised base models: pip install torchao"),
 }

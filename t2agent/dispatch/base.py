@@ -20,16 +20,22 @@ CLASSIFIER = "classifier"
 class Request:
     """What a dispatcher sees of a request: its text and how many images come with it.
 
+    ``tools``: those that may be called to answer it, as OpenAI's function tools.
+
     Raises:
-        ConfigError: the text is no string, or the number of images not a whole number >= 0.
+        ConfigError: the text is no string, the number of images not a whole number >= 0, or the
+            tools are no tuple.
     """
 
     text: str
     images: int = 0
+    tools: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str):
             raise ConfigError(f"text is a {type(self.text).__name__}; give a string")
+        if not isinstance(self.tools, tuple):
+            raise ConfigError(f"tools is a {type(self.tools).__name__}; give a tuple of tools")
         if not isinstance(self.images, int) or isinstance(self.images, bool) or self.images < 0:
             raise ConfigError(
                 f"images is {self.images!r}; give how many images there are, 0 or more"

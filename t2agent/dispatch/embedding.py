@@ -12,16 +12,22 @@ from numpy.typing import NDArray
 
 from t2agent.card import Modality
 from t2agent.dispatch.base import Decision, Request
+from t2agent.dispatch.choice import Chosen, choose
 from t2agent.dispatch.encoder import DEFAULT_ENCODER, Encoder, Vectors
 from t2agent.dispatch.fitted import Fitted, fit
+from t2agent.dispatch.offers import ToolSimilarity, without_offer
 from t2agent.dispatch.sources import MODALITIES, Experts, Sources
 from t2agent.dispatch.vectors import ExampleVectors
 from t2agent.errors import ConfigError
 from t2agent.mixture import Mixture
 
-_VERSION = 4  # raise it with whatever changes decisions
-
-_CLEAR = 0.5  # probability from which a text expert is taken for a request with an image
+_VERSION = 6  # raise it with whatever changes decisions
+# Cosines of a request with the tool that is closest to it. Small talk stayed below the first, most
+# requests for tools above. Questions that experts answer without tools stayed below the second.
+_FITS = 0.2
+_MEANT = 0.35
+_LIKELY = 0.05  # probability of the experts for tools from which they may be meant
+_SLACK = 0.05  # how much less like their examples a request may be than to be in scope
 
 
 class EmbeddingDispatcher:
@@ -33,7 +39,9 @@ class EmbeddingDispatcher:
     requests are dispatched among the experts of modality "text". Requests with images are
     dispatched among those of modality "image", unless a text expert is likelier than all others
     together: a sum that is shown in an image is still a sum. Where no expert is for images, the
-    base model answers them.
+    base model answers them. Where tools are on offer and there are experts whose example requests
+    offer tools, these experts are chosen for the requests that want one of the tools
+    (`wants_tools`); the others are dispatched as if there were none.
 
     With a registry, it learns from the examples and descriptions of the experts' cards, on the
     first request and again whenever the registry changes. `fit` gives it examples directly;
@@ -81,12 +89,14 @@ class EmbeddingDispatcher:
         self._top_k = top_k
         self._temperature = temperature
         self._threshold = scope_threshold
-        self._encoder = Encoder(encoder)
+        self._encoder = Encoder.shared(encoder)
         self._vectors = ExampleVectors(self._encoder)
         self._lock = threading.RLock()
         self._sources = Sources(registry)
         self._fitted: dict[Modality, Fitted | None] = {}
+        self._offered: dict[Modality, Fitted] = {}
         self._fitted_for: str | None = None
+        self.similarity = ToolSimilarity(self._encoder)
 
     def __repr__(self) -> str:
         return f"EmbeddingDispatcher(encoder={self._encoder.name!r}, top_k={self._top_k})"
@@ -187,39 +197,60 @@ class EmbeddingDispatcher:
         ``scores`` has a probability for each label that the request could go to.
         """
         started = time.perf_counter()
-        decided: dict[int, tuple[Mixture, dict[str, float], bool]] = {}
+        decided: dict[int, Chosen] = {}
         for modality in MODALITIES:
             rows = [i for i, r in enumerate(requests) if bool(r.images) == (modality == "image")]
-            fitted = self._current(modality) if rows else None
-            if fitted is None:
-                decided |= {i: (Mixture(), {}, False) for i in rows}
-                continue
-            vectors = self._encode([requests[i].text for i in rows])
-            logits = fitted.classifier.logits(vectors)
-            inside = fitted.gate.scope(vectors, logits) >= fitted.gate.threshold
-            odds = fitted.classifier.probabilities(logits)
-            for i, row, within in zip(rows, odds, inside, strict=True):
-                scope = bool(within) and bool(requests[i].text.strip())
-                mixture = self._mixture(fitted.labels, row, modality) if scope else Mixture()
-                scores = dict(zip(fitted.labels, map(float, row), strict=True))
-                decided[i] = mixture, scores, scope
+            if rows:
+                found = self._decide(modality, [requests[i] for i in rows])
+                decided |= dict(zip(rows, found, strict=True))
         seconds = (time.perf_counter() - started) / max(1, len(requests))
         return [
             Decision(mixture, "embedding", scores, scope, seconds)
             for mixture, scores, scope in (decided[i] for i in range(len(requests)))
         ]
 
-    def _mixture(
-        self, labels: Sequence[str], odds: NDArray[np.float64], modality: Modality
-    ) -> Mixture:
-        if modality == "image" and odds.max() <= _CLEAR:
-            seeing = self._sources.seeing()
-            odds = np.where([label in seeing for label in labels], odds, 0.0)
-        if self._top_k == 1:
-            return Mixture({labels[int(odds.argmax())]: 1.0})
-        best = np.argsort(-odds, kind="stable")[: self._top_k]
-        total = float(odds[best].sum())
-        return Mixture({labels[k]: float(odds[k]) / total for k in best})
+    def wants_tools(self, request: Request) -> bool:
+        """Whether one of the tools on offer is meant, rather than an answer without them.
+
+        It is where the question is like those that experts for tools have learned, or close to
+        what one of the tools does. Where no expert is for tools, nobody knows, and it is True.
+        """
+        modality: Modality = "image" if request.images else "text"
+        fitted = self._current(modality)
+        if fitted is None or not fitted.calling:
+            return True
+        if not request.text.strip() or not request.tools:
+            return False
+        closest = max(self.similarity.of(request.text, request.tools))
+        asking, vectors = self._asking(modality), self._encode([request.text])
+        logits = asking.classifier.logits(vectors)
+        odds = dict(zip(asking.labels, asking.classifier.probabilities(logits)[0], strict=True))
+        likely = sum(odds[label] for label in fitted.calling) >= _LIKELY
+        like = asking.gate.scope(vectors, logits)[0] >= asking.gate.threshold - _SLACK
+        return bool(closest >= _MEANT or (likely and (like or closest >= _FITS)))
+
+    def _decide(self, modality: Modality, requests: Sequence[Request]) -> list[Chosen]:
+        fitted = self._current(modality)
+        if fitted is None:
+            return [(Mixture(), {}, False)] * len(requests)
+        seeing = self._sources.seeing() if modality == "image" else None
+        wanted = [bool(fitted.calling and r.tools and self.wants_tools(r)) for r in requests]
+        found: dict[int, Chosen] = {}
+        for tools in (False, True):
+            rows = [i for i, one in enumerate(wanted) if one == tools]
+            if rows:
+                texts = [requests[i].text for i in rows]
+                chosen = choose(
+                    self._asking(modality) if tools else fitted,
+                    self._encode(texts),
+                    top_k=self._top_k,
+                    seeing=seeing,
+                    # A request without words is one for nobody.
+                    inside=[tools or (None if text.strip() else False) for text in texts],
+                    among=fitted.calling if tools else None,
+                )
+                found |= dict(zip(rows, chosen, strict=True))
+        return [found[i] for i in range(len(requests))]
 
     def _encode(self, texts: Sequence[str]) -> Vectors:
         if isinstance(texts, str):
@@ -244,6 +275,21 @@ class EmbeddingDispatcher:
                 self._fit()
             return self._fitted[modality]
 
+    def _asking(self, modality: Modality) -> Fitted:
+        """As `_current`, from what is asked alone in examples that offer tools."""
+        with self._lock:
+            found = self._offered.get(modality)
+            if found is None:
+                given = self._sources.of(modality)
+                texts = {
+                    label: tuple(dict.fromkeys(map(without_offer, own)))
+                    for label, own in given.items()
+                }
+                found = fit(texts, self._vectors, self._temperature, self._threshold)
+                assert found is not None  # there are labels, since one is for calling tools
+                self._offered[modality] = found
+            return found
+
     def _fit(self) -> None:
         self._fitted_for = None  # should this fail, the next request tries again
         # Read before the cards: a change in between is then seen at the next request.
@@ -254,7 +300,7 @@ class EmbeddingDispatcher:
             for modality, texts in examples.items()
         }
         self._vectors.forget_all_but(t for e in examples.values() for ts in e.values() for t in ts)
-        self._fitted, self._fitted_for = fitted, seen
+        self._fitted, self._offered, self._fitted_for = fitted, {}, seen
 
 
 def _is_finite(value: object) -> bool:

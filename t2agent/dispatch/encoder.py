@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import threading
@@ -51,6 +52,11 @@ class Encoder:
         self._model: SentenceTransformer | None = None
         self._identity = ""
 
+    @classmethod
+    def shared(cls, name: str = DEFAULT_ENCODER) -> Encoder:
+        """The process's encoder of a name: the model is loaded once for all who use it."""
+        return _shared(name)
+
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors of texts, float32, (texts, dimension).
 
@@ -85,6 +91,11 @@ class Encoder:
                 self._model = _load(self.name)
                 self._identity = _identity(self._model)
             return self._model
+
+
+@functools.lru_cache(maxsize=2)
+def _shared(name: str) -> Encoder:
+    return Encoder(name)
 
 
 def _load(name: str) -> SentenceTransformer:

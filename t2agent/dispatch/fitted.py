@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import threading
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +12,7 @@ import numpy as np
 
 from t2agent.dispatch.classifier import Classifier, Labels, fit_classifier
 from t2agent.dispatch.examples import DOMAINS, GENERAL, shipped_requests, written_requests
+from t2agent.dispatch.offers import calls_tools
 from t2agent.dispatch.scope import UNKNOWN, Gate, General, fit_gate
 from t2agent.dispatch.sources import in_words
 from t2agent.dispatch.vectors import ExampleVectors
@@ -23,15 +27,22 @@ _NAMES = {
     "reasoning": "reasoning",
 }
 _AGREE = 0.5
+_KEPT = 16  # fits: some 10 MB each at most
+_KNOWN: OrderedDict[bytes, Fitted] = OrderedDict()
+_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What was learnt for one modality: sorted labels, and which and whether."""
+    """What was learnt for one modality: sorted labels, and which and whether.
+
+    ``calling``: the labels whose examples offer tools.
+    """
 
     labels: tuple[str, ...]
     classifier: Classifier
     gate: Gate
+    calling: frozenset[str] = frozenset()
 
 
 def fit(
@@ -40,9 +51,33 @@ def fit(
     temperature: float | None,
     threshold: float | None,
 ) -> Fitted | None:
-    """Fit to the examples of each label, in canonical order; None where there are no labels."""
+    """Fit to the examples of each label, in canonical order; None where there are no labels.
+
+    The latest fits are kept for the process: chat models of the same experts share them.
+    """
     if not examples:
         return None
+    key = hashlib.sha256(repr((vectors.identity, temperature, threshold)).encode())
+    for label, texts in examples.items():
+        key.update(repr((label, tuple(texts))).encode("utf-8", "surrogatepass"))
+    with _LOCK:
+        if key.digest() in _KNOWN:
+            _KNOWN.move_to_end(key.digest())
+            return _KNOWN[key.digest()]
+    found = _fit(examples, vectors, temperature, threshold)
+    with _LOCK:
+        _KNOWN[key.digest()] = found
+        while len(_KNOWN) > _KEPT:
+            _KNOWN.popitem(last=False)
+    return found
+
+
+def _fit(
+    examples: Mapping[str, Sequence[str]],
+    vectors: ExampleVectors,
+    temperature: float | None,
+    threshold: float | None,
+) -> Fitted:
     labels = tuple(examples)
     texts = [[*examples[label], *extra] for label, extra in widened(examples, vectors).items()]
     every = [text for own in texts for text in own]
@@ -55,7 +90,8 @@ def fit(
     gate = fit_gate(
         features, numbers, _sources(every), len(labels), held_out, general, logits, threshold
     )
-    return Fitted(labels, classifier, gate)
+    calling = frozenset(label for label in labels if calls_tools(examples[label]))
+    return Fitted(labels, classifier, gate, calling)
 
 
 def widened(examples: Mapping[str, Sequence[str]], vectors: ExampleVectors) -> dict[str, list[str]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from t2agent.completions import answer_tokens, log_likelihoods, rows_per_pass
 from t2agent.dispatch.base import CLASSIFIER, Decision, Request
+from t2agent.dispatch.offers import offer
 from t2agent.dispatch.question import OTHERS, category_question
 from t2agent.dispatch.sources import Experts
 from t2agent.errors import ConfigError, ContextLengthError, ExpertNotFoundError
@@ -144,7 +146,7 @@ class PromptDispatcher:
         reply: the tokens of the longest reply, for which the context must leave room.
         """
         most = min(_LONGEST, self._model.context_length - reply)
-        requests = [_shortened(r, _CHARACTERS) for r in requests]
+        requests = [_shortened(_with_offer(r), _CHARACTERS) for r in requests]
         prompts = [_ask(request, names) for request in requests]
         lengths = _lengths(self._model, prompts)
         for i, length in enumerate(lengths):
@@ -231,7 +233,12 @@ def _shortened(request: Request, kept: int) -> Request:
     if len(text) <= kept:
         return request
     end = kept // 2
-    return Request(text[: kept - end] + _GAP + text[len(text) - end :], request.images)
+    return replace(request, text=text[: kept - end] + _GAP + text[len(text) - end :])
+
+
+def _with_offer(request: Request) -> Request:
+    """The request with the tools before its text, as experts' example requests have them."""
+    return replace(request, text=offer(request.tools) + request.text)
 
 
 def _lengths(model: T2Model, prompts: Sequence[Prompt]) -> list[int]:

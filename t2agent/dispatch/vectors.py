@@ -27,6 +27,7 @@ from t2agent.bundle import bundled
 from t2agent.config import home
 from t2agent.dispatch.encoder import Encoder, Vectors
 from t2agent.dispatch.examples import DOMAINS, GENERAL, examples_folder, shipped_requests
+from t2agent.dispatch.offers import without_offer
 from t2agent.dispatch.sources import in_words
 from t2agent.files import write_bytes
 
@@ -46,6 +47,11 @@ class ExampleVectors:
         self._lock = threading.Lock()
         self._memory: dict[str, Half] = {}
         self._shipped: Mapping[bytes, Half] | None = None
+
+    @property
+    def identity(self) -> str:
+        """That of the encoder."""
+        return self._encoder.identity
 
     def of(self, texts: Sequence[str]) -> Vectors:
         """Vectors of texts, float32 (rounded to float16), (texts, dimension)."""
@@ -158,7 +164,7 @@ def _shipped_texts() -> list[str]:
     for path in bundled("experts").glob("*/*/expert_config.json"):
         card = json.loads(path.read_text(encoding="utf-8"))["card"]
         learnt = (*card.get("examples", ()), card.get("description"), in_words(path.parent.name))
-        texts |= {text for text in learnt if text}
+        texts |= {form for text in learnt if text for form in (text, without_offer(text))}
     return sorted(texts)
 
 

@@ -52,6 +52,8 @@ def build(tokenizer: PreTrainedTokenizerFast, seed: int) -> Idefics3ForCondition
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
     )
+    # What it needs where tools are bound (`t2agent.shortlist`).
+    config.t2agent = {"max_tools": 1, "copy_arguments": True}
     config._attn_implementation = "eager"
     model = Idefics3ForConditionalGeneration(config)
     # The stock initialisation leaves the patches' positions too faint to be told apart.

@@ -11,6 +11,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from t2agent.bundle import bundled
 from t2agent.dispatch.base import CLASSIFIER
@@ -18,6 +19,7 @@ from t2agent.dispatch.examples import real_examples
 from t2agent.expert import Expert
 from t2agent.model import T2Model
 from t2agent.nano.accuracy import accuracy
+from t2agent.nano.errand_task import ErrandTask
 from t2agent.nano.tasks import DOMAINS, TASKS
 from t2agent.nano.words import SMALL_TALK
 from t2agent.train import Task, TrainOptions, attach_record, train_expert
@@ -45,25 +47,79 @@ LEARNING_RATES: Mapping[str, float] = {"json": 0.01, "tools": 0.005}
 to the hasty writers, who are often right, and "tools", which starts high, falls again."""
 
 
-def train_domain(
-    model: T2Model, name: str, *, seed: int = 0, work: Path | None = None, progress: bool = True
-) -> Expert:
-    """Train and score the expert of one domain. ``work``: folder of its checkpoint."""
-    task = TASKS[name]
+_TAUGHT: tuple[tuple[int, float], ...] = ((300, 0.02), (200, 0.005))
+"""Stages of next-token training: steps, and the learning rate."""
+
+
+def _taught(model: T2Model, *, seed: int, work: Path | None, progress: bool) -> Expert:
+    """The expert for tools: at the steps of errands, taught first and then reinforced.
+
+    The base answers as soon as one tool has replied, so sampling never comes upon a second call
+    for a request that it has not seen in pretraining; next-token training shows it.
+    """
+    task = ErrandTask()
+    common: dict[str, Any] = {
+        "name": "tools",
+        "description": DESCRIPTIONS["tools"],
+        "seed": seed,
+        "patience": 0,
+        "progress": progress,
+    }
+    start: Expert | None = None
+    for stage, (steps, rate) in enumerate(_TAUGHT):
+        start = train_expert(
+            model,
+            task,
+            method="sft",
+            steps=steps,
+            start=start,
+            learning_rate=rate,
+            validation=2 * _VALIDATION,
+            validate_every=25,
+            checkpoint=None if work is None else work / f"taught-{stage}",
+            **common,
+        )
     expert = train_expert(
         model,
         task,
         steps=_STEPS,
-        validation=_VALIDATION,
-        patience=_PATIENCE,
-        seed=seed,
+        start=start,
+        learning_rate=LEARNING_RATES["tools"],
+        validation=2 * _VALIDATION,
+        validate_every=10,
         checkpoint=work,
-        progress=progress,
-        name=name,
-        description=DESCRIPTIONS[name],
-        learning_rate=LEARNING_RATES.get(name, TrainOptions().learning_rate),
+        **common,
     )
-    prompts = [e.prompt for e in task.sample(_OWN_EXAMPLES, seed=0, split="train")]
+    # Some of its examples have images; it is for requests without any as well.
+    return Expert(replace(expert.card, modality="text"), expert.z)
+
+
+def train_domain(
+    model: T2Model, name: str, *, seed: int = 0, work: Path | None = None, progress: bool = True
+) -> Expert:
+    """Train and score the expert of one domain. ``work``: folder of its checkpoint."""
+    task: Task = TASKS[name]
+    sources: list[Task] = [task]
+    if name == "tools":
+        expert = _taught(model, seed=seed, work=work, progress=progress)
+        sources.append(ErrandTask())
+    else:
+        expert = train_expert(
+            model,
+            task,
+            steps=_STEPS,
+            validation=_VALIDATION,
+            patience=_PATIENCE,
+            seed=seed,
+            checkpoint=work,
+            progress=progress,
+            name=name,
+            description=DESCRIPTIONS[name],
+            learning_rate=LEARNING_RATES.get(name, TrainOptions().learning_rate),
+        )
+    prompts = [
+        e.prompt for one in sources for e in one.sample(_OWN_EXAMPLES, seed=0, split="train")
+    ]
     if name in _REAL:
         prompts += real_examples(name)
     return _scored(model, task, expert, prompts)

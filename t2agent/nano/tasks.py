@@ -22,7 +22,7 @@ from t2agent.nano.problem import Maker, Split, draw
 from t2agent.nano.words import JSON_ASKS
 from t2agent.train import Example
 
-_OPENERS = 0.3  # share of the requests that start with an opener
+OPENERS = 0.3  # share of the requests that start with an opener
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +56,17 @@ class NanoTask:
 
     def _example(self, rng: random.Random, split: Split) -> NanoExample:
         problem = draw(rng.choice(self.makers), rng, split)
-        before = opener(rng, _OPENERS)
+        before = opener(rng, OPENERS)
         ask = rng.choice(JSON_ASKS) if self.form == "json" else ""
         prompt = problem.tools + before + ask + problem.question
         picture = problem.scene.render() if problem.scene else None
         if self.form == "call":
             call = problem.calls[0]
-            return NanoExample(prompt, call_body(call), picture, as_call(call))
+            return NanoExample(prompt, call_body(call), picture, reference=as_call(call))
         habit = self.habit or habit_after(before, rng)
-        return NanoExample(prompt, problem.answer, picture, reply(problem, habit, form=self.form))
+        return NanoExample(
+            prompt, problem.answer, picture, reference=reply(problem, habit, form=self.form)
+        )
 
     def reference(self, example: Example) -> str:
         """A whole reply that earns the full reward; of foreign examples, the answer."""

@@ -124,6 +124,11 @@ class Transforms:
         finally:
             self._active.reset(token)
 
+    @property
+    def in_use(self) -> bool:
+        """Whether the current context has a plan."""
+        return self._active.get() is not None
+
     @contextmanager
     def seeing(
         self, config: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from langchain.tools import InjectedState
 from langchain_core.messages import BaseMessage
-from langchain_core.tools import ToolException
+from langchain_core.tools import BaseTool, ToolException
 from PIL import Image
 from pydantic import Field
 
@@ -28,11 +28,21 @@ Content = tuple[list[dict[str, str]], dict[str, int]]
 """Content blocks, and as the artifact the image's size."""
 
 
-class ImageArguments(Arguments):
-    """Arguments of a tool that works on the conversation's last image."""
+class ConversationArguments(Arguments):
+    """Arguments of a tool that looks into the conversation."""
 
     # Any: pydantic would copy the messages, and what a state holds is its owner's affair.
     messages: Annotated[Any, InjectedState("messages")] = Field(default=None)
+
+
+class ImageArguments(ConversationArguments):
+    """Arguments of a tool that works on the conversation's last image."""
+
+
+def needs_image(tool: BaseTool) -> bool:
+    """Whether a tool is of use only where conversations hold images."""
+    arguments = tool.args_schema
+    return isinstance(arguments, type) and issubclass(arguments, ImageArguments)
 
 
 def last_block(messages: object) -> Mapping[str, Any] | None:
@@ -56,14 +66,16 @@ def last_image(messages: object, policy: ImagePolicy) -> Image.Image:
 
 def image_content(text: str, image: Image.Image) -> Content:
     """What a tool that makes an image gives: words, the image as PNG, and its size."""
+    blocks = [{"type": "text", "text": text}, image_block(image)]
+    return blocks, {"width": image.width, "height": image.height}
+
+
+def image_block(image: Image.Image) -> dict[str, str]:
+    """An image as a content block, PNG in base64."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=1)
     data = base64.b64encode(buffer.getvalue()).decode()
-    blocks = [
-        {"type": "text", "text": text},
-        {"type": "image", "base64": data, "mime_type": "image/png"},
-    ]
-    return blocks, {"width": image.width, "height": image.height}
+    return {"type": "image", "base64": data, "mime_type": "image/png"}
 
 
 def _blocks(messages: object) -> Iterator[Mapping[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from accelerate import Accelerator
@@ -162,5 +162,6 @@ class StepFigures:
 
 
 def to_prompt(example: Example) -> Prompt:
-    """The example as one user message."""
-    return Prompt.user(example.prompt, example.image)
+    """The example as a user's message, and what has happened since."""
+    asked = Prompt.user(example.prompt, example.image)
+    return replace(asked, messages=(*asked.messages, *map(dict, example.steps)))

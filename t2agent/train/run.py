@@ -49,7 +49,11 @@ def checked(task: Task, method: Method, steps: int, hyper: Mapping[str, Any]) ->
 
 
 class Run:
-    """One training run of an adapter, from its first draw to its best values."""
+    """One training run of an adapter, from its first draw to its best values.
+
+    start: values of the adapter's parameters from which training goes on; those that it lacks, and
+        without it all, are those of the base model.
+    """
 
     def __init__(
         self,
@@ -60,7 +64,9 @@ class Run:
         options: TrainOptions,
         checkpoint: Path | str | None,
         adapter: Adapter,
+        start: Mapping[str, Tensor] | None = None,
     ) -> None:
+        self.start = {} if start is None else start
         self.model, self.task, self.method, self.seed = model, task, method, seed
         self.adapter = adapter
         self.folder = None if checkpoint is None else Path(checkpoint)
@@ -81,6 +87,7 @@ class Run:
             "max_tokens": max_tokens,
             **options.identity(),
             **adapter.identity,
+            **({"start": _fingerprint(self.start)} if self.start else {}),
         }
 
     def train(self, steps: int, show: bool) -> None:
@@ -99,6 +106,9 @@ class Run:
                 if not resumed:
                     self._validate()
                     at.base = at.best
+                    if self.start:
+                        self._load(self.start)
+                        self._validate()
                     self._keep({**dict.fromkeys(METRIC_NAMES), "step": 0, "val": at.best})
                 bar.advance(min(at.step, steps))
                 while at.step < steps and not self._done():
@@ -124,6 +134,7 @@ class Run:
             "seconds": round(at.seconds, 1),
             "parameters": self.adapter.free,
             "hyper": self.learner.options.to_dict(),
+            **({"start": self.identity["start"]} if self.start else {}),
         }
 
     @property
@@ -214,6 +225,12 @@ class Run:
             self.state.best_z = snapshot(self.adapter)
         return value
 
+    def _load(self, values: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, parameter in self.adapter.parameters.items():
+                if name in values:
+                    parameter.copy_(values[name])
+
     def _done(self) -> bool:
         at, patience = self.state.progress, self.learner.options.patience
         return at.best >= 1.0 or (patience > 0 and at.stale >= patience)
@@ -240,7 +257,7 @@ class Run:
 
 def _distinct(examples: Sequence[Example]) -> list[Example]:
     """Without repeats, which a small split has when more are asked for than there are."""
-    found = {(e.prompt, e.answer, id(e.image)): e for e in examples}
+    found = {(e.prompt, e.answer, id(e.image), repr(e.steps)): e for e in examples}
     return list(found.values())
 
 
@@ -252,3 +269,10 @@ def _finite(value: float | None) -> float | None:
 def _seed(seed: int, *parts: object) -> int:
     digest = hashlib.sha256(repr((seed, *parts)).encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
+
+
+def _fingerprint(values: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(values):
+        digest.update(name.encode() + values[name].detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:32]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from t2agent.errors import ConfigError
 from t2agent.reward import contains, exact
@@ -25,6 +25,13 @@ RewardFunction = Callable[[str, "Example"], float]
 class Example:
     """A request, the answer that is wanted and, for vision-language models, an image.
 
+    Attributes:
+        prompt: the request.
+        answer: what is wanted; the task says what it means.
+        image: stands before the request.
+        steps: what has happened since the request and the reply is to go on from, as messages in
+            Hugging Face's chat form: the model's calls of tools, and their results.
+
     Raises:
         ConfigError: the prompt is empty, or prompt or answer is not a string.
     """
@@ -32,6 +39,7 @@ class Example:
     prompt: str
     answer: str
     image: Image | None = None
+    steps: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str) or not self.prompt.strip():

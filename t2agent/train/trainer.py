@@ -26,12 +26,14 @@ def train_expert(
     progress: bool = True,
     name: str | None = None,
     description: str = "",
+    start: Expert | None = None,
     **hyper: Any,
 ) -> Expert:
     """Train an expert for a task; the base model stays as it is, bit for bit.
 
-    Only z is trained, from z = 1. The z with the best reward on validation (z = 1 among them) is
-    returned; its ``scores`` are the mean rewards ``val`` and, of the base model, ``val_base``.
+    Only z is trained, from z = 1 or from another expert's. The z with the best reward on validation
+    (these two among them) is returned; its ``scores`` are the mean rewards ``val`` and, of the base
+    model, ``val_base``.
     All draws depend on (seed, step) only, so a run that was stopped and resumed from its
     checkpoint ends with the same z as one that was not.
 
@@ -46,6 +48,8 @@ def train_expert(
         progress: show a bar with the reward on stderr.
         name: the expert's; the task's if not given.
         description: for the card.
+        start: an expert of this model to go on from, such as one that "sft" has taught what
+            sampling would never come upon.
         hyper: fields of `TrainOptions`; ``modules`` and ``directions`` leave part of z at 1.
             The expert names the chosen modules only, and ``training["parameters"]`` on its card
             counts the values that were free.
@@ -54,12 +58,24 @@ def train_expert(
         ConfigError: an option or the task is unusable, a reward is not in [-1, 1], the checkpoint
             is another run's, or gradients stay infinite.
         ModalityError: the task has images and the model reads text only.
+        ExpertMismatchError: ``start`` is for another model.
     """
     options = checked(task, method, steps, hyper)
+    if start is not None:
+        model.registry.check(start)
     named = check_name(task.name if name is None else name)
     with frozen_base(model.model):
         adapter = SvfAdapter.start(model, options)
-        run = Run(model, task, method, seed, options, checkpoint, adapter)
+        run = Run(
+            model,
+            task,
+            method,
+            seed,
+            options,
+            checkpoint,
+            adapter,
+            None if start is None else start.z,
+        )
         run.train(steps, progress)
     card = ExpertCard(
         named,

@@ -55,7 +55,7 @@ def test_help_loads_nothing_heavy():
     )
 
     assert done.returncode == 0, done.stderr
-    for name in ("chat", "dispatch", "experts", "train", "decompose", "bench", "doctor"):
+    for name in ("chat", "agent", "dispatch", "experts", "train", "decompose", "bench", "doctor"):
         assert re.search(rf"\b{name}\b", done.stdout)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,10 +19,32 @@ needs_nano = pytest.mark.skipif(
 )
 
 
+# As a kernel does it, without one: a notebook's last expression of a cell is shown.
+RUN_CELLS = """
+import ast
+
+def run(cells):
+    names = {"__name__": "__main__"}
+    for number, cell in enumerate(cells, 1):
+        tree = ast.parse(cell)
+        last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+        exec(compile(tree, f"<cell {number}>", "exec"), names)
+        if last is not None:
+            shown = eval(compile(ast.Expression(last.value), f"<cell {number}>", "eval"), names)
+            if shown is not None:
+                print(repr(shown))
+"""
+
+
 def example(name: str, *args: str) -> str:
     """What an example prints."""
+    return run(ROOT / "examples" / name, *args)
+
+
+def run(script: Path, *args: str) -> str:
+    """What a script prints."""
     done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / name), *args],
+        [sys.executable, str(script), *args],
         capture_output=True,
         text=True,
         timeout=300,
@@ -75,3 +99,63 @@ def test_a_real_model_or_its_stand_in():
                if line.startswith("largest change")]  # fmt: skip
     assert changes[0] == 0.0
     assert min(changes[1:]) > 0.0
+
+
+@needs_nano
+def test_an_agent():
+    printed = example("05_agent.py")
+
+    assert "weekday gives Friday" in printed
+    assert "add_days({'date': '2026-01-25', 'days': 19})" in printed
+    assert "get_weather({'city': 'Paris'})" in printed
+    assert "strategies: given" in printed
+
+
+@needs_nano
+def test_an_agent_and_images():
+    printed = example("06_image_agent.py")
+
+    asked, opened = printed.split("Multiply")[0].splitlines()[0], printed.split("Multiply")[0]
+    number = asked.split("it shows ")[1].rstrip(")")
+    assert "open_image gives an image" in opened
+    assert f"[read] {number}" in opened
+    assert f"calculator gives {12 * int(number)}" in printed
+    assert "crop_image gives an image" in printed
+
+
+@needs_nano
+def test_structured_output():
+    printed = example("07_structured_output.py")
+
+    assert "Number(answer=33)" in printed
+    assert "Animal(answer='dog')" in printed
+    assert "{'answer': [2, 4, 7, 9]}" in printed
+    assert "called calculator" in printed
+    assert re.fullmatch(r"Number\(answer=-?\d+\)", printed.splitlines()[-1])
+
+
+@needs_nano
+def test_a_graph_with_memory_and_approval():
+    printed = example("08_langgraph.py")
+
+    assert "calculator({'expression': '54 * 37'})? yes" in printed
+    assert "calculator({'expression': '23 * 47'})? no" in printed
+    assert re.search(r"remembered: \d+ messages, 2 of the user", printed)
+    assert printed.rstrip().endswith("1 of the user")
+
+
+@needs_nano
+def test_the_notebook(tmp_path):
+    """Its code cells, one after the other in one process; the last value of a cell is shown."""
+    notebook = json.loads((ROOT / "examples" / "agent.ipynb").read_text())
+    assert notebook["nbformat"] == 4
+    cells = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
+    assert not any(cell.get("outputs") for cell in notebook["cells"])
+    script = tmp_path / "notebook.py"
+    script.write_text(f"{RUN_CELLS}\nrun({cells!r})\n")
+
+    printed = run(script)
+
+    assert "Friday" in printed
+    assert "[['tools'], ['read']]" in printed
+    assert "('given', {'tools': 1.0}), ('off', {})" in printed

@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
+from t2agent.answers import Answer
 from t2agent.config import GenerationOptions
 from t2agent.dispatch import Decision, Dispatcher, Request
-from t2agent.engine import Answer, Engine, Given
+from t2agent.engine import Engine, Given
 from t2agent.errors import ConfigError, ContextLengthError, ExpertNotFoundError
 from t2agent.expert import Mixture
 from t2agent.generate import Prompt, generate

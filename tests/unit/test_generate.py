@@ -214,6 +214,27 @@ def test_cancelling_ends_all_rows_at_the_next_token() -> None:
     assert all(full.text.startswith(cut.text[:3]) for full, cut in zip(free, answers, strict=True))
 
 
+@pytest.mark.parametrize("watched", [False, True])
+def test_cancelling_one_row(watched: bool) -> None:
+    model = tiny_text_model()
+    cancels = [threading.Event(), threading.Event()]
+    cancels[0].set()
+    seen: dict[int, str] = defaultdict(str)
+
+    def see(row: int, text: str) -> None:
+        seen[row] += text
+
+    first, second = generate(
+        model, PROMPTS, options(), cancel=cancels, on_text=see if watched else None
+    )
+    [whole, alone] = generate(model, PROMPTS, options())
+    assert second == alone
+    assert first.finish_reason == "cancelled"
+    assert first.token_ids == whole.token_ids[:1]
+    if watched:
+        assert [seen[0], seen[1]] == [first.text, second.text]
+
+
 def test_an_error_in_on_text_reaches_the_caller() -> None:
     def fail(row: int, text: str) -> None:
         raise RuntimeError("no more")

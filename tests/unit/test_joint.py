@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from t2agent.joint import JointBatch, JointError, Seat
+from t2agent.joint import JointBatch, Seat
 
 
 class Doubling:
@@ -46,15 +46,21 @@ def test_a_seat_is_taken_once() -> None:
     assert run.batches == [[1]]
 
 
-def test_a_failure_is_everybodys() -> None:
-    def fail(_numbers: Sequence[int], _cancel: threading.Event) -> list[int]:
-        raise ValueError("no")
+def test_a_failure_is_of_one_request_alone() -> None:
+    tried: list[list[int]] = []
 
-    batch = JointBatch(2, fail)
-    futures = [Seat(batch, None).submit(number) for number in (1, 2)]
-    for future in futures:
-        with pytest.raises(JointError, match="no"):
-            future.result(5)
+    def halve(numbers: Sequence[int], _cancel: threading.Event) -> list[int]:
+        tried.append(list(numbers))
+        if 3 in numbers:
+            raise ValueError("no half of 3")
+        return [number // 2 for number in numbers]
+
+    batch = JointBatch(8, halve)
+    futures = [Seat(batch, None).submit(number) for number in range(8)]
+    with pytest.raises(ValueError, match="no half of 3"):
+        futures.pop(3).result(5)
+    assert [future.result(5) for future in futures] == [0, 0, 1, 2, 2, 3, 3]
+    assert len(tried) == 7  # by halves, not one by one
 
 
 def test_who_gave_up_is_left_out() -> None:

@@ -19,6 +19,8 @@ NAMES = {
     "Decision",
     "ChatT2",
     "T2LLM",
+    "T2Middleware",
+    "create_t2_agent",
     "T2Error",
 }
 

@@ -57,3 +57,13 @@ def test_a_rows_seed_is_that_of_the_prompt_alone() -> None:
     assert row_seeds(2, ["b"], 2) != alone
     assert row_seeds(None, ["b"], 1) != row_seeds(None, ["b"], 1)
     assert all(0 <= seed < 2**63 for seed in together)
+
+
+def test_copies_that_stand_for_single_calls_are_seeded_alike() -> None:
+    assert row_seeds(1, ["b", "a", "b"], 1, alike=True) == [
+        *row_seeds(1, ["b"], 1),
+        *row_seeds(1, ["a"], 1),
+        *row_seeds(1, ["b"], 1),
+    ]
+    first, second = row_seeds(None, ["b", "b"], 1, alike=True)
+    assert first != second

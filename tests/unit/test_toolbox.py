@@ -16,7 +16,8 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from t2agent.errors import ConfigError
 from t2agent.nano.domains.known_tools import SHIPPED
-from t2agent.toolbox import load_tools, tool_names
+from t2agent.registry import Registry
+from t2agent.toolbox import check_names, load_tools, tool_names
 
 ROOT = Path(__file__).resolve().parents[2]
 READY = [
@@ -25,7 +26,7 @@ READY = [
     "find_in_text", "measure_colour", "replace_text", "reverse_text", "sort_numbers", "weekday",
     "zoom_image",
 ]  # fmt: skip
-NEEDY = ["ask_expert", "list_experts", "search_files"]
+NEEDY = ["ask_expert", "list_experts", "search_files", "use_expert"]
 
 
 def names(tools: list[BaseTool]) -> list[str]:
@@ -71,7 +72,7 @@ def test_each_is_what_a_small_model_can_call() -> None:
 @pytest.mark.parametrize("spec", SHIPPED, ids=lambda spec: spec.name)
 def test_they_are_those_that_t2_nano_has_learnt(spec: Any, tmp_path: Path) -> None:
     class Chat:
-        registry = 1
+        registry = Registry("org/base")
 
         def invoke(self) -> None: ...
 
@@ -84,6 +85,25 @@ def test_they_are_those_that_t2_nano_has_learnt(spec: Any, tmp_path: Path) -> No
         for _ in range(20):
             drawn = spec.draw(rng)
             assert tool.invoke(drawn) == str(spec.result(drawn))
+
+
+def test_defaults_are_for_those_that_take_them(tmp_path: Path) -> None:
+    defaults = {"folder": tmp_path, "chat": Registry("org/base")}
+    assert names(load_tools(["weekday", "search_files"], defaults=defaults)) == [
+        "weekday",
+        "search_files",
+    ]
+    assert names(load_tools("weekday", defaults=defaults)) == ["weekday"]
+    assert "search_files" in names(load_tools(defaults={"folder": tmp_path}))
+    # An option goes before a default.
+    with pytest.raises(ConfigError, match="got '/nowhere' as folder"):
+        load_tools("search_files", defaults=defaults, folder="/nowhere")
+
+
+def test_names_are_checked_without_making_a_tool() -> None:
+    check_names(["search_files", "weekday"])
+    with pytest.raises(ConfigError, match="Did you mean 'calculator'"):
+        check_names(["weekday", "calculatr"])
 
 
 # --- names and options -------------------------------------------------------------------------

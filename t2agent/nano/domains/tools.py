@@ -39,6 +39,11 @@ def shown(value: Value) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
+def call_key(name: str, arguments: Arguments) -> str:
+    """The key of a problem that is one call."""
+    return f"tools {name} {json.dumps(dict(arguments), sort_keys=True)}"
+
+
 def _changed(arguments: Arguments, rng: random.Random) -> dict[str, Value]:
     """The arguments with one of them wrong: the slip of a hasty writer."""
     key = rng.choice(list(arguments))
@@ -61,7 +66,7 @@ def _problem(tool: ToolSpec, others: Sequence[ToolSpec], rng: random.Random) -> 
     result = _result(tool, drawn, rng)
     written = ", ".join(f"{key}={json.dumps(value)}" for key, value in drawn.items())
     return Problem(
-        key=f"tools {tool.name} {json.dumps(drawn, sort_keys=True)}",
+        key=call_key(tool.name, drawn),
         question=ask,
         tools=describe(offered),
         steps=f"The tool says {result}.",

@@ -11,6 +11,7 @@ import torch
 
 from t2agent.card import ExpertCard, Modality
 from t2agent.dispatch import encoder as encoder_module
+from t2agent.dispatch import fitted
 
 DIMENSION = 64
 
@@ -97,3 +98,16 @@ def examples(topic: str, n: int) -> list[str]:
 def topics() -> dict[str, list[str]]:
     """Three labels of different sizes."""
     return {"fish": examples("fish", 8), "iron": examples("iron", 11), "moon": examples("moon", 6)}
+
+
+@pytest.fixture(autouse=True)
+def nothing_shared() -> Iterator[None]:
+    """Encoders and fits are kept for the process; here each test has its own."""
+    _forget()
+    yield
+    _forget()
+
+
+def _forget() -> None:
+    encoder_module._shared.cache_clear()
+    fitted._KNOWN.clear()

@@ -285,3 +285,11 @@ def test_real_requests_find_their_label():
     texts = ["do I need an umbrella today", "put on the new album of Adele"]
     assert dispatcher.predict(texts) == ["weather", "music"]
     assert dispatcher.scope(texts).min() > dispatcher.scope(["translate this letter"])[0]
+
+
+def test_dispatchers_of_equal_examples_share_what_is_fitted(words, topics):
+    first, second = EmbeddingDispatcher().fit(topics), EmbeddingDispatcher().fit(topics)
+    assert first._current("text") is second._current("text")
+    assert EmbeddingDispatcher(temperature=2.0).fit(topics)._current("text") is not None
+    assert EmbeddingDispatcher(temperature=2.0).fit(topics).temperature == 2.0
+    assert second.remove("fish")._current("text") is not first._current("text")

@@ -74,7 +74,7 @@ def test_an_expert_for_images_gets_the_last_one(
         ({"name": "sums", "request": " "}, "the request is empty"),
         ({"name": "sums", "request": "long"}, "too long: make it shorter"),
         ({"name": "sums"}, "request is missing"),
-        ({"name": None, "request": "x"}, "name must be a text"),
+        ({"name": None, "request": "x"}, "name must be one of read, sums"),
         ({"name": "sums", "request": "x" * 10**6}, "20,000 are the most"),
     ],
 )

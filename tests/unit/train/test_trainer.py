@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from t2agent.errors import ConfigError, ModalityError
+from t2agent.errors import ConfigError, ExpertMismatchError, ModalityError
 from t2agent.expert import Expert
 from t2agent.train import Example, ExampleTask, attach_record, train_expert
+from t2agent.train.learner import to_prompt
 from tests.models import build_text_model, tiny_text_model
 
 FAST: dict[str, Any] = {
@@ -282,3 +283,43 @@ def test_a_broken_reward_keeps_the_checkpoint(tmp_path: Path) -> None:
         train_expert(tiny_text_model(), make_task(Broken()), steps=9, checkpoint=tmp_path, **FAST)
     assert json.loads((tmp_path / "state.json").read_text())["progress"]["step"] >= 1
     shutil.rmtree(tmp_path)
+
+
+def test_training_goes_on_from_another_expert(tmp_path: Path) -> None:
+    model, task = build_text_model(), make_task(Judge())
+    first = train_expert(model, task, steps=4, name="first", **FAST)
+    further = train_expert(model, task, steps=2, start=first, patience=0, **FAST)
+    anew = train_expert(model, task, steps=2, patience=0, **FAST)
+    assert further.card.scores["val_base"] == first.card.scores["val_base"]
+    assert further.card.scores["val"] >= first.card.scores["val"]
+    assert not same(further, anew)
+    assert further.card.training["start"] != first.card.training.get("start")
+    # A run from elsewhere is another run.
+    train_expert(model, task, steps=1, start=first, checkpoint=tmp_path, **FAST)
+    with pytest.raises(ConfigError, match="start"):
+        train_expert(model, task, steps=2, checkpoint=tmp_path, **FAST)
+
+
+def test_an_expert_of_another_model_is_no_start() -> None:
+    stranger = Expert.identity(build_text_model(seed=7), "stranger")
+    with pytest.raises(ExpertMismatchError):
+        train_expert(build_text_model(), make_task(Judge()), steps=1, start=stranger, **FAST)
+
+
+def test_an_example_may_be_at_a_later_step() -> None:
+    call = {"type": "function", "id": "1", "function": {"name": "add", "arguments": {"a": 1}}}
+    steps = (
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "33", "tool_call_id": "1", "name": "add"},
+    )
+    prompt = to_prompt(Example("1 + 32?", "33", steps=steps))
+    assert [message["role"] for message in prompt.messages] == ["user", "assistant", "tool"]
+    seen: list[str] = []
+
+    def reward(reply: str, example: Example) -> float:
+        seen.extend(message["content"] for message in example.steps)
+        return 0.0
+
+    task = ExampleTask("later", [Example(f"{i} + 32?", "x", steps=steps) for i in range(9)], reward)
+    train_expert(build_text_model(), task, steps=1, **FAST)
+    assert "33" in seen

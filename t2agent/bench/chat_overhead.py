@@ -1,0 +1,98 @@
+"""ChatT2.invoke against transformers' own generate() of the same tokens, on the same input.
+
+Figure wanted: at most 1.03 times the time, for 100 tokens. The rest is the chat template, the
+tokenizer, LangChain's callbacks and what watches each step. Both take turns. A busy machine makes
+wall-clock ratios noisy: `cpu_ratio` is of the processor time that this process spent.
+
+`dispatched_ratio` has the first pass in it as well: a request that is dispatched to an expert,
+against generate() with that expert adapted. What one expert costs is in `expert_overhead`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from t2agent.bench.datasets import TOKENIZER
+from t2agent.bench.shapes import endless, median, qwen2_with_tokenizer
+from t2agent.chat_model import ChatT2
+from t2agent.generate import Prompt, encode
+from t2agent.model import T2Model
+
+REQUEST = "What is 7 * 3 + 12?"
+
+Spent = tuple[float, float]
+
+
+def run(
+    tokens: int = 100, repeats: int = 20, large_repeats: int = 5, tokenizer: Path | str = TOKENIZER
+) -> dict[str, Any]:
+    """Medians of the ratios: t2-nano as shipped, and a random model of Qwen2-0.5B's shape.
+
+    Args:
+        tokens: of each reply; the end of it is switched off.
+        repeats: pairs of calls to t2-nano.
+        large_repeats: pairs of calls to the large model.
+        tokenizer: the folder of Qwen2's.
+
+    Raises:
+        ConfigError: the tokenizer is not there.
+    """
+    large = qwen2_with_tokenizer(tokenizer)
+    nano = measure(T2Model.from_pretrained("t2-nano"), tokens, repeats, dispatched=True)
+    return {"nano": nano, "qwen2": measure(large, tokens, large_repeats)}
+
+
+def measure(
+    model: T2Model, tokens: int, repeats: int, *, dispatched: bool = False
+) -> dict[str, float]:
+    """Seconds and ratios for one model; also of a dispatched request, if wanted."""
+    endless(model)
+    result = _compared(model, ChatT2(model, dispatch="off", max_tokens=tokens), tokens, repeats)
+    figures = {"threads": torch.get_num_threads(), "tokens": tokens, **result}
+    if dispatched:
+        chat = ChatT2(model, max_tokens=tokens)
+        chat.engine.merging = False  # both sides adapt alike
+        figures["dispatched_ratio"] = _compared(model, chat, tokens, repeats)["ratio"]
+    return figures
+
+
+def _compared(model: T2Model, chat: ChatT2, tokens: int, repeats: int) -> dict[str, float]:
+    reply = chat.invoke(REQUEST)
+    mixture = reply.response_metadata["dispatch"]["mixture"]["weights"]
+    inputs = encode(model, [Prompt.user(REQUEST)])
+
+    def raw() -> str:
+        with model.adapted(mixture) if mixture else nullcontext():
+            ids = model.model.generate(**inputs, max_new_tokens=tokens, do_sample=False)
+        text: str = model.tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :])
+        return text
+
+    def through() -> str:
+        return str(chat.invoke(REQUEST).content)
+
+    raw(), through()  # what is made on first use
+    raws: list[Spent] = []
+    chats: list[Spent] = []
+    for turn in range(repeats):
+        for work, spent in ((raw, raws), (through, chats))[:: 1 if turn % 2 else -1]:
+            spent.append(_timed(work))
+    pairs = list(zip(chats, raws, strict=True))
+    return {
+        "raw_ms": 1e3 * median([wall for wall, _ in raws]),
+        "chat_ms": 1e3 * median([wall for wall, _ in chats]),
+        "ratio": median([chat[0] / raw[0] for chat, raw in pairs]),
+        "cpu_ratio": median([chat[1] / raw[1] for chat, raw in pairs]),
+    }
+
+
+def _timed(work: Callable[[], object]) -> Spent:
+    """Seconds by the clock, and of this process's processor time."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - wall, time.process_time() - cpu

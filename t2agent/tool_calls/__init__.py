@@ -1,0 +1,1 @@
+"""How models are told of tools, how they write their calls, and how calls are read."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from t2agent.dispatch import Decision, Request
 from t2agent.generate import Generation, Prompt
+from t2agent.prompt import text_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +35,5 @@ def request(prompt: Prompt | str) -> Request:
         return Request(prompt)
     for message in reversed(prompt.messages):
         if message["role"] == "user":
-            content = message["content"]
-            if not isinstance(content, str):
-                content = "".join(part["text"] for part in content if part["type"] == "text")
-            return Request(content, len(prompt.images), prompt.tools)
+            return Request(text_of(message), len(prompt.images), prompt.tools)
     return Request("", len(prompt.images), prompt.tools)

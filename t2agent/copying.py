@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from t2agent.tool_calls.arguments import parameters
+from t2agent.tool_calls.arguments import properties as properties_of
 
 Likeness = Callable[[Sequence[str], Sequence[str]], Sequence[Sequence[float]]]
 """(texts, texts) -> their cosines, a row for each of the first."""
@@ -73,7 +74,7 @@ def held(
     found = _Found.of(function, texts)
     properties = {
         key: one if _kind(one) == "string" and not strings else _held(one, found)
-        for key, one in _properties(schema).items()
+        for key, one in properties_of(schema).items()
     }
     return _with(tool, {**schema, "properties": properties})
 
@@ -87,7 +88,7 @@ def filled(
     or numbers, or where the texts hold too few values.
     """
     function, schema = tool["function"], parameters(tool["function"])
-    properties = _properties(schema)
+    properties = properties_of(schema)
     needed = [key for key in properties if key in (schema.get("required") or ())]
     found = _Found.of(function, texts)
     for keys in (list(properties), needed):
@@ -100,7 +101,7 @@ def filled(
 
 def numeric(tool: Mapping[str, Any]) -> bool:
     """Whether a tool takes numbers and nothing else."""
-    given = _properties(parameters(tool["function"])).values()
+    given = properties_of(parameters(tool["function"])).values()
     return bool(given) and all(_kind(one) in ("integer", "number") for one in given)
 
 
@@ -117,7 +118,7 @@ class _Found:
         """From the texts, as a tool needs them: its own words are no values, unless nothing else
         is left, and what holds a number is none where an argument is a number."""
         text = "\n".join(texts)
-        properties = _properties(parameters(function))
+        properties = properties_of(parameters(function))
         strings = sum(_kind(one) == "string" and "enum" not in one for one in properties.values())
         own = " ".join((str(function["name"]), str(function.get("description", "")), *properties))
         used = {_stem(word) for word in re.findall(r"[^\W_]+", own)}
@@ -274,11 +275,6 @@ def _stretches(text: str, used: set[str], *, first: bool) -> Iterator[_Value]:
 
 def _with(tool: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**tool, "function": {**tool["function"], "parameters": schema}}
-
-
-def _properties(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    given = schema.get("properties")
-    return given if isinstance(given, Mapping) else {}
 
 
 def _kind(schema: Any) -> object:

@@ -72,6 +72,14 @@ class Prompt:
         return cls(({"role": "user", "content": content},), () if image is None else (image,))
 
 
+def text_of(message: Message) -> str:
+    """The text of a message, without its images."""
+    content = message["content"]
+    if isinstance(content, str):
+        return content
+    return "".join(part["text"] for part in content if part["type"] == "text")
+
+
 def encode(model: T2Model, prompts: Sequence[Prompt] | Sequence[str]) -> BatchFeature:
     """The model's input for a batch: ``input_ids`` and ``attention_mask``, (n, P), and images.
 

@@ -99,7 +99,8 @@ class Settings(BaseModel):
                 self.model, device_map=self.device_map, dtype=self.dtype
             )
         self.engine = Engine(self.model, self.dispatch, experts=self.experts)
-        self._tool_policy(self.engine, {})
+        # For its errors: the experts' cards are read when tools are bound.
+        ToolPolicy.of(self.engine.model, self.max_tools, self.copy_arguments, frozenset())
 
     @property
     def t2(self) -> T2Model:

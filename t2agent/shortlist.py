@@ -16,7 +16,7 @@ from t2agent.copying import filled, held, numeric
 from t2agent.dispatch.offers import ToolSimilarity, calls_tools, offered_tools, signature
 from t2agent.errors import ConfigError
 from t2agent.model import T2Model
-from t2agent.prompt import Prompt
+from t2agent.prompt import Prompt, text_of
 
 Tool = Mapping[str, Any]
 
@@ -172,16 +172,10 @@ def _since_request(prompt: Prompt) -> tuple[list[str], list[str], bool]:
     for message in reversed(prompt.messages):
         called += [call["function"]["name"] for call in message.get("tool_calls") or ()]
         if message["role"] in ("user", "tool"):
-            texts.insert(0, _text(message["content"]))
+            texts.insert(0, text_of(message))
         if message["role"] == "user":
             break
     return texts, called, bool(prompt.images)
-
-
-def _text(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    return "".join(part["text"] for part in content if part["type"] == "text")
 
 
 def _name(tool: Tool) -> str:

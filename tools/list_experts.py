@@ -6,8 +6,8 @@ from typing import Any
 
 from langchain_core.tools import BaseTool
 
-from t2agent.errors import ConfigError
 from t2agent.tooling.content import Arguments, content_tool
+from t2agent.tooling.experts import registry_of
 
 _DESCRIPTION = 200
 
@@ -25,12 +25,7 @@ def make(chat: Any) -> BaseTool:
     Raises:
         ConfigError: it has no registry.
     """
-    registry = getattr(chat, "registry", chat)
-    if not callable(getattr(registry, "cards", None)):
-        raise ConfigError(
-            f"list_experts got a {type(chat).__name__} as chat, which has no experts: give a "
-            "ChatT2 or a Registry"
-        )
+    registry = registry_of(chat, "list_experts", "cards")
 
     def list_experts() -> str:
         lines = [

@@ -9,9 +9,8 @@ from langchain.tools import InjectedState
 from langchain_core.tools import BaseTool, ToolException
 from pydantic import Field
 
-from t2agent.errors import ConfigError
 from t2agent.tooling.content import Arguments, Text, content_tool
-from t2agent.tooling.experts import DECISIONS, USE_EXPERT, naming, with_names
+from t2agent.tooling.experts import DECISIONS, USE_EXPERT, naming, registry_of, with_names
 
 
 class UseExpertArguments(Arguments):
@@ -31,12 +30,7 @@ def make(chat: Any) -> BaseTool:
     Raises:
         ConfigError: it has no registry.
     """
-    registry = getattr(chat, "registry", chat)
-    if not callable(getattr(registry, "card", None)):
-        raise ConfigError(
-            f"use_expert got a {type(chat).__name__} as chat, which has no experts: give a ChatT2 "
-            "or a Registry"
-        )
+    registry = registry_of(chat, USE_EXPERT, "card")
 
     def use_expert(name: str, state: object) -> tuple[str, dict[str, str]]:
         card = registry.card(name.strip())  # its error lists the names

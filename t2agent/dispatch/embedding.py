@@ -222,7 +222,8 @@ class EmbeddingDispatcher:
         if not request.text.strip() or not request.tools:
             return False
         closest = max(self.similarity.of(request.text, request.tools))
-        asking, vectors = self._asking(modality), self._encode([request.text])
+        asking = self._asking(modality)
+        vectors = self.similarity.request_vector(request.text)[None]
         logits = asking.classifier.logits(vectors)
         odds = dict(zip(asking.labels, asking.classifier.probabilities(logits)[0], strict=True))
         likely = sum(odds[label] for label in fitted.calling) >= _LIKELY

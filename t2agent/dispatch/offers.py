@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from t2agent.dispatch.encoder import Encoder, Vectors
+from t2agent.tool_calls.arguments import parameters, properties
 
 START = "Tools:\n"
 """What an example request begins with that offers tools."""
@@ -18,6 +19,7 @@ _SHOWN = 4  # more would push the request out of what an encoder reads
 _LINE = re.compile(r"^- (\w+\([^()]*\)): ", re.MULTILINE)
 _TYPE = re.compile(r": [^,()]*")
 _KEPT = 4096  # vectors of tools, and of values
+_RECENT = 32  # vectors of requests
 
 
 def offer(tools: Sequence[Mapping[str, Any]]) -> str:
@@ -31,7 +33,7 @@ def offer(tools: Sequence[Mapping[str, Any]]) -> str:
         function = tool["function"]
         described = ", ".join(
             f"{key}: {schema.get('type', 'any') if isinstance(schema, Mapping) else 'any'}"
-            for key, schema in _parameters(function).items()
+            for key, schema in properties(parameters(function)).items()
         )
         lines.append(f"- {function['name']}({described}): {function.get('description', '')}\n")
     return START + "".join(lines) + "\n" if lines else ""
@@ -39,7 +41,7 @@ def offer(tools: Sequence[Mapping[str, Any]]) -> str:
 
 def signature(tool: Mapping[str, Any]) -> str:
     """By what a tool is known: its name and those of its parameters, name(argument, argument)."""
-    return f"{tool['function']['name']}({', '.join(_parameters(tool['function']))})"
+    return f"{tool['function']['name']}({', '.join(properties(parameters(tool['function'])))})"
 
 
 def calls_tools(examples: Sequence[str]) -> bool:
@@ -63,9 +65,13 @@ class ToolSimilarity:
     """How well tools fit requests, by a sentence encoder. To be used from any thread."""
 
     def __init__(self, encoder: Encoder) -> None:
-        self._encoder = encoder
-        self._lock = threading.Lock()
-        self._known: dict[str, Vectors] = {}
+        def encoded(text: str) -> Vectors:
+            [vector] = encoder.encode([text])
+            return np.asarray(vector, np.float32)
+
+        # A request is looked at several times within one call: its own few are kept apart.
+        self._vector = lru_cache(maxsize=_KEPT)(encoded)
+        self.request_vector = lru_cache(maxsize=_RECENT)(encoded)
 
     def of(self, request: str, tools: Sequence[Mapping[str, Any]]) -> list[float]:
         """The cosine between a request and each of OpenAI's function tools; 1 for a tool that the
@@ -77,7 +83,7 @@ class ToolSimilarity:
             return []
         vectors = np.stack([self._vector(_in_words(tool["function"])) for tool in tools])
         named = [_names(request, str(tool["function"]["name"])) for tool in tools]
-        found = vectors @ self._encoder.encode([request])[0]
+        found = vectors @ self.request_vector(request)
         return [1.0 if known else float(one) for one, known in zip(found, named, strict=True)]
 
     def between(self, texts: Sequence[str], others: Sequence[str]) -> list[list[float]]:
@@ -87,14 +93,6 @@ class ToolSimilarity:
         found: list[list[float]] = (rows @ columns.T).tolist()
         return found
 
-    def _vector(self, text: str) -> Vectors:
-        with self._lock:
-            if text not in self._known:
-                if len(self._known) >= _KEPT:
-                    self._known.clear()
-                self._known[text] = self._encoder.encode([text])[0]
-            return self._known[text]
-
 
 def _names(request: str, name: str) -> bool:
     """Whether a request has the name of a tool in it, which is no word that others use."""
@@ -103,10 +101,5 @@ def _names(request: str, name: str) -> bool:
 
 def _in_words(function: Mapping[str, Any]) -> str:
     name = str(function["name"]).replace("_", " ")
-    parameters = ", ".join(map(str, _parameters(function)))
-    return f"{name}: {function.get('description', '')} {parameters}"
-
-
-def _parameters(function: Mapping[str, Any]) -> Mapping[str, Any]:
-    given = (function.get("parameters") or {}).get("properties", {})
-    return given if isinstance(given, Mapping) else {}
+    keys = ", ".join(map(str, properties(parameters(function))))
+    return f"{name}: {function.get('description', '')} {keys}"

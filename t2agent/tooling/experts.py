@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar
 from langchain_core.messages import BaseMessage, HumanMessage, ToolMessage
 from pydantic import Field, WithJsonSchema, create_model
 
+from t2agent.errors import ConfigError
 from t2agent.tooling.content import Arguments, Text
 
 A = TypeVar("A", bound=Arguments)
@@ -21,6 +22,20 @@ USE_EXPERT = "use_expert"
 """The tool's name."""
 DECISIONS = "t2_decisions"
 """Where the middleware keeps its decisions in an agent's state; without it nobody listens."""
+
+
+def registry_of(chat: Any, tool: str, method: str) -> Any:
+    """The registry of a chat model, or what is one itself: it has the method that a tool needs.
+
+    Raises ConfigError, in the tool's name, where there is none.
+    """
+    registry = getattr(chat, "registry", chat)
+    if not callable(getattr(registry, method, None)):
+        raise ConfigError(
+            f"{tool} got a {type(chat).__name__} as chat, which has no experts: give a ChatT2 or a "
+            "Registry"
+        )
+    return registry
 
 
 def with_names(arguments: type[A], registry: Any) -> type[A]:

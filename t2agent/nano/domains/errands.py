@@ -62,6 +62,15 @@ def _calculation(left: object, rng: random.Random) -> tuple[str, int, Call]:
     return sign, number, call
 
 
+def _asked(sign: str, number: int, what: str) -> str:
+    """A request for a calculation with what an image shows."""
+    return {
+        "*": f"Multiply {what} by {number}.",
+        "+": f"Add {number} to {what}.",
+        "-": f"Subtract {number} from {what}.",
+    }[sign]
+
+
 def convert(rng: random.Random) -> Problem:
     """Convert a value, then go on with the result: two calls."""
     tool = _BY_NAME["convert_units"]
@@ -121,11 +130,7 @@ def chart(rng: random.Random) -> Problem:
             break
     colour = seen.steps.split()[1]
     sign, number, call = _calculation(seen.answer, rng)
-    ask = {
-        "*": f"Multiply the height of the {colour} bar by {number}.",
-        "+": f"Add {number} to the height of the {colour} bar.",
-        "-": f"Subtract {number} from the height of the {colour} bar.",
-    }[sign]
+    ask = _asked(sign, number, f"the height of the {colour} bar")
     return _errand(ask, [call], rng, key=seen.key, scene=seen.scene)
 
 
@@ -134,11 +139,7 @@ def count(rng: random.Random) -> Problem:
     seen = image.count(rng)
     what = seen.expression.removeprefix('count("').removesuffix('")')
     sign, number, call = _calculation(seen.answer, rng)
-    ask = {
-        "*": f"Multiply the number of {what}s by {number}.",
-        "+": f"Add {number} to the number of {what}s.",
-        "-": f"Subtract {number} from the number of {what}s.",
-    }[sign]
+    ask = _asked(sign, number, f"the number of {what}s")
     return _errand(ask, [call], rng, key=seen.key, scene=seen.scene)
 
 

@@ -34,7 +34,7 @@ def _errand(
     scene: Scene | None = None,
 ) -> Problem:
     """The answer is the last call's result where no other is given."""
-    names = {call.name for call in calls}
+    names = list(dict.fromkeys(call.name for call in calls))  # in order: draws must repeat
     offered = [_BY_NAME[name] for name in names]
     offered.append(rng.choice([tool for tool in SHIPPED if tool.name not in names]))
     rng.shuffle(offered)

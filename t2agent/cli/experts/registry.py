@@ -1,4 +1,4 @@
-"""``t2agent experts``: the registry."""
+"""``t2agent experts list``, ``show``, ``add`` and ``remove``: the registry."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 _Name = Annotated[str, typer.Argument(metavar="NAME", help="The expert's name.")]
 
-experts = typer.Typer(help="List, show, add and remove experts.", no_args_is_help=True)
+
+def add_to(experts: typer.Typer) -> None:
+    """Make the commands known."""
+    command(experts, "list")(list_experts)
+    command(experts, "show")(show)
+    command(experts, "add")(add)
+    command(experts, "remove")(remove)
 
 
-def add_to(app: typer.Typer) -> None:
-    """Make ``t2agent experts`` known."""
-    app.add_typer(experts, name="experts")
-
-
-@command(experts, "list")
 def list_experts(model: Model = "t2-nano") -> Report:
     """The experts that a base model can use, and those that are there but unusable."""
     from rich.console import Group
@@ -55,7 +55,6 @@ def list_experts(model: Model = "t2-nano") -> Report:
     return Report(data, Group(*shown))
 
 
-@command(experts, "show")
 def show(name: _Name, model: Model = "t2-nano") -> Report:
     """One expert's card."""
     from rich.table import Table
@@ -88,7 +87,6 @@ def show(name: _Name, model: Model = "t2-nano") -> Report:
     return Report(data, table)
 
 
-@command(experts, "add")
 def add(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The expert's folder.")],
     model: Annotated[
@@ -112,7 +110,6 @@ def add(
     return Report(data, f"Added {expert.name} for {base}: {origin}")
 
 
-@command(experts, "remove")
 def remove(name: _Name, model: Model = "t2-nano") -> Report:
     """Delete an expert from the user's folder. Experts of packages stay."""
     registry = _registry(model)

@@ -23,6 +23,7 @@ from t2agent.card import ExpertCard
 from t2agent.errors import ExpertError, ExpertFormatError
 from t2agent.expert import Expert, load_with_digest
 from t2agent.files import folder_names
+from t2agent.pin import Pin
 
 ENTRY_POINT_GROUP = "t2agent.experts"
 
@@ -35,13 +36,17 @@ _Signature = tuple[tuple[int, ...] | None, ...]
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One expert that can be used. ``digest`` is the SHA-256 of its vectors' file."""
+    """One expert that can be used.
+
+    ``digest`` is the SHA-256 of its vectors' file; ``pin`` tells where on the Hub it is from.
+    """
 
     card: ExpertCard
     lengths: dict[str, int]
     digest: str
     source: Source
     folder: Path | None = None
+    pin: Pin | None = None
     _loaded: Expert | None = None
 
     @classmethod
@@ -129,7 +134,7 @@ class FolderReader:
             config, _ = expert_folder.read(folder)
         except ExpertError as error:
             return Found(str(folder), folder.name, error)
-        entry = Entry(config.card, dict(config.lengths), config.sha256, source, folder)
+        entry = Entry(config.card, dict(config.lengths), config.sha256, source, folder, config.pin)
         return Found(str(folder), config.card.name, entry)
 
 

@@ -6,7 +6,8 @@ T2Error
 │   ├── ExpertNotFoundError    no expert of that name
 │   ├── ExpertExistsError      the name is taken
 │   ├── ExpertFormatError      a damaged folder, or not safetensors
-│   └── ExpertMismatchError    made for another base model, or other shapes
+│   ├── ExpertMismatchError    made for another base model, or other shapes
+│   └── HubError               the Hub cannot be reached, or refuses
 ├── ModalityError          an image for a text model
 ├── ImageRefusedError      a path or URL not allowed, too large, or not an image
 ├── ContextLengthError     the prompt leaves no room for an answer
@@ -48,6 +49,10 @@ class ExpertFormatError(ExpertError, ValueError):
 
 class ExpertMismatchError(ExpertError, ValueError):
     """An expert was made for another base model, or its vectors have other shapes."""
+
+
+class HubError(ExpertError, OSError):
+    """The Hub cannot be reached, or refuses what was asked of it."""
 
 
 class ModalityError(T2Error, ValueError):

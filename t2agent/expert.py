@@ -6,17 +6,23 @@ learnt. The folder format is in `t2agent.expert_folder`.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
-from t2agent import expert_folder
+from t2agent import expert_folder, hub
 from t2agent.card import ExpertCard, Modality
+from t2agent.config import base_slug, is_path
 from t2agent.errors import ConfigError, ExpertFormatError
+from t2agent.hub import HubOptions, Pushed
 from t2agent.mixture import Mixture
+from t2agent.pin import Address
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -124,7 +130,92 @@ class Expert:
             ConfigError: ``folder`` holds something that is not an expert.
         """
         self.check_finite()
-        expert_folder.write(folder, self.card, self.z)
+        expert_folder.write(folder, expert_folder.contents(self.card, self.z))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        repo: Path | str,
+        *,
+        revision: str | None = None,
+        subfolder: str = "",
+        token: str | bool | None = None,
+        endpoint: str | None = None,
+        cache_dir: Path | str | None = None,
+        local_files_only: bool = False,
+    ) -> Expert:
+        """Load an expert from the Hub, or from the cache of downloads, or from a folder.
+
+        Args:
+            repo: "user/name" or "user/name@revision"; or a folder, as for `load`.
+            revision: a branch, a tag or a commit; the main branch if not given.
+            subfolder: the folder in the repository, where it holds several experts.
+            token, endpoint, cache_dir, local_files_only: as `t2agent.hub.HubOptions`.
+
+        Raises:
+            ExpertNotFoundError: there is no such repository (for this token), revision or folder.
+            ExpertFormatError: what is there is no expert, damaged, or too large.
+            HubError: the Hub cannot be reached or refuses, and the cache does not have it.
+            ConfigError: ``repo``, ``revision`` or ``subfolder`` cannot be such.
+        """
+        if not isinstance(repo, str | os.PathLike):
+            return cls.load(repo)  # says what is wrong with it
+        if not isinstance(repo, str) or Address.is_folder(repo):
+            if revision is not None:
+                raise ConfigError(
+                    f"{repo!r:.120} is a folder, which has no revision {revision!r:.80}; leave "
+                    "revision out, or give a repository of the Hub ('user/name')"
+                )
+            return cls.load(os.path.join(os.path.expanduser(repo), subfolder))
+        address = Address.parse(repo, revision, subfolder)
+        options = HubOptions(
+            token=token,
+            endpoint=endpoint,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+        )
+        return from_files(hub.fetch(address, options).files, str(address))
+
+    def push_to_hub(
+        self,
+        repo: str,
+        *,
+        revision: str | None = None,
+        subfolder: str = "",
+        private: bool | None = None,
+        token: str | bool | None = None,
+        commit_message: str | None = None,
+        endpoint: str | None = None,
+    ) -> Pushed:
+        """Put the expert on the Hub, in one commit: vectors, card, and README made of the card.
+
+        The repository and the branch are made where there are none. Files of the same names are
+        replaced, others stay. A base model's path becomes its last part: it would tell about this
+        machine and help nobody.
+
+        Args:
+            repo: "user/name" or "user/name@branch".
+            revision: the branch; the main one if not given.
+            subfolder: the folder in the repository, where it holds several experts.
+            private: whether a new repository is; None leaves it to your settings on the Hub.
+            token, endpoint: as `t2agent.hub.HubOptions`.
+            commit_message: "Upload expert NAME" if not given.
+
+        Raises:
+            HubError: the Hub cannot be reached or refuses; nothing was committed.
+            ExpertFormatError: a vector holds NaN or infinity.
+            ConfigError: ``repo`` cannot be such, or ``private`` and it is public already.
+        """
+        self.check_finite()
+        base = self.card.base
+        card = dataclasses.replace(self.card, base=base_slug(base) if is_path(base) else base)
+        return hub.push(
+            Address.parse(repo, revision, subfolder),
+            expert_folder.contents(card, self.z),
+            commit_message or f"Upload expert {self.name}",
+            private,
+            HubOptions(token=token, endpoint=endpoint),
+        )
 
     def check_finite(self) -> None:
         """Raise ExpertFormatError where a vector holds NaN or infinity."""
@@ -145,6 +236,21 @@ def load_with_digest(folder: Path | str) -> tuple[Expert, str]:
     config, z = expert_folder.read(folder)
     tensors = {module: torch.tensor(vector) for module, vector in z.items()}
     return Expert(config.card, tensors), config.sha256
+
+
+def from_files(files: Mapping[str, bytes], where: str) -> Expert:
+    """The expert of these files (name -> content), which need not be trusted.
+
+    Raises:
+        ExpertFormatError: they are damaged; the message says that they are from ``where``.
+    """
+    with tempfile.TemporaryDirectory(prefix="t2agent-") as folder:
+        for name, content in files.items():
+            Path(folder, name).write_bytes(content)
+        try:
+            return Expert.load(folder)
+        except ExpertFormatError as error:
+            raise ExpertFormatError(str(error).replace(folder, where)) from error
 
 
 MixtureLike = Mixture | str | Expert | Mapping[str, float] | None

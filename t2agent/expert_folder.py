@@ -1,27 +1,31 @@
 """An expert's folder on disk: `expert.safetensors`, `expert_config.json` and `README.md`.
 
 The config holds the card, the length of each vector and the SHA-256 of the vectors' file, so that
-a folder that was damaged or mixed up is noticed. Folders come from strangers: sizes are checked
-before anything is read, nothing is unpickled, links that lead out of the folder are refused.
+a folder that was damaged or mixed up is noticed; `expert_pin.json`, where the folder was pulled
+from the Hub, the SHA-256 of both. Folders come from strangers: sizes are checked before anything is
+read, nothing is unpickled, links that lead out of the folder are refused.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
-import stat
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t2agent.card import ExpertCard
-from t2agent.errors import ConfigError, ExpertFormatError
+from t2agent.errors import ConfigError
 from t2agent.files import replace_folder, settle_folder
+from t2agent.guarded_folder import Place, bad, opened, read_whole
+from t2agent.pin import PIN_FILE, Pin
 
 if TYPE_CHECKING:
+    from io import BufferedReader
+
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
@@ -33,24 +37,41 @@ CONFIG_FILE = "expert_config.json"
 README_FILE = "README.md"
 FORMAT_VERSION = 1
 
-_MAX_CONFIG_BYTES = 8 * 2**20
-_MAX_HEADER_BYTES = 16 * 2**20
+MAX_CONFIG_BYTES = 8 * 2**20
+# Marks that stand between values: what JSON takes in memory goes by their number.
+_MAX_CONFIG_MARKS = 300_000
+_MAX_PIN_BYTES = 2**16
+_MAX_MODULES = 100_000
 _MAX_PARAMETERS = 2**27
 _ATTEMPTS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class ExpertConfig:
-    """What `expert_config.json` says. ``lengths``: module name -> length of its vector."""
+    """What `expert_config.json` says. ``lengths``: module name -> length of its vector.
+
+    ``pin`` tells where on the Hub the folder was pulled from; None where it was not.
+    """
 
     card: ExpertCard
     lengths: Mapping[str, int]
     sha256: str
+    pin: Pin | None = None
 
     @property
     def parameters(self) -> int:
         """How many numbers the expert has."""
         return sum(self.lengths.values())
+
+    @property
+    def most_bytes(self) -> int:
+        """How long the file of vectors may be."""
+        return 8 + self.most_header_bytes + 4 * self.parameters
+
+    @property
+    def most_header_bytes(self) -> int:
+        """How long its header may be: what all names take, escaped, and room for metadata."""
+        return 2**16 + sum(200 + 12 * len(name) for name in self.lengths)
 
 
 def pack(z: Mapping[str, Tensor]) -> bytes:
@@ -62,15 +83,8 @@ def pack(z: Mapping[str, Tensor]) -> bytes:
     return save(plain, metadata={"t2agent_format_version": str(FORMAT_VERSION)})
 
 
-def write(folder: Path | str, card: ExpertCard, z: Mapping[str, Tensor]) -> None:
-    """Replace ``folder`` by the expert, whole; see `t2agent.files.replace_folder`.
-
-    Raises:
-        ConfigError: the folder holds something that is not an expert, and would be lost; or
-            ``folder`` is no path.
-    """
-    target = _root(folder)
-    _check_replaceable(target)
+def contents(card: ExpertCard, z: Mapping[str, Tensor]) -> dict[str, bytes]:
+    """The files of an expert: name -> content."""
     vectors = pack(z)
     lengths = {name: len(z[name]) for name in sorted(z)}
     config = {
@@ -80,10 +94,28 @@ def write(folder: Path | str, card: ExpertCard, z: Mapping[str, Tensor]) -> None
         "card": card.to_dict(),
     }
     text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    readme = card.readme(sum(lengths.values()))
+    return {VECTORS_FILE: vectors, CONFIG_FILE: text.encode(), README_FILE: readme.encode()}
+
+
+def hashes(files: Mapping[str, bytes]) -> dict[str, str]:
+    """What a `Pin` says of these files: the SHA-256 of ``vectors`` and ``config``."""
+    names = {"vectors": VECTORS_FILE, "config": CONFIG_FILE}
+    return {key: hashlib.sha256(files[name]).hexdigest() for key, name in names.items()}
+
+
+def write(folder: Path | str, files: Mapping[str, bytes]) -> None:
+    """Replace ``folder`` by the expert of these files, whole; see `t2agent.files.replace_folder`.
+
+    Raises:
+        ConfigError: the folder holds something that is not an expert, and would be lost; or
+            ``folder`` is no path.
+    """
+    target = _root(folder)
+    _check_replaceable(target)
     with replace_folder(target) as temporary:
-        (temporary / VECTORS_FILE).write_bytes(vectors)
-        (temporary / CONFIG_FILE).write_bytes(text.encode())
-        (temporary / README_FILE).write_bytes(card.readme(sum(lengths.values())).encode())
+        for name, content in files.items():
+            (temporary / name).write_bytes(content)
 
 
 def read(folder: Path | str) -> tuple[ExpertConfig, dict[str, Vector]]:
@@ -93,76 +125,56 @@ def read(folder: Path | str) -> tuple[ExpertConfig, dict[str, Vector]]:
         ExpertFormatError: something is missing, damaged, too large, or not in this format.
         ConfigError: ``folder`` is no path.
     """
-    root = _root(folder)
-    for left in reversed(range(_ATTEMPTS)):
-        with _opened(root) as place:
-            try:
-                config = _read_config(place)
-                return config, _read_vectors(place, config)
-            except ExpertFormatError:
-                # Where another process replaced the folder meanwhile, read the new one.
-                if place.is_current() or not left:
-                    raise
-    raise AssertionError("unreachable")
+
+    def both(place: Place) -> tuple[ExpertConfig, dict[str, Vector]]:
+        config = _read_config(place)
+        return config, _read_vectors(place, config)
+
+    return read_whole(_root(folder), both)
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """A folder held open: its files are found whatever name it has now, and no other folder can
-    get its number. ``descriptor`` is None on Windows, where a folder cannot be opened.
+def parse_config(root: Path, data: bytes) -> ExpertConfig:
+    """What the bytes of `expert_config.json` say.
+
+    Args:
+        root: where they are from, for the errors.
+        data: the bytes.
+
+    Raises:
+        ExpertFormatError: they are damaged, or not in this format.
     """
-
-    root: Path
-    descriptor: int | None
-
-    def is_current(self) -> bool:
-        """Whether the name still leads to this folder."""
-        if self.descriptor is None:
-            return self.root.exists()
-        try:
-            return os.path.samestat(os.fstat(self.descriptor), self.root.stat())
-        except OSError:
-            return False
-
-    def path(self, name: str) -> str:
-        """What ``os`` functions take for a file, with ``dir_fd`` the descriptor."""
-        return name if self.descriptor is not None else str(self.root / name)
-
-    def entries(self) -> dict[str, bool]:
-        """The names in it, sorted; whether each is a folder."""
-        found = os.listdir(self.root if self.descriptor is None else self.descriptor)
-        return {name: self._is_folder(name) for name in sorted(found)}
-
-    def _is_folder(self, name: str) -> bool:
-        try:
-            return stat.S_ISDIR(os.stat(self.path(name), dir_fd=self.descriptor).st_mode)
-        except OSError:
-            return False
-
-
-@contextmanager
-def _opened(root: Path) -> Iterator[_Place]:
-    """The folder ``root``, also where it is just being replaced."""
-    descriptor = None
-    for _ in range(_ATTEMPTS):
-        if not settle_folder(root):
-            break
-        try:
-            if os.open in os.supports_dir_fd:
-                descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-            else:
-                os.listdir(root)  # fails as opening it would
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise _bad(root, f"it cannot be read ({error.strerror})", "Check the path.") from error
-        try:
-            yield _Place(root, descriptor)
-        finally:
-            if descriptor is not None:
-                os.close(descriptor)
-        return
-    raise _bad(root, "there is no such folder", "Check the path.")
+    if sum(map(data.count, (b"[", b"{", b","))) > _MAX_CONFIG_MARKS:
+        raise bad(root, f"{CONFIG_FILE} holds more than {_MAX_CONFIG_MARKS:,} values")
+    try:
+        plain = json.loads(
+            data.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_distinct
+        )
+    except (ValueError, RecursionError) as error:
+        raise bad(root, f"{CONFIG_FILE} is not JSON ({error})") from error
+    if not isinstance(plain, dict):
+        raise bad(root, f"{CONFIG_FILE} is not a JSON object")
+    version = plain.get("format_version")
+    if version != FORMAT_VERSION or isinstance(version, bool):
+        raise bad(
+            root,
+            f"{CONFIG_FILE} has format_version {version!r:.80}, this t2agent reads "
+            f"{FORMAT_VERSION}",
+            "Use the version of t2agent that wrote it, or a newer one.",
+        )
+    sha256, lengths = plain.get("sha256"), plain.get("lengths")
+    if not isinstance(sha256, str) or not isinstance(lengths, dict) or not lengths:
+        raise bad(root, f"{CONFIG_FILE} lacks 'sha256' or 'lengths'")
+    for name, length in lengths.items():
+        if not isinstance(length, int) or isinstance(length, bool) or length < 1:
+            raise bad(root, f"the length of {name!r:.200} in {CONFIG_FILE} is {length!r:.80}")
+    if len(lengths) > _MAX_MODULES or sum(lengths.values()) > _MAX_PARAMETERS:
+        most = f"{_MAX_PARAMETERS:,} parameters in {_MAX_MODULES:,} modules"
+        raise bad(root, f"it claims more than {most}")
+    try:
+        card = ExpertCard.from_dict(plain.get("card"))
+    except ConfigError as error:
+        raise bad(root, f"the card in {CONFIG_FILE} is unusable: {error}") from error
+    return ExpertConfig(card, lengths, sha256)
 
 
 def _root(folder: Path | str) -> Path:
@@ -171,94 +183,71 @@ def _root(folder: Path | str) -> Path:
     return Path(folder)
 
 
-def _read_config(place: _Place) -> ExpertConfig:
-    root = place.root
-    data = _bounded(place, CONFIG_FILE, _MAX_CONFIG_BYTES)
+def _read_config(place: Place) -> ExpertConfig:
+    data = place.read(CONFIG_FILE, MAX_CONFIG_BYTES)
+    config = parse_config(place.root, data)
+    if not place.has(PIN_FILE):
+        return config
     try:
-        plain = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise _bad(root, f"{CONFIG_FILE} is not JSON ({error})") from error
-    if not isinstance(plain, dict):
-        raise _bad(root, f"{CONFIG_FILE} is not a JSON object")
-    version = plain.get("format_version")
-    if version != FORMAT_VERSION or isinstance(version, bool):
-        raise _bad(
-            root,
-            f"{CONFIG_FILE} has format_version {version!r}, this t2agent reads {FORMAT_VERSION}",
-            "Use the version of t2agent that wrote it, or a newer one.",
-        )
-    sha256, lengths = plain.get("sha256"), plain.get("lengths")
-    if not isinstance(sha256, str) or not isinstance(lengths, dict) or not lengths:
-        raise _bad(root, f"{CONFIG_FILE} lacks 'sha256' or 'lengths'")
-    for name, length in lengths.items():
-        if not isinstance(length, int) or isinstance(length, bool) or length < 1:
-            raise _bad(root, f"the length of {name!r} in {CONFIG_FILE} is {length!r}")
-    if sum(lengths.values()) > _MAX_PARAMETERS:
-        raise _bad(root, f"it claims more than {_MAX_PARAMETERS:,} parameters")
-    try:
-        card = ExpertCard.from_dict(plain.get("card"))
+        pin = Pin.from_bytes(place.read(PIN_FILE, _MAX_PIN_BYTES))
     except ConfigError as error:
-        raise _bad(root, f"the card in {CONFIG_FILE} is unusable: {error}") from error
-    return ExpertConfig(card, lengths, sha256)
+        raise bad(place.root, f"{PIN_FILE} is damaged: {error}", "Pull it again.") from error
+    if (pin.vectors, pin.config) != (config.sha256, hashlib.sha256(data).hexdigest()):
+        raise bad(
+            place.root,
+            f"{CONFIG_FILE} is not what was pulled from {pin.address}",
+            f"Pull it again, or delete {PIN_FILE} to keep it as an expert of your own.",
+        )
+    return dataclasses.replace(config, pin=pin)
 
 
-def _read_vectors(place: _Place, config: ExpertConfig) -> dict[str, Vector]:
+def _read_vectors(place: Place, config: ExpertConfig) -> dict[str, Vector]:
     import numpy as np
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
     root = place.root
-    largest = 8 + _MAX_HEADER_BYTES + 4 * config.parameters
-    data = _bounded(place, VECTORS_FILE, largest)
-    if hashlib.sha256(data).hexdigest() != config.sha256:
-        raise _bad(root, f"{VECTORS_FILE} is not the file that {CONFIG_FILE} was written for")
+    with place.file(VECTORS_FILE, config.most_bytes) as (file, size):
+        # Nothing large is kept in memory before the file is known to be the right one.
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != config.sha256:
+            raise bad(root, f"{VECTORS_FILE} is not the file that {CONFIG_FILE} was written for")
+        file.seek(0)
+        _check_header(root, file, size, config)
+        file.seek(0)
+        data = file.read(size)
     try:
         z = load(data)
     except (SafetensorError, ValueError, KeyError, TypeError, OverflowError) as error:
-        raise _bad(root, f"{VECTORS_FILE} is not safetensors with float32 ({error!r})") from error
-    if z.keys() != config.lengths.keys():
-        raise _bad(root, f"{VECTORS_FILE} and {CONFIG_FILE} name different modules")
+        raise bad(root, f"{VECTORS_FILE} is not safetensors with float32 ({error!r})") from error
     for name, vector in z.items():
-        if vector.dtype != np.float32 or vector.shape != (config.lengths[name],):
-            raise _bad(
-                root,
-                f"z of {name!r} is {vector.dtype} {vector.shape}, "
-                f"needed is float32 ({config.lengths[name]},)",
-            )
         if not np.isfinite(vector).all():
-            raise _bad(root, f"z of {name!r} holds NaN or infinity", "Train it again.")
+            raise bad(root, f"z of {name!r} holds NaN or infinity", "Train it again.")
     return z
 
 
-def _bounded(place: _Place, name: str, largest: int) -> bytes:
-    """The bytes of a regular file inside a folder that is not larger than ``largest``."""
-    root, path = place.root, place.path(name)
+def _check_header(root: Path, file: BufferedReader, size: int, config: ExpertConfig) -> None:
+    """Raise ExpertFormatError where a safetensors file does not describe the config's vectors."""
+    length = int.from_bytes(file.read(8), "little")
     try:
-        status = os.stat(path, dir_fd=place.descriptor, follow_symlinks=False)
-        if stat.S_ISLNK(status.st_mode):
-            inside = (root / name).resolve(strict=True)
-            if not inside.is_relative_to(root.resolve()):
-                raise _bad(
-                    root,
-                    f"{name} is a link that leads out of the folder",
-                    "Copy the file itself there (for a Hub download: give a local_dir).",
-                )
-            status = inside.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise _bad(root, f"{name} is not a regular file")
-        if status.st_size > largest:
-            raise _bad(root, f"{name} has {status.st_size:,} bytes, at most {largest:,} are read")
-        # Not blocking: between the check and here it may have become a pipe.
-        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        with open(os.open(path, flags, dir_fd=place.descriptor), "rb") as file:
-            data = file.read(largest + 1)
-    except FileNotFoundError as error:
-        raise _bad(root, f"it has no {name}") from error
-    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links (Python < 3.13)
-        raise _bad(root, f"{name} cannot be read ({error})") from error
-    if len(data) > largest:
-        raise _bad(root, f"{name} is larger than {largest:,} bytes")
-    return data
+        if length > config.most_header_bytes or 8 + length + 4 * config.parameters != size:
+            raise ValueError(f"{size:,} bytes are not a header of {length:,} and the vectors")
+        text = file.read(length)
+        if sum(map(text.count, (b"[", b"{", b","))) > 8 * len(config.lengths) + 5000:
+            raise ValueError("its header holds other things")
+        header = json.loads(text, object_pairs_hook=_distinct)
+        header.pop("__metadata__", None)
+        found = {name: (one["dtype"], tuple(one["shape"])) for name, one in header.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise bad(root, f"{VECTORS_FILE} is not safetensors ({error!r:.300})") from error
+    if found.keys() != config.lengths.keys():
+        raise bad(root, f"{VECTORS_FILE} and {CONFIG_FILE} name different modules")
+    for name, (dtype, shape) in found.items():
+        needed = (config.lengths[name],)
+        if dtype != "F32" or shape != needed:
+            raise bad(
+                root, f"z of {name!r} is {dtype!s:.20} {shape!s:.80}, needed is float32 {needed}"
+            )
 
 
 def _check_replaceable(target: Path) -> None:
@@ -269,7 +258,7 @@ def _check_replaceable(target: Path) -> None:
             raise ConfigError(
                 f"{target} is a file; an expert is saved as a folder: give another path"
             )
-        with _opened(target) as place:
+        with opened(target) as place:
             entries = place.entries()
             if not entries or (CONFIG_FILE in entries and not any(entries.values())):
                 return
@@ -284,6 +273,9 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON number")
 
 
-def _bad(root: Path, problem: str, remedy: str = "") -> ExpertFormatError:
-    remedy = remedy or "Save or fetch the expert again."
-    return ExpertFormatError(f"{root} is not a usable expert: {problem}. {remedy}")
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose keys are all different: readers differ in which one they take."""
+    plain = dict(pairs)
+    if len(plain) != len(pairs):
+        raise ValueError("a key stands there twice")
+    return plain

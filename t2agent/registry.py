@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import get_args
 
+from t2agent import expert_folder
 from t2agent.card import ExpertCard, Modality, check_name
 from t2agent.catalogue import Catalogue
 from t2agent.compatibility import BaseModel
@@ -27,6 +28,9 @@ from t2agent.errors import (
 )
 from t2agent.expert import Expert
 from t2agent.files import remove_folder
+from t2agent.lock_file import LockFile
+from t2agent.pin import Pin
+from t2agent.pulling import Pulled, Pulls
 
 _LOAD_ATTEMPTS = 20
 
@@ -35,7 +39,7 @@ _process: dict[str, dict[str, Entry]] = {}
 _process_lock = threading.Lock()
 
 
-class Registry:
+class Registry(Pulls):
     """The experts of one base model.
 
     ``in``, ``len`` and iteration go by name. All methods may be called from any thread. Folders
@@ -156,7 +160,8 @@ class Registry:
         with self._lock:
             self._check_free(given.name, replace=replace, persist=persist)
             if persist:
-                given.save(self._catalogue.user_folder / given.name)
+                with self._lock_file.pinning(given.name, None):
+                    given.save(self._catalogue.user_folder / given.name)
                 self._forget(given.name)
             else:
                 self._code[given.name] = Entry.of(given, "code")
@@ -168,8 +173,8 @@ class Registry:
 
         Args:
             name: the expert's name.
-            persist: whether to delete it from the user's folder as well. Without that, an expert
-                that was found in a folder is back in the next process.
+            persist: whether to delete it from the user's folder, and its pin, as well. Without
+                that, an expert that was found in a folder is back in the next process.
 
         Raises:
             ExpertNotFoundError: there is no expert of that name.
@@ -178,8 +183,10 @@ class Registry:
         check_name(name)
         with self._lock:
             folder = self._catalogue.in_user_folder(name) if persist else None
-            if folder is not None:
-                remove_folder(folder)
+            if folder is not None or (persist and name in self.pins()):
+                with self._lock_file.pinning(name, None):
+                    if folder is not None:
+                        remove_folder(folder)
             elif self._entry(name).source in ("shipped", "entry point") and persist:
                 raise ConfigError(
                     f"expert {name!r} comes with a package and cannot be deleted; "
@@ -187,6 +194,10 @@ class Registry:
                 )
             self._forget(name)
             self._catalogue.hide(name)
+
+    def pin(self, name: str) -> Pin | None:
+        """Where on the Hub an expert that is there is from; None for others; raises as `get`."""
+        return self._entry(name).pin
 
     def check(self, expert: Expert) -> None:
         """Raise ExpertMismatchError where an expert is not for this base model."""
@@ -232,6 +243,26 @@ class Registry:
                     f"{folder} exists already and holds expert {holder!r}; give replace=True "
                     "if that is the expert to replace, or another name"
                 )
+
+    @property
+    def _lock_file(self) -> LockFile:
+        return LockFile(self._catalogue.user_folder, self.base)
+
+    def _install(self, pulled: Pulled, replace: bool) -> Expert:
+        name = pulled.expert.name
+        self.check(pulled.expert)
+        with self._lock:
+            pinned, entry = self.pins().get(name), self._view().entries.get(name)
+            # One from the same place may be replaced, and one that the pin has hidden before.
+            again = pinned is not None and pinned.is_of(pulled.pin.address)
+            if again and entry is not None and entry.source in ("user", "code"):
+                again = entry.pin is not None and entry.pin.is_of(pulled.pin.address)
+            self._check_free(name, replace=replace or again, persist=True)
+            with self._lock_file.pinning(name, pulled.pin):
+                expert_folder.write(self._catalogue.user_folder / name, pulled.files)
+            self._forget(name)
+            self._catalogue.look_again()
+            return self.get(name)
 
     def _forget(self, name: str) -> None:
         self._code.pop(name, None)

@@ -12,6 +12,7 @@ _SESSION_HOME = tempfile.TemporaryDirectory(prefix="t2agent-tests-")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["HF_HUB_DISABLE_XET"] = "1"  # the tests' Hub takes files by plain HTTP
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["T2AGENT_HOME"] = _SESSION_HOME.name
 os.environ["MPLBACKEND"] = "agg"
@@ -19,7 +20,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import pytest
 import torch
+from huggingface_hub import constants
 from hypothesis import settings
+
+from tests.folder_hub import TOKEN, FolderHub, folder_hub
 
 torch.set_num_threads(min(2, int(os.environ["OMP_NUM_THREADS"] or 2)))
 # The same examples in every run, and no deadline: a busy machine must not fail a test.
@@ -44,6 +48,20 @@ def fixed_seed() -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
+
+
+@pytest.fixture
+def hub(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[FolderHub]:
+    """An empty Hub of this test, the only one that can be reached; its user is logged in."""
+    folder = tmp_path_factory.mktemp("hub")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "cache"))
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with folder_hub(folder / "repos") as running:
+        monkeypatch.setenv("HF_ENDPOINT", running.url)
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import yaml
+from huggingface_hub import ModelCard, ModelCardData
+from hypothesis import given
+from hypothesis import strategies as st
 
 from t2agent.card import ExpertCard
 from t2agent.errors import ConfigError
@@ -89,8 +93,22 @@ def test_the_readme_is_a_model_card_for_the_hub() -> None:
         "library_name": "t2agent",
         "pipeline_tag": "image-text-to-text",
         "base_model": "org/base",
+        "base_model_relation": "adapter",
         "license": "apache-2.0",
         "tags": ["t2agent", "transformer-squared", "svf", "image"],
+        "metrics": ["math"],
+        "model-index": [
+            {
+                "name": "math-2.0_x",
+                "results": [
+                    {
+                        "task": {"type": "image-text-to-text"},
+                        "dataset": {"type": "math-2.0_x", "name": "math-2.0_x"},
+                        "metrics": [{"type": "math", "name": "math", "value": 0.97}],
+                    }
+                ],
+            }
+        ],
     }
     for text in ("# math-2.0_x", "7,168 parameters", "- Add 7 and 8", '"steps": 25', "0.97"):
         assert text in readme
@@ -99,7 +117,59 @@ def test_the_readme_is_a_model_card_for_the_hub() -> None:
 def test_the_readme_of_a_bare_card() -> None:
     front = front_matter(ExpertCard("x").readme(1))
     assert front["pipeline_tag"] == "text-generation"
-    assert not {"base_model", "license"} & front.keys()
+    optional = {"base_model", "base_model_relation", "license", "metrics", "model-index"}
+    assert not optional & front.keys()
+
+
+def test_the_hubs_library_reads_the_readme() -> None:
+    scores = {
+        "val": 0.9,
+        "val_base": 0.2,
+        "by task": {"math": 1, "code": 0},
+        "good": True,
+        "x": "y",
+    }
+    card = ExpertCard("sums", base="org/base", training={"task": "math"}, scores=scores)
+    data = ModelCard(card.readme(5)).data
+    assert data.library_name == "t2agent"
+    assert data.base_model == "org/base"
+    assert data.base_model_relation == "adapter"
+    assert data.model_name == "sums"
+    found = {one.metric_type: one.metric_value for one in data.eval_results}
+    assert found == {"val": 0.9, "val_base": 0.2, "by task.math": 1, "by task.code": 0}
+    assert {one.dataset_name for one in data.eval_results} == {"math"}
+    ModelCardData(**data.to_dict())  # it validates what it is given
+
+
+@pytest.mark.parametrize(
+    ("given_license", "front"),
+    [
+        ("MIT", {"license": "mit"}),
+        ("Acme's own", {"license": "other", "license_name": "Acme's own"}),
+    ],
+)
+def test_a_license_that_the_hub_does_not_know_is_another(
+    given_license: str, front: dict[str, str]
+) -> None:
+    found = front_matter(ExpertCard("x", license=given_license).readme(1))
+    assert {key: found[key] for key in found if key.startswith("license")} == front
+
+
+@given(st.text(), st.text(), st.dictionaries(st.text(), st.floats(-1, 1) | st.integers()))
+def test_whatever_a_card_says_its_readme_can_be_read(
+    base: str, license_: str, scores: dict[str, float]
+) -> None:
+    readme = ExpertCard("x", "a\n---\nb", base=base, license=license_, scores=scores).readme(1)
+    data = ModelCard(readme).data
+    assert data.library_name == "t2agent"
+    assert len(data.eval_results or []) == min(len(scores), 100)
+
+
+def test_scores_that_are_nested_deeply_are_left_out() -> None:
+    scores: dict[str, Any] = {"a": 1.0}
+    for _ in range(200):
+        scores = {"a": scores}
+    assert "model-index" not in front_matter(ExpertCard("x", scores=scores).readme(1))
 
 
 def test_the_readme_does_not_tell_a_path() -> None:

@@ -64,7 +64,10 @@ def show(name: _Name, model: Model = "t2-nano") -> Report:
     card = registry.card(name)
     parameters = registry.get(name).parameters
     origin = registry.source(name)
+    pin = registry.pin(name)
     data = {**card.to_dict(), "parameters": parameters, "origin": origin}
+    if pin is not None:
+        data["pin"] = pin.to_dict()
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -76,6 +79,7 @@ def show(name: _Name, model: Model = "t2-nano") -> Report:
         "base model": card.base,
         "fingerprint": card.base_fingerprint,
         "origin": origin,
+        "pulled from": str(pin.address) if pin is not None else "",
         "license": card.license,
         "scores": "\n".join(f"{key}: {value}" for key, value in card.scores.items()),
         "training": "\n".join(f"{key}: {value}" for key, value in card.training.items()),

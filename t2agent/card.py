@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal, get_args
 
-from t2agent.config import base_slug, is_path
+from t2agent.config import public_name
 from t2agent.errors import ConfigError
 
 Modality = Literal["text", "image"]
@@ -98,8 +98,7 @@ class ExpertCard:
         Args:
             parameters: how many numbers the expert has learnt.
         """
-        # A path would tell about the machine that the expert was trained on, and help nobody.
-        base = base_slug(self.base) if is_path(self.base) else self.base
+        base = public_name(self.base)
         lines = ["---", *(f"{k}: {_yaml(v)}" for k, v in self._metadata(base).items())]
         lines += ["---", "", f"# {self.name}", ""]
         if self.description:

@@ -56,6 +56,11 @@ def base_slug(name: str) -> str:
     return slug
 
 
+def public_name(name: str) -> str:
+    """A base model's name for other people's eyes: of a path of this machine, the last part."""
+    return base_slug(name) if is_path(name) else name
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationOptions:
     """How a reply is sampled.

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from t2agent import expert_folder, hub
 from t2agent.card import ExpertCard, Modality
-from t2agent.config import base_slug, is_path
+from t2agent.config import public_name
 from t2agent.errors import ConfigError, ExpertFormatError
 from t2agent.hub import HubOptions, Pushed
 from t2agent.mixture import Mixture
@@ -207,8 +207,7 @@ class Expert:
             ConfigError: ``repo`` cannot be such, or ``private`` and it is public already.
         """
         self.check_finite()
-        base = self.card.base
-        card = dataclasses.replace(self.card, base=base_slug(base) if is_path(base) else base)
+        card = dataclasses.replace(self.card, base=public_name(self.card.base))
         return hub.push(
             Address.parse(repo, revision, subfolder),
             expert_folder.contents(card, self.z),

@@ -77,7 +77,7 @@ class Place:
                     raise bad(
                         root,
                         f"{name} is a link that leads out of the folder",
-                        "Copy the file itself there (for a Hub download: give a local_dir).",
+                        "Copy the file itself there (from the Hub: use Expert.from_pretrained).",
                     )
                 status = inside.stat()
             if not stat.S_ISREG(status.st_mode):

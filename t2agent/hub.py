@@ -263,6 +263,7 @@ def _typed_errors(address: Address, options: HubOptions, name: str = "") -> Iter
     from huggingface_hub import errors
 
     url, asked = options.url, f"{address}" + (f", {name}" if name else "")
+    cache = ", and the cache of downloads does not have it" if name else ""
     try:
         yield
     except errors.HFValidationError as error:
@@ -300,8 +301,7 @@ def _typed_errors(address: Address, options: HubOptions, name: str = "") -> Iter
         ) from error
     except errors.OfflineModeIsEnabled as error:
         raise HubError(
-            f"{asked} is not in the cache of downloads, and HF_HUB_OFFLINE forbids to ask the Hub; "
-            "load it once with the network, or unset HF_HUB_OFFLINE"
+            f"HF_HUB_OFFLINE forbids to ask the Hub for {asked}{cache}; unset it to use the network"
         ) from error
     except errors.HfHubHTTPError as error:
         raise HubError(_refusal(address, error.response.status_code, error)) from error
@@ -309,8 +309,8 @@ def _typed_errors(address: Address, options: HubOptions, name: str = "") -> Iter
         raise
     except _http_error() as error:
         raise HubError(
-            f"the Hub at {url} cannot be reached ({type(error).__name__}: {_short(error)}), and "
-            f"{asked} is not in the cache of downloads; check the network and HF_ENDPOINT"
+            f"the Hub at {url} cannot be reached for {asked} ({type(error).__name__}: "
+            f"{_short(error)}){cache}; check the network and HF_ENDPOINT"
         ) from error
     except (OSError, ValueError, RuntimeError) as error:
         # huggingface_hub's own: refused metadata, a download cut short, a cache that is read-only.

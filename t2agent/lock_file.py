@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from t2agent.card import check_name
+from t2agent.config import public_name
 from t2agent.errors import ConfigError
 from t2agent.files import write_text
 from t2agent.pin import Pin
@@ -30,7 +31,7 @@ class LockFile:
 
     def __init__(self, folder: Path, base: str) -> None:
         self.path = folder / LOCK_FILE
-        self._base = base
+        self._base = public_name(base)
 
     def pins(self) -> dict[str, Pin]:
         """The expert's name -> its pin, sorted by name; none where there is no lock file.

@@ -167,14 +167,12 @@ class _Handler(BaseHTTPRequestHandler):
         return given is not None
 
     def _repo(self, repo: str, *, write: bool = False) -> dict[str, Any]:
-        settings = self.server_hub.settings(repo)
-        if settings is None or (settings["private"] and not self._known):
-            raise _RefusedError(
-                401 if not self._known else 404, "RepoNotFound", "Repository not found"
-            )
+        settings, known = self.server_hub.settings(repo), self._known
+        if settings is None or (settings["private"] and not known):
+            raise _RefusedError(404 if known else 401, "RepoNotFound", "Repository not found")
         if settings["gated"]:
             raise _RefusedError(403, "GatedRepo", "Access to this model is restricted")
-        if write and (not self._known or not repo.startswith(f"{USER}/")):
+        if write and (not known or not repo.startswith(f"{USER}/")):
             raise _RefusedError(403, message="You don't have the right to write here")
         return settings
 

@@ -15,6 +15,7 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -44,7 +45,7 @@ def main(folder: Path, kills: str, swap: str, start: str) -> None:
         child = os.fork()
         if child == 0:
             if kills == "steps":
-                _die_before_event(step)
+                die_before_event(step)
             new.save(folder)
             if kills == "random":
                 while True:  # both directions, until killed
@@ -67,8 +68,8 @@ def main(folder: Path, kills: str, swap: str, start: str) -> None:
 OLD_AND_NEW = (("old", 0.0), ("new", 1.0))
 
 
-def _die_before_event(step: int) -> None:
-    """Kill this process before its n-th operation on files."""
+def die_before_event(step: int) -> Callable[[], int]:
+    """Kill this process before its n-th operation on files; what is returned counts them."""
     seen = 0
 
     def count(event: str, _arguments: object) -> None:
@@ -79,6 +80,7 @@ def _die_before_event(step: int) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(count)
+    return lambda: seen
 
 
 def _left_in(folder: Path) -> str:

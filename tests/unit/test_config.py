@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from t2agent.config import GenerationOptions, base_slug, home
+from t2agent.config import GenerationOptions, base_slug, home, public_name
 from t2agent.errors import ConfigError
 
 
@@ -41,6 +41,12 @@ def test_slug_of_the_folder_one_stands_in(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "standing-here").mkdir()
     monkeypatch.chdir(tmp_path / "standing-here")
     assert base_slug(".") == "standing-here"
+
+
+def test_a_name_for_others_tells_no_path() -> None:
+    assert public_name("/home/me/models/tiny") == "tiny"
+    assert public_name("Qwen/Qwen2-0.5B") == "Qwen/Qwen2-0.5B"
+    assert public_name("") == ""
 
 
 @pytest.mark.parametrize("name", ["", "  ", "/", "...", "é"])

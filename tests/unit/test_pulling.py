@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import shutil
 import warnings
 from pathlib import Path
@@ -23,8 +22,8 @@ from t2agent.errors import (
 )
 from t2agent.expert import Expert, ExpertCard
 from t2agent.expert_folder import CONFIG_FILE, VECTORS_FILE
-from t2agent.lock_file import LOCK_FILE, LockFile
-from t2agent.pin import PIN_FILE, Pin
+from t2agent.lock_file import LOCK_FILE
+from t2agent.pin import PIN_FILE
 from t2agent.registry import Registry
 from tests.folder_hub import FolderHub
 
@@ -248,56 +247,3 @@ def test_offline_a_pinned_expert_is_there(
     assert value_of(registry.restore()["math"]) == 1.0
     with pytest.raises(HubError, match="HF_HUB_OFFLINE"):
         registry.pull("someone/else")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "", "{", "[]", "null", '{"version": 2}', '{"version": 1, "base": "b"}', "[" * 100_000,
-        '{"version": 1, "base": "b", "experts": {"../x": {}}}',
-        '{"version": 1, "base": "b", "experts": {"x": {"repo": "a/b"}}}',
-        '{"version": 1, "base": "b", "experts": {"x": 3}}',
-    ],
-)  # fmt: skip
-def test_a_damaged_lock_file_is_named_and_harms_no_expert(
-    registry: Registry, folder: Path, text: str
-) -> None:
-    registry.register(expert(1.0), persist=True)
-    (folder / LOCK_FILE).write_text(text)
-    with pytest.raises(ConfigError, match=LOCK_FILE):
-        registry.pins()
-    assert Registry(BASE).names() == ["math"]
-
-
-HASH = "0" * 64
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"repo": "../x"}, {"commit": "main"}, {"vectors": ""}, {"config": None},
-        {"revision": "../../x"}, {"revision": 3}, {"subfolder": "../.."}, {"subfolder": "/etc"},
-    ],
-)  # fmt: skip
-def test_a_pin_of_a_stranger_is_checked(changed: dict[str, Any]) -> None:
-    good = {"repo": "a/b", "commit": "a" * 40, "vectors": HASH, "config": HASH}
-    assert Pin.from_dict({**good, "later": 1}).address.repo == "a/b"
-    with pytest.raises(ConfigError):
-        Pin.from_dict({**good, **changed})
-
-
-def _pin_some(folder: str, first: int) -> None:
-    held = LockFile(Path(folder), BASE)
-    for k in range(first, first + 10):
-        with held.pinning(f"x{k}", Pin("a/b", "a" * 40, HASH, HASH)):
-            pass
-
-
-def test_processes_at_once_lose_no_pin(folder: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    workers = [context.Process(target=_pin_some, args=(str(folder), 10 * k)) for k in range(3)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert len(LockFile(folder, BASE).pins()) == 30

@@ -60,13 +60,13 @@ class BaseModel:
             needed = self.shapes.get(module)
             if needed is None:
                 return ExpertMismatchError(
-                    f"expert {card.name!r} has a vector for {module!r}, which is not an adapted "
-                    f"layer of {self.name!r} ({len(self.shapes)} layers are). Load the model "
+                    f"expert {card.name!r} has a vector for {module!r:.200}, which is not an "
+                    f"adapted layer of {self.name!r} ({len(self.shapes)} layers are). Load the model "
                     "with the targets that the expert was trained with."
                 )
             if needed != length:
                 return ExpertMismatchError(
-                    f"expert {card.name!r} has {length} numbers for {module!r}, but the layer "
+                    f"expert {card.name!r} has {length} numbers for {module!r:.200}, but the layer "
                     f"in {self.name!r} needs {needed}. Use it with its own base model."
                 )
         return None

@@ -209,11 +209,10 @@ def _read_vectors(place: Place, config: ExpertConfig) -> dict[str, Vector]:
     root = place.root
     with place.file(VECTORS_FILE, config.most_bytes) as (file, size):
         # Nothing large is kept in memory before the file is known to be the right one.
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != config.sha256:
-            raise bad(root, f"{VECTORS_FILE} is not the file that {CONFIG_FILE} was written for")
-        file.seek(0)
         _check_header(root, file, size, config)
+        file.seek(0)
+        if hashlib.file_digest(file, "sha256").hexdigest() != config.sha256:
+            raise bad(root, f"{VECTORS_FILE} is not the file that {CONFIG_FILE} was written for")
         file.seek(0)
         data = file.read(size)
     try:
@@ -222,7 +221,7 @@ def _read_vectors(place: Place, config: ExpertConfig) -> dict[str, Vector]:
         raise bad(root, f"{VECTORS_FILE} is not safetensors with float32 ({error!r})") from error
     for name, vector in z.items():
         if not np.isfinite(vector).all():
-            raise bad(root, f"z of {name!r} holds NaN or infinity", "Train it again.")
+            raise bad(root, f"z of {name!r:.200} holds NaN or infinity", "Train it again.")
     return z
 
 
@@ -230,8 +229,8 @@ def _check_header(root: Path, file: BufferedReader, size: int, config: ExpertCon
     """Raise ExpertFormatError where a safetensors file does not describe the config's vectors."""
     length = int.from_bytes(file.read(8), "little")
     try:
-        if length > config.most_header_bytes or 8 + length + 4 * config.parameters != size:
-            raise ValueError(f"{size:,} bytes are not a header of {length:,} and the vectors")
+        if length > min(config.most_header_bytes, size - 8):
+            raise ValueError(f"its header claims {length:,} bytes")
         text = file.read(length)
         if sum(map(text.count, (b"[", b"{", b","))) > 8 * len(config.lengths) + 5000:
             raise ValueError("its header holds other things")
@@ -246,8 +245,13 @@ def _check_header(root: Path, file: BufferedReader, size: int, config: ExpertCon
         needed = (config.lengths[name],)
         if dtype != "F32" or shape != needed:
             raise bad(
-                root, f"z of {name!r} is {dtype!s:.20} {shape!s:.80}, needed is float32 {needed}"
+                root,
+                f"z of {name!r:.200} is {dtype!s:.20} {shape!s:.80}, needed is float32 {needed}",
             )
+    if 8 + length + 4 * config.parameters != size:
+        raise bad(
+            root, f"{VECTORS_FILE} has {size:,} bytes, which are not a header and the vectors"
+        )
 
 
 def _check_replaceable(target: Path) -> None:

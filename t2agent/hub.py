@@ -157,7 +157,9 @@ class _Source:
             path = self._path(name, revision, largest)
             data = _content(path, largest, self.address)
             if not _is_intact(path, data):
-                # Not where offline: that raises, and the message says so.
+                if self.options.local_files_only:
+                    raise HubError(f"{self.address}: {name} is damaged in the cache of downloads; "
+                                   "load it once without local_files_only")  # fmt: skip
                 path = self._download(name, revision, anew=True)
                 data = _content(path, largest, self.address)
         # The cache keeps a file as .../snapshots/<commit>/<path in the repository>.

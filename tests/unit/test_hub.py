@@ -165,8 +165,10 @@ def test_a_damaged_file_of_the_cache_is_fetched_again(
             assert Expert.from_pretrained(address).card == CARD
         blob.write_bytes(b"?")
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-        with pytest.raises(T2Error):
+        with pytest.raises(T2Error, match="offline"):
             Expert.from_pretrained(REPO)
+        with pytest.raises(HubError, match="damaged"):
+            Expert.from_pretrained(REPO, local_files_only=True)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         assert Expert.from_pretrained(REPO).card == CARD
 

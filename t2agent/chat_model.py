@@ -6,7 +6,6 @@ import asyncio
 import builtins
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
-from functools import partial
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -24,7 +23,6 @@ from t2agent.dispatch.search import search_options
 from t2agent.dispatch.shots import Reward
 from t2agent.expert import Mixture, MixtureLike
 from t2agent.gathering import Call, answer_together, may_wait, submit
-from t2agent.messages import to_prompt
 from t2agent.pump import pump
 from t2agent.reply_form import FIELDS, ReplyForm
 from t2agent.settings import digests, in_thread, metadata, usage
@@ -235,10 +233,7 @@ class ChatT2(Counting, Binding, JointChatModel):
         own = {name: value for name, value in given.items() if name not in (*FIELDS, "model")}
         options, choice = self._options(stop, own)
         engine = self.other(given["model"]).engine if given.get("model") else self.engine
-        prompt, tools = form.prompt(to_prompt(messages, self._policy)), Shortlist()
-        if form.tools:
-            policy, wanted = self._tool_policy(engine, given), partial(engine.wants_tools, prompt)
-            form, prompt, tools = form.shown(prompt, policy, engine.similarity, wanted)
+        form, prompt, tools = self._prepared(messages, form, engine, choice, given)
         constraint, keep = form.constraint(engine.model, prompt), form.marks(engine.model)
         return Call(engine, prompt, options, choice, constraint, keep), form, tools
 

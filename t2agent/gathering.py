@@ -63,6 +63,8 @@ class Gatherer(Generic[R, A]):
     run: answers requests with equal keys at once, in order; it gets an event for each, which is
         set when nobody wants that answer any more. It is called in a thread of the gatherer, and
         by one at a time. Where it raises, `settle` finds whose error it is.
+    rows: requests that are answered together at most.
+    idle: seconds that the thread waits for another request before it ends.
     """
 
     def __init__(
@@ -70,32 +72,46 @@ class Gatherer(Generic[R, A]):
         run: Callable[[Sequence[R], Sequence[threading.Event]], Sequence[A]],
         *,
         rows: int = ROWS,
+        idle: float = 5.0,
     ) -> None:
         self._run = run
         self._rows = rows
-        self._lock = threading.Lock()
+        self._idle = idle
+        self._changed = threading.Condition()
         self._waiting: deque[Ticket[R, A]] = deque()
-        self._working = False
+        self._worker: threading.Thread | None = None
 
     def submit(self, key: Hashable, request: R) -> Ticket[R, A]:
         """Have a request answered."""
         ticket: Ticket[R, A] = Ticket(key, request)
-        with self._lock:
+        with self._changed:
             self._waiting.append(ticket)
-            start, self._working = not self._working, True
-        if start:
-            threading.Thread(target=self._work, name="t2agent-gathering").start()
+            self._changed.notify()
+            # Not alive: its work is over, or it was left behind by a fork.
+            if self._worker is None or not self._worker.is_alive():
+                self._worker = threading.Thread(
+                    target=self._work, name="t2agent-gathering", daemon=True
+                )
+                self._worker.start()
         return ticket
 
     def _work(self) -> None:
-        while True:
+        # A thread for each call would cost each call a pool of OpenMP threads of its own.
+        while self._is_wanted():
             self._linger()
-            with self._lock:
+            with self._changed:
                 tickets = self._next()
-                if not tickets:
-                    self._working = False
-                    return
-            tickets[0].context.run(self._answer, tickets)
+            if tickets:
+                tickets[0].context.run(self._answer, tickets)
+            del tickets  # while idle, this thread keeps nobody's model alive
+
+    def _is_wanted(self) -> bool:
+        """Whether a request waits, or comes within a moment; the thread ends otherwise."""
+        with self._changed:
+            if self._changed.wait_for(lambda: bool(self._waiting), self._idle):
+                return True
+            self._worker = None
+            return False
 
     def _linger(self) -> None:
         """Let calls that were made together come."""

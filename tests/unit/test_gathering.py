@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -100,14 +102,39 @@ def test_who_gives_up_is_left_out_and_nobody_else(run: Doubling) -> None:
     assert waiting[1].future.cancelled()
 
 
-def test_no_thread_is_left(run: Doubling) -> None:
+def workers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "t2agent-gathering"]
+
+
+def test_one_thread_serves_calls_and_ends_when_none_come(run: Doubling) -> None:
+    run.go_on.set()
+    before = set(workers())
+    gatherer: Gatherer[int, int] = Gatherer(run, idle=0.2)
+    used = set()
+    for number in range(3):
+        assert gatherer.submit("", number).future.result(5) == 2 * number
+        used |= set(workers()) - before
+    assert len(used) == 1
+    [worker] = used
+    worker.join(5)
+    assert not worker.is_alive()
+    assert gatherer.submit("", 4).future.result(5) == 8
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_answers_with_a_thread_of_its_own(run: Doubling) -> None:
     run.go_on.set()
     gatherer: Gatherer[int, int] = Gatherer(run)
-    gatherer.submit("", 1).future.result(5)
-    for thread in threading.enumerate():
-        if thread.name == "t2agent-gathering":
-            thread.join(5)
-            assert not thread.is_alive()
+    gatherer.submit("", 1).future.result(5)  # its thread waits while the process forks
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if not child:
+        try:
+            os._exit(gatherer.submit("", 21).future.result(5) != 42)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 @pytest.fixture(scope="module")

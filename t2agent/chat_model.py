@@ -22,7 +22,7 @@ from t2agent.counting import Counting
 from t2agent.dispatch.search import search_options
 from t2agent.dispatch.shots import Reward
 from t2agent.expert import Mixture, MixtureLike
-from t2agent.gathering import Call, answer_together, may_wait, submit
+from t2agent.gathering import Call, answer_together, gathered, may_wait, submit
 from t2agent.pump import pump
 from t2agent.reply_form import FIELDS, ReplyForm
 from t2agent.settings import digests, in_thread, metadata, usage
@@ -143,11 +143,7 @@ class ChatT2(Counting, Binding, JointChatModel):
             return self._result(seat.submit(call).result(), form, call, tools)
         if not may_wait(call):
             return self._result(answer_together([call])[0], form, call, tools)
-        ticket = submit(call)
-        try:
-            return self._result(ticket.future.result(), form, call, tools)
-        finally:
-            ticket.give_up()
+        return self._result(gathered(call), form, call, tools)
 
     async def _agenerate(
         self,

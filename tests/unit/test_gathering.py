@@ -5,6 +5,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -100,6 +101,50 @@ def test_who_gives_up_is_left_out_and_nobody_else(run: Doubling) -> None:
     assert run.batches == [[0], [1, 3]]
     assert not any(cancel.is_set() for cancel in run.cancels[1])
     assert waiting[1].future.cancelled()
+
+
+def test_a_lone_caller_answers_in_its_own_thread(run: Doubling) -> None:
+    threads = []
+
+    def here(numbers: Sequence[int], cancels: Sequence[threading.Event]) -> list[int]:
+        threads.append(threading.current_thread())
+        return run(numbers, cancels)
+
+    run.go_on.set()
+    gatherer: Gatherer[int, int] = Gatherer(here)
+    assert [gatherer.answer("", number) for number in (1, 2)] == [2, 4]
+    assert threads == [threading.current_thread()] * 2
+    assert gatherer.submit("", 3).future.result(5) == 6
+    assert threads[2] is not threading.current_thread()
+
+
+def test_callers_that_find_it_busy_are_answered_together(run: Doubling) -> None:
+    gatherer: Gatherer[int, int] = Gatherer(run)
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(gatherer.answer, "", 0)
+        assert run.begun.wait(5)
+        rest = [pool.submit(gatherer.answer, "", number) for number in (1, -2, 3)]
+        while len(gatherer._waiting) < 3:
+            time.sleep(0.001)
+        run.go_on.set()
+        assert first.result(5) == 0
+        assert [rest[place].result(5) for place in (0, 2)] == [2, 6]
+        with pytest.raises(ValueError, match="-2"):
+            rest[1].result(5)
+    assert [sorted(batch) for batch in run.batches[:2]] == [[0], [-2, 1, 3]]
+
+
+def test_an_interrupted_caller_leaves_it_free() -> None:
+    def interrupted(numbers: Sequence[int], _cancels: Sequence[threading.Event]) -> list[int]:
+        if numbers == [0]:
+            raise KeyboardInterrupt
+        return list(numbers)
+
+    gatherer: Gatherer[int, int] = Gatherer(interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        gatherer.answer("", 0)
+    assert gatherer.answer("", 1) == 1
+    assert gatherer.submit("", 2).future.result(5) == 2
 
 
 def workers() -> list[threading.Thread]:

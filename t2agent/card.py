@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from t2agent.config import base_slug, is_path
+from t2agent.config import public_name
 from t2agent.errors import ConfigError
 
 Modality = Literal["text", "image"]
@@ -81,8 +81,7 @@ class ExpertCard:
         """
         pipeline = "image-text-to-text" if self.modality == "image" else "text-generation"
         front: dict[str, object] = {"library_name": "t2agent", "pipeline_tag": pipeline}
-        # A path would tell about the machine that the expert was trained on, and help nobody.
-        base = base_slug(self.base) if is_path(self.base) else self.base
+        base = public_name(self.base)
         if base:
             front["base_model"] = base
         if self.license:

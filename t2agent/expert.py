@@ -19,7 +19,11 @@ from t2agent.errors import ConfigError, ExpertFormatError
 from t2agent.mixture import Mixture
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
+
+    from t2agent.exporting import LoraExport
+    from t2agent.model import T2Model
 
 __all__ = ["Expert", "ExpertCard", "Mixture", "MixtureLike", "Modality", "as_mixture"]
 
@@ -125,6 +129,25 @@ class Expert:
         """
         self.check_finite()
         expert_folder.write(folder, self.card, self.z)
+
+    def to_lora(
+        self,
+        model: T2Model,
+        folder: Path | str,
+        *,
+        rank: int | None = None,
+        dtype: torch.dtype | str = "float32",
+        progress: bool = True,
+    ) -> LoraExport:
+        """Write the expert as a PEFT LoRA adapter; see `t2agent.exporting.lora.export_lora`.
+
+        Raises:
+            ConfigError: the rank or dtype is unusable, or ``folder`` holds something else.
+            ExpertMismatchError: the expert is not for this base model.
+        """
+        from t2agent.exporting import export_lora
+
+        return export_lora(model, self, folder, rank=rank, dtype=dtype, progress=progress)
 
     def check_finite(self) -> None:
         """Raise ExpertFormatError where a vector holds NaN or infinity."""

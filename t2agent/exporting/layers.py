@@ -57,15 +57,15 @@ def check_adapted(model: PreTrainedModel, config: LoraConfig, names: Collection[
         config: of the adapter.
         names: the layers that it is for.
     """
-    from accelerate import init_empty_weights
+    import torch
     from peft import inject_adapter_in_model
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    with init_empty_weights(), warnings.catch_warnings():
+    with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         twin = type(model)(copy.deepcopy(model.config))
         try:
-            inject_adapter_in_model(copy.deepcopy(config), twin, low_cpu_mem_usage=True)
+            inject_adapter_in_model(copy.deepcopy(config), twin)
         except (ValueError, TypeError, NotImplementedError) as error:
             raise ConfigError(
                 f"PEFT does not adapt all of these layers: {error} Export with format 'merged'."

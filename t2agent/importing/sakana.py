@@ -100,13 +100,14 @@ def import_sakana(file: Path | str, model: T2Model, name: str, *, description: s
     state = _load(path, data)
     scales = _by_layer(path, state, model)
     z = {}
-    for each, value in scales.items():
-        with layer.read(model.targets.layers[each], each) as (weight, _):
-            s = sharpened(weight, model.bases[each]).s.cpu()
-        try:
-            z[each] = singular_value_scales(value, s).float()
-        except ExpertFormatError as error:
-            raise _bad(path, f"{each}: {error}") from error
+    with model.merged(None):  # the base weights, and nobody else's hands on them
+        for each, value in scales.items():
+            with layer.read(model.targets.layers[each], each) as (weight, _):
+                s = sharpened(weight, model.bases[each]).s.cpu()
+            try:
+                z[each] = singular_value_scales(value, s).float()
+            except ExpertFormatError as error:
+                raise _bad(path, f"{each}: {error}") from error
     origin = {
         "format": "sakana",
         "file": path.name,

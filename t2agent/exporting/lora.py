@@ -108,11 +108,11 @@ def export_lora(
 def _dtype(given: torch.dtype | str) -> torch.dtype:
     import torch
 
-    known: dict[object, torch.dtype] = {each: getattr(torch, each) for each in _DTYPES}
-    found = known.get(given, given)
-    if not isinstance(found, torch.dtype) or found not in known.values():
-        raise ConfigError(f"dtype is {given!r}; give {', '.join(map(repr, _DTYPES))}")
-    return found
+    for each in _DTYPES:
+        kind: torch.dtype = getattr(torch, each)
+        if given in (each, kind):
+            return kind
+    raise ConfigError(f"dtype is {given!r}; give {', '.join(map(repr, _DTYPES))}")
 
 
 def _deltas(model: T2Model, what: MixtureLike) -> dict[str, Tensor]:
@@ -132,7 +132,7 @@ def _ranks(model: T2Model, deltas: Mapping[str, Tensor], rank: int | None) -> tu
     needed = max(moved(model.bases[name], delta) for name, delta in deltas.items())
     if rank is None:
         return needed, max(1, min(needed, DEFAULT_RANK))
-    largest = max(map(len, deltas.values()))
+    largest = max(model.shapes.values())
     if not isinstance(rank, int) or isinstance(rank, bool) or not 1 <= rank <= largest:
         raise ConfigError(
             f"rank is {rank!r}; give a whole number from 1 to {largest}, the most directions that "

@@ -23,7 +23,7 @@ def test_unusable_ranks(rank: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("dtype", ["int8", torch.float64, None, "float"])
+@pytest.mark.parametrize("dtype", ["int8", torch.float64, None, "float", []])
 def test_unusable_dtypes(dtype: Any, tmp_path: Path) -> None:
     model, _ = build("llama")
     with pytest.raises(ConfigError, match="'bfloat16', 'float16'"):

@@ -9,6 +9,7 @@ from pathlib import Path
 import accelerate
 import pytest
 import torch
+from peft import PeftModel
 from torch import Tensor, nn
 from transformers import (
     AutoModel,
@@ -26,6 +27,7 @@ from t2agent.model import T2Model
 from tests.models import build_text_model, build_tokenizer, build_vision_model
 from tests.unit.architectures import TEXT, VISION, build, expert
 from tests.unit.odd_architectures import ODD
+from tests.unit.svf.test_layer import Int8Linear
 from tests.unit.train.untouched import same_base
 
 SEEING = {*VISION, "mllama", "blip2"}
@@ -150,6 +152,24 @@ def test_offloaded_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="format 'lora'"):
         export_merged(offloaded, one, tmp_path / "out", progress=False)
     assert not (tmp_path / "out").exists()
+
+
+def test_quantised_weights_are_refused_and_make_a_lora(tmp_path: Path) -> None:
+    model, batch = build("llama")
+    mlp = model.model.model.layers[0].mlp
+    mlp.up_proj = Int8Linear(mlp.up_proj)
+    quantised = T2Model(model.model, build_tokenizer())
+    one = expert(quantised, "one", 1)
+    with pytest.raises(ConfigError, match="format 'lora'"):
+        export_merged(quantised, one, tmp_path / "out", progress=False)
+    with quantised.adapted(one):
+        wanted = logits(quantised.model, batch)
+    one.to_lora(quantised, tmp_path / "out", rank=32, progress=False)
+    plain = nn.Linear(32, 48, bias=False)
+    plain.weight.data = mlp.up_proj.weight.float() * mlp.up_proj.scale
+    mlp.up_proj = plain
+    got = logits(PeftModel.from_pretrained(quantised.model, str(tmp_path / "out")), batch)
+    torch.testing.assert_close(got, wanted, atol=1e-4, rtol=1e-4)
 
 
 def test_an_offloaded_layer_that_is_not_adapted_is_refused(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import builtins
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
-from functools import partial
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -23,8 +22,7 @@ from t2agent.counting import Counting
 from t2agent.dispatch.search import search_options
 from t2agent.dispatch.shots import Reward
 from t2agent.expert import Mixture, MixtureLike
-from t2agent.gathering import Call, answer_together, may_wait, submit
-from t2agent.messages import to_prompt
+from t2agent.gathering import Call, answer_together, gathered, may_wait, submit
 from t2agent.pump import pump
 from t2agent.reply_form import FIELDS, ReplyForm
 from t2agent.settings import digests, in_thread, metadata, usage
@@ -145,11 +143,7 @@ class ChatT2(Counting, Binding, JointChatModel):
             return self._result(seat.submit(call).result(), form, call, tools)
         if not may_wait(call):
             return self._result(answer_together([call])[0], form, call, tools)
-        ticket = submit(call)
-        try:
-            return self._result(ticket.future.result(), form, call, tools)
-        finally:
-            ticket.give_up()
+        return self._result(gathered(call), form, call, tools)
 
     async def _agenerate(
         self,
@@ -235,10 +229,7 @@ class ChatT2(Counting, Binding, JointChatModel):
         own = {name: value for name, value in given.items() if name not in (*FIELDS, "model")}
         options, choice = self._options(stop, own)
         engine = self.other(given["model"]).engine if given.get("model") else self.engine
-        prompt, tools = form.prompt(to_prompt(messages, self._policy)), Shortlist()
-        if form.tools:
-            policy, wanted = self._tool_policy(engine, given), partial(engine.wants_tools, prompt)
-            form, prompt, tools = form.shown(prompt, policy, engine.similarity, wanted)
+        form, prompt, tools = self._prepared(messages, form, engine, choice, given)
         constraint, keep = form.constraint(engine.model, prompt), form.marks(engine.model)
         return Call(engine, prompt, options, choice, constraint, keep), form, tools
 

@@ -61,8 +61,8 @@ class BaseModel:
             if needed is None:
                 return ExpertMismatchError(
                     f"expert {card.name!r} has a vector for {module!r:.200}, which is not an "
-                    f"adapted layer of {self.name!r} ({len(self.shapes)} layers are). Load the model "
-                    "with the targets that the expert was trained with."
+                    f"adapted layer of {self.name!r} ({len(self.shapes)} layers are). Load the "
+                    "model with the targets that the expert was trained with."
                 )
             if needed != length:
                 return ExpertMismatchError(

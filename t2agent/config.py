@@ -1,4 +1,4 @@
-"""Small frozen value objects and the two names that decide where things lie on disk."""
+"""Small frozen value objects and the names that decide where things lie on disk."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def base_slug(name: str) -> str:
 
 
 def public_name(name: str) -> str:
-    """A base model's name for other people's eyes: of a path of this machine, the last part."""
+    """A base model's name for others to read: the path of this machine would help nobody."""
     return base_slug(name) if is_path(name) else name
 
 

@@ -11,13 +11,12 @@ from langchain_core.messages import BaseMessage
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from t2agent.messages import to_prompt
 from t2agent.prompt import TOKENIZER_LOCK, encode
 from t2agent.reply_form import ReplyForm
-from t2agent.settings import Settings
+from t2agent.tool_settings import ToolSettings
 
 
-class Counting(Settings, BaseChatModel):
+class Counting(ToolSettings, BaseChatModel):
     """What counts tokens, by the model's own tokenizer, processor and chat template."""
 
     def get_token_ids(self, text: str) -> list[int]:
@@ -36,11 +35,12 @@ class Counting(Settings, BaseChatModel):
     ) -> int:
         """The tokens of the whole prompt: what a reply's usage tells as ``input_tokens``.
 
-        The header of the answer counts, as do the images, which are read, and the tools.
+        The header of the answer counts, as do the images, which are read, and the tools that a
+        request shows.
 
         Raises:
             T2Error: whatever a call with these messages raises.
         """
         form = ReplyForm.of({"tools": [convert_to_openai_tool(tool) for tool in tools or ()]})
-        prompt = form.prompt(to_prompt(messages, self._policy))
+        _, prompt, _ = self._prepared(messages, form, self.engine)
         return int(encode(self.t2, [prompt])["attention_mask"].sum())

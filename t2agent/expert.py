@@ -25,7 +25,11 @@ from t2agent.mixture import Mixture
 from t2agent.pin import Address
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
+
+    from t2agent.exporting import LoraExport
+    from t2agent.model import T2Model
 
 __all__ = ["Expert", "ExpertCard", "Mixture", "MixtureLike", "Modality", "as_mixture"]
 
@@ -169,10 +173,7 @@ class Expert:
             return cls.load(os.path.join(os.path.expanduser(repo), subfolder))
         address = Address.parse(repo, revision, subfolder)
         options = HubOptions(
-            token=token,
-            endpoint=endpoint,
-            cache_dir=cache_dir,
-            local_files_only=local_files_only,
+            token=token, endpoint=endpoint, cache_dir=cache_dir, local_files_only=local_files_only
         )
         return from_files(hub.fetch(address, options).files, str(address))
 
@@ -215,6 +216,25 @@ class Expert:
             private,
             HubOptions(token=token, endpoint=endpoint),
         )
+
+    def to_lora(
+        self,
+        model: T2Model,
+        folder: Path | str,
+        *,
+        rank: int | None = None,
+        dtype: torch.dtype | str = "float32",
+        progress: bool = True,
+    ) -> LoraExport:
+        """Write the expert as a PEFT LoRA adapter; see `t2agent.exporting.lora.export_lora`.
+
+        Raises:
+            ConfigError: the rank or dtype is unusable, or ``folder`` holds something else.
+            ExpertMismatchError: the expert is not for this base model.
+        """
+        from t2agent.exporting import export_lora
+
+        return export_lora(model, self, folder, rank=rank, dtype=dtype, progress=progress)
 
     def check_finite(self) -> None:
         """Raise ExpertFormatError where a vector holds NaN or infinity."""

@@ -61,8 +61,10 @@ class Gatherer(Generic[R, A]):
     """Answers requests in the order in which they came, those with equal keys together.
 
     run: answers requests with equal keys at once, in order; it gets an event for each, which is
-        set when nobody wants that answer any more. It is called in a thread of the gatherer, and
-        by one at a time. Where it raises, `settle` finds whose error it is.
+        set when nobody wants that answer any more. It is called by one thread at a time. Where it
+        raises, `settle` finds whose error it is.
+    rows: requests that are answered together at most.
+    idle: seconds that the thread waits for another request before it ends.
     """
 
     def __init__(
@@ -70,32 +72,96 @@ class Gatherer(Generic[R, A]):
         run: Callable[[Sequence[R], Sequence[threading.Event]], Sequence[A]],
         *,
         rows: int = ROWS,
+        idle: float = 5.0,
     ) -> None:
         self._run = run
         self._rows = rows
-        self._lock = threading.Lock()
+        self._idle = idle
+        self._changed = threading.Condition()
         self._waiting: deque[Ticket[R, A]] = deque()
-        self._working = False
+        self._busy = False  # requests are being answered, or are about to be
+        self._worker: threading.Thread | None = None
+
+    def answer(self, key: Hashable, request: R) -> A:
+        """The answer to a request; in this thread where no other request is there.
+
+        A second thread that computes would cost time: OpenMP lets the threads of a pool sleep
+        between two products as soon as all pools together have more threads than the processor.
+        """
+        ticket: Ticket[R, A] = Ticket(key, request)
+        try:
+            if self._claimed(ticket):
+                try:
+                    time.sleep(_TICK)  # calls that are made together come within it
+                    if self._is_alone(ticket):
+                        ticket.context.run(self._settle, [ticket])
+                finally:
+                    self._release()
+            return ticket.future.result()
+        finally:
+            ticket.give_up()
 
     def submit(self, key: Hashable, request: R) -> Ticket[R, A]:
-        """Have a request answered."""
+        """Have a request answered in the gatherer's thread."""
         ticket: Ticket[R, A] = Ticket(key, request)
-        with self._lock:
-            self._waiting.append(ticket)
-            start, self._working = not self._working, True
-        if start:
-            threading.Thread(target=self._work, name="t2agent-gathering").start()
+        with self._changed:
+            self._enqueue(ticket)
         return ticket
 
+    def _claimed(self, ticket: Ticket[R, A]) -> bool:
+        """Whether the caller may answer it, as nothing else is to be answered; else it waits."""
+        with self._changed:
+            free = not (self._busy or self._waiting)
+            if free:
+                self._busy = True
+            else:
+                self._enqueue(ticket)
+            return free
+
+    def _is_alone(self, ticket: Ticket[R, A]) -> bool:
+        """Whether no other has come meanwhile; else it waits, as the first of them."""
+        with self._changed:
+            if self._waiting:
+                self._waiting.appendleft(ticket)
+                return False
+            return True
+
+    def _release(self) -> None:
+        """The next may be answered."""
+        with self._changed:
+            self._busy = False
+            self._changed.notify_all()
+
+    def _enqueue(self, ticket: Ticket[R, A]) -> None:
+        self._waiting.append(ticket)
+        self._changed.notify_all()
+        # Not alive: its work is over, or it was left behind by a fork.
+        if self._worker is None or not self._worker.is_alive():
+            self._worker = threading.Thread(
+                target=self._work, name="t2agent-gathering", daemon=True
+            )
+            self._worker.start()
+
     def _work(self) -> None:
-        while True:
+        # A thread for each call would cost each call a pool of OpenMP threads of its own.
+        while self._is_wanted():
             self._linger()
-            with self._lock:
+            with self._changed:
                 tickets = self._next()
-                if not tickets:
-                    self._working = False
-                    return
-            tickets[0].context.run(self._answer, tickets)
+            if tickets:
+                tickets[0].context.run(self._settle, tickets)
+            del tickets  # while idle, this thread keeps nobody's model alive
+            self._release()
+
+    def _is_wanted(self) -> bool:
+        """Whether a request waits, or comes within a moment; the thread ends otherwise."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: bool(self._waiting), self._idle):
+                self._worker = None
+                return False
+            self._changed.wait_for(lambda: not self._busy)
+            self._busy = True
+            return True
 
     def _linger(self) -> None:
         """Let calls that were made together come."""
@@ -120,7 +186,7 @@ class Gatherer(Generic[R, A]):
         self._waiting = left
         return taken
 
-    def _answer(self, tickets: Sequence[Ticket[R, A]]) -> None:
+    def _settle(self, tickets: Sequence[Ticket[R, A]]) -> None:
         _INSIDE.set(True)
         # From here on a future cannot be cancelled; those that were already are left out.
         live = [one for one in tickets if one.future.set_running_or_notify_cancel()]
@@ -168,16 +234,23 @@ _GATHERERS: WeakKeyDictionary[T2Model, Calls] = WeakKeyDictionary()
 _LOCK = threading.Lock()
 
 
-def submit(call: Call) -> Ticket[Call, Answer]:
-    """Have a call answered, together with others to the same model that wait.
+def gathered(call: Call) -> Answer:
+    """The answer to a call, given together with those to others that wait for the same model: the
+    one that it would get alone. Only for a call that `may_wait`."""
+    return _gatherer(call.model).answer(call.key, call)
 
-    Its answer is the one that it would get alone. Only for a call that `may_wait`.
-    """
+
+def submit(call: Call) -> Ticket[Call, Answer]:
+    """As `gathered`, without waiting for the answer."""
+    return _gatherer(call.model).submit(call.key, call)
+
+
+def _gatherer(model: T2Model) -> Calls:
     with _LOCK:
-        gatherer = _GATHERERS.get(call.model)
+        gatherer = _GATHERERS.get(model)
         if gatherer is None:
-            gatherer = _GATHERERS[call.model] = Gatherer(answer_together)
-    return gatherer.submit(call.key, call)
+            gatherer = _GATHERERS[model] = Gatherer(answer_together)
+    return gatherer
 
 
 def answer_together(

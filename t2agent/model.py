@@ -203,6 +203,11 @@ class T2Model:
         """
         return self._planner.resolve(what)
 
+    def deltas(self, what: MixtureLike) -> dict[str, torch.Tensor]:
+        """Module name -> sum_k a_k (z_k - 1), (r,) float32, where a mixture changes something."""
+        plan = self._planner.one(what)[1]
+        return {name: delta.single() for name, delta in plan.deltas.items()}
+
     @contextmanager
     def adapted(self, what: MixtureLike | Sequence[MixtureLike]) -> Iterator[T2Model]:
         """Adapt the model while inside: `model.model(...)` and `model.model.generate(...)`.

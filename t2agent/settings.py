@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages.ai import UsageMetadata
@@ -19,14 +19,13 @@ from t2agent.expert import Expert
 from t2agent.images import ImagePolicy
 from t2agent.model import T2Model
 from t2agent.registry import Registry
-from t2agent.shortlist import Shortlist, ToolPolicy, known_tools
+from t2agent.shortlist import Shortlist
 
 T = TypeVar("T")
 
 _GENERATION = ("max_tokens", "temperature", "top_p", "seed")
 CHOICE = ("expert", "mixture", "dispatch")
 """The options of a call that say who answers; one of them at a time."""
-_TOOLS = ("max_tools", "copy_arguments")
 # What LangChain itself passes down and the model need not know.
 _LANGCHAIN = frozenset({"stream", "stream_usage", "ls_structured_output_format"})
 # LangChain's standard parameters of remote models: accepted, and without a meaning here.
@@ -64,13 +63,6 @@ class Settings(BaseModel):
     """Whether images are fetched from http(s) addresses that a message names."""
     allow_image_files: bool = False
     """Whether images are read from paths that a message names."""
-    max_tools: Any = "auto"
-    """How many of the bound tools are shown to the model, those that fit the request best; None
-    for all. "auto": what the base model asks for, which is 1 for t2-nano (unless it has learned
-    to use all of them), and all for others."""
-    copy_arguments: Any = "auto"
-    """Whether arguments of tools are held to words and numbers of the conversation. "auto": what
-    the base model asks for, which is True for t2-nano, and False for others."""
     streaming: bool = False
     """Whether `invoke` streams inside, for callbacks that want to see each piece."""
 
@@ -78,6 +70,8 @@ class Settings(BaseModel):
     """What dispatches and answers; made from ``model``, ``dispatch`` and ``experts``. LangChain's
     configurable fields make a copy of this object for each call, which takes it over."""
 
+    _more: ClassVar[tuple[str, ...]] = ()
+    """Fields of a subclass that a call may override, too, and that its answer depends on."""
     _others: dict[str, Self] = PrivateAttr(default_factory=dict)
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
 
@@ -99,8 +93,6 @@ class Settings(BaseModel):
                 self.model, device_map=self.device_map, dtype=self.dtype
             )
         self.engine = Engine(self.model, self.dispatch, experts=self.experts)
-        # For its errors: the experts' cards are read when tools are bound.
-        ToolPolicy.of(self.engine.model, self.max_tools, self.copy_arguments, frozenset())
 
     @property
     def t2(self) -> T2Model:
@@ -124,9 +116,7 @@ class Settings(BaseModel):
             "base_fingerprint": self.t2.fingerprint,
             "registry_fingerprint": self.registry.fingerprint,
             "dispatch": self.engine.version(),
-            **digests(
-                {name: getattr(self, name) for name in (*_GENERATION, *_TOOLS, "stop", "expert")}
-            ),
+            **digests({n: getattr(self, n) for n in (*_GENERATION, *self._more, "stop", "expert")}),
         }
 
     def other(self, model: T2Model | str) -> Self:
@@ -157,11 +147,11 @@ class Settings(BaseModel):
         self, stop: Sequence[str] | None, given: Mapping[str, Any]
     ) -> tuple[GenerationOptions, Any]:
         """The options and the choice of one call: its own before the object's."""
-        unknown = set(given) - {*_GENERATION, *CHOICE, *_TOOLS, *_LANGCHAIN}
+        unknown = set(given) - {*_GENERATION, *CHOICE, *self._more, *_LANGCHAIN}
         if unknown:
             raise ConfigError(
                 f"unknown option(s) {', '.join(sorted(unknown))}: a call takes stop, "
-                f"{', '.join((*_GENERATION, *CHOICE, *_TOOLS))}"
+                f"{', '.join((*_GENERATION, *CHOICE, *self._more))}"
             )
         stops = self.stop if stop is None else stop
         if isinstance(stops, str):
@@ -180,12 +170,6 @@ class Settings(BaseModel):
             choice = "off"
         # A tuple is made of it there, or it is refused.
         return GenerationOptions(**own, stop=stops or ()), choice  # type: ignore[arg-type]
-
-    def _tool_policy(self, engine: Engine, given: Mapping[str, Any]) -> ToolPolicy:
-        """How the tools of one call are shown."""
-        most, copying = (given.get(name, getattr(self, name)) for name in _TOOLS)
-        cards = (engine.registry or engine.model.registry).cards().values()
-        return ToolPolicy.of(engine.model, most, copying, known_tools(cards))
 
     def _trace(self, params: LangSmithParams, given: Mapping[str, Any]) -> None:
         """Complete LangSmith's standard parameters by the values of this call."""

@@ -34,8 +34,8 @@ def starting(what: str, *, show: bool) -> Iterator[None]:
             gc.enable()
 
 
-def load(model: str, *, targets: str = "all") -> T2Model:
+def load(model: str, *, targets: str = "all", dtype: str = "auto") -> T2Model:
     """The base model of that name."""
     from t2agent.model import T2Model
 
-    return T2Model.from_pretrained(model, targets=targets)
+    return T2Model.from_pretrained(model, targets=targets, dtype=dtype)

@@ -47,8 +47,8 @@ class PeftAdapter:
     seed: of A.
 
     Raises:
-        ConfigError: an unknown kind, a rank that does not fit, PEFT is not installed, or the model
-            cannot take PEFT's layers.
+        ConfigError: an unknown kind, a rank that does not fit, or the model cannot take PEFT's
+            layers.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class PeftAdapter:
         check_kind(kind, rank)
         self.model, self.kind, self.rank, self.modules = model, kind, rank, modules
         names = chosen_layers(model, modules)
-        self.config = _config(model, kind, rank, names)
+        self.config = _config(model, rank, names)
         self._layers = _injected(model, self.config, names, seed)
         parameters = {}
         for name, wrapper in self._layers.items():
@@ -159,14 +159,9 @@ def check_kind(kind: str, rank: int | None) -> None:
         raise ConfigError(f"rank is {rank!r}; it must be a whole number >= 1")
 
 
-def _config(model: T2Model, kind: Kind, rank: int | None, names: tuple[str, ...]) -> PeftConfig:
-    try:
-        from peft import IA3Config, LoraConfig
-    except ImportError as error:
-        raise ConfigError(
-            f"{kind!r} needs PEFT, which cannot be imported ({error}); "
-            "pip install 't2agent[baselines]'"
-        ) from error
+def _config(model: T2Model, rank: int | None, names: tuple[str, ...]) -> PeftConfig:
+    from peft import IA3Config, LoraConfig
+
     transposed = isinstance(model.targets.layers[names[0]], Conv1D)
     if rank is None:  # "ia3", by `check_kind`
         return IA3Config(

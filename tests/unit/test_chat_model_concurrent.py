@@ -64,9 +64,9 @@ def steps(model: T2Model) -> Iterator[Steps]:
 
 
 def settle() -> None:
-    """Wait for the threads of t2agent."""
+    """Wait for the threads of t2agent; the one that gathers calls waits for more of them."""
     for thread in threading.enumerate():
-        if thread.name.startswith("t2agent"):
+        if thread.name.startswith("t2agent") and thread.name != "t2agent-gathering":
             thread.join(10)
             assert not thread.is_alive()
 
@@ -211,9 +211,9 @@ async def test_cancelling_ends_the_generation_at_once(model: T2Model, steps: Ste
         with pytest.raises(asyncio.CancelledError):
             await task
         made = max(made, steps.count)
-        await asyncio.to_thread(settle)
+        await chat.ainvoke("hello", max_tokens=1)  # its turn comes when the cancelled one ends
         seconds.append(time.perf_counter() - begun)
-        assert steps.count <= made + 2
+        assert steps.count <= made + 3
         assert (await chat.ainvoke("hello", max_tokens=12)).content == right
     assert min(seconds) < 0.2
 

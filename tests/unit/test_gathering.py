@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -100,14 +103,83 @@ def test_who_gives_up_is_left_out_and_nobody_else(run: Doubling) -> None:
     assert waiting[1].future.cancelled()
 
 
-def test_no_thread_is_left(run: Doubling) -> None:
+def test_a_lone_caller_answers_in_its_own_thread(run: Doubling) -> None:
+    threads = []
+
+    def here(numbers: Sequence[int], cancels: Sequence[threading.Event]) -> list[int]:
+        threads.append(threading.current_thread())
+        return run(numbers, cancels)
+
+    run.go_on.set()
+    gatherer: Gatherer[int, int] = Gatherer(here)
+    assert [gatherer.answer("", number) for number in (1, 2)] == [2, 4]
+    assert threads == [threading.current_thread()] * 2
+    assert gatherer.submit("", 3).future.result(5) == 6
+    assert threads[2] is not threading.current_thread()
+
+
+def test_callers_that_find_it_busy_are_answered_together(run: Doubling) -> None:
+    gatherer: Gatherer[int, int] = Gatherer(run)
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(gatherer.answer, "", 0)
+        assert run.begun.wait(5)
+        rest = [pool.submit(gatherer.answer, "", number) for number in (1, -2, 3)]
+        while len(gatherer._waiting) < 3:
+            time.sleep(0.001)
+        run.go_on.set()
+        assert first.result(5) == 0
+        assert [rest[place].result(5) for place in (0, 2)] == [2, 6]
+        with pytest.raises(ValueError, match="-2"):
+            rest[1].result(5)
+    assert [sorted(batch) for batch in run.batches[:2]] == [[0], [-2, 1, 3]]
+
+
+def test_an_interrupted_caller_leaves_it_free() -> None:
+    def interrupted(numbers: Sequence[int], _cancels: Sequence[threading.Event]) -> list[int]:
+        if numbers == [0]:
+            raise KeyboardInterrupt
+        return list(numbers)
+
+    gatherer: Gatherer[int, int] = Gatherer(interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        gatherer.answer("", 0)
+    assert gatherer.answer("", 1) == 1
+    assert gatherer.submit("", 2).future.result(5) == 2
+
+
+def workers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "t2agent-gathering"]
+
+
+def test_one_thread_serves_calls_and_ends_when_none_come(run: Doubling) -> None:
+    run.go_on.set()
+    before = set(workers())
+    gatherer: Gatherer[int, int] = Gatherer(run, idle=0.2)
+    used = set()
+    for number in range(3):
+        assert gatherer.submit("", number).future.result(5) == 2 * number
+        used |= set(workers()) - before
+    assert len(used) == 1
+    [worker] = used
+    worker.join(5)
+    assert not worker.is_alive()
+    assert gatherer.submit("", 4).future.result(5) == 8
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_answers_with_a_thread_of_its_own(run: Doubling) -> None:
     run.go_on.set()
     gatherer: Gatherer[int, int] = Gatherer(run)
-    gatherer.submit("", 1).future.result(5)
-    for thread in threading.enumerate():
-        if thread.name == "t2agent-gathering":
-            thread.join(5)
-            assert not thread.is_alive()
+    gatherer.submit("", 1).future.result(5)  # its thread waits while the process forks
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if not child:
+        try:
+            os._exit(gatherer.submit("", 21).future.result(5) != 42)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from langchain_core.messages import HumanMessage
 
 from t2agent.chat_model import ChatT2
 from t2agent.dispatch.encoder import Encoder
 from t2agent.dispatch.offers import ToolSimilarity, signature
 from t2agent.errors import ConfigError
+from t2agent.llm import T2LLM
 from t2agent.model import T2Model
 from t2agent.prompt import Prompt
 from t2agent.shortlist import ToolPolicy, known_tools, shortlist
@@ -189,3 +191,28 @@ def test_the_shortlist_is_in_the_metadata() -> None:
     assert plain.response_metadata["tools"]["shown"] == []
     assert not plain.tool_calls
     assert "tools" not in chat.invoke("Hello!").response_metadata
+
+
+def test_tokens_are_counted_of_the_tools_that_are_shown() -> None:
+    chat = ChatT2("t2-nano")
+    request = "I want the wall in green."
+    usage = chat.bind_tools(list(TOOLS)).invoke(request).usage_metadata
+    counted = chat.get_num_tokens_from_messages([HumanMessage(request)], list(TOOLS))
+    assert usage is not None
+    assert counted == usage["input_tokens"]
+
+
+def test_who_dispatches_one_call_also_says_whether_it_needs_tools() -> None:
+    chat = ChatT2("t2-nano").bind_tools(list(TOOLS))
+    assert not chat.invoke("Hello!").response_metadata["tools"]["shown"]
+    off = chat.invoke("Hello!", dispatch="off").response_metadata["tools"]
+    assert len(off["shown"]) == 1  # nobody told that none is meant
+    chat = ChatT2("t2-nano", dispatch="off").bind_tools(list(TOOLS))
+    assert not chat.invoke("Hello!", dispatch="embedding").response_metadata["tools"]["shown"]
+
+
+def test_a_plain_completion_has_no_tools() -> None:
+    with pytest.raises(ConfigError, match="max_tools"):
+        T2LLM(build_text_model(), dispatch="off", max_tools=1)
+    with pytest.raises(ConfigError, match="copy_arguments"):
+        T2LLM(build_text_model(), dispatch="off").invoke("x", copy_arguments=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import typer
 
-from t2agent.cli.experts import hub, registry
+from t2agent.cli.experts import exporting, hub, importing, registry
 
 experts = typer.Typer(help="Experts: list, make, share and take elsewhere.", no_args_is_help=True)
 
-for _part in (registry, hub):
+for _part in (registry, hub, exporting, importing):
     _part.add_to(experts)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
 from torch import nn
@@ -20,8 +21,6 @@ from t2agent.train.peft_baseline import Adapted, load_adapter
 from t2agent.train.setup import frozen_base, start_accelerator
 from tests.models import build_text_model, build_tokenizer, build_vision_model, tiny_text_model
 from tests.unit.train.untouched import logits, same_base
-
-peft = pytest.importorskip("peft")
 
 
 def disturb(adapter: PeftAdapter) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,6 @@ from t2agent.train.learner import to_prompt
 from t2agent.train.peft_baseline import Adapted, load_adapter, train_adapter
 from tests.models import build_text_model, tiny_text_model
 from tests.unit.train.untouched import logits, same_base
-
-pytest.importorskip("peft")
 
 FAST: dict[str, Any] = {
     "progress": False, "max_tokens": 3, "prompts": 4, "samples": 4, "validate_every": 2,
@@ -275,14 +272,6 @@ def test_unusable_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         train_adapter(tiny_text_model(), make_task(), **{**FAST, **options})
     check()
-
-
-def test_without_peft(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(ConfigError, match=r"t2agent\[baselines\]"):
-        train_adapter(tiny_text_model(), make_task(), **FAST)
-    with pytest.raises(ConfigError, match="lora, ia3"):  # installing it would not help
-        train_adapter(tiny_text_model(), make_task(), kind="dora", **FAST)  # type: ignore[arg-type]
 
 
 @pytest.mark.slow

@@ -1,0 +1,113 @@
+"""``t2agent experts import``: experts from what other programs trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from t2agent.cli.command import Report, command
+from t2agent.cli.options import Model, Targets
+from t2agent.cli.start import load, starting
+
+if TYPE_CHECKING:
+    from t2agent.expert import Expert
+    from t2agent.importing.lora import LoraImport
+    from t2agent.model import T2Model
+
+_HALF = 0.5
+
+
+def add_to(experts: typer.Typer) -> None:
+    """Make the command known."""
+    command(experts, "import")(import_expert)
+
+
+def import_expert(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="The authors' .pt file, or the folder of a PEFT adapter."
+        ),
+    ],
+    kind: Annotated[
+        Literal["sakana", "peft"],
+        typer.Option(
+            "--format",
+            "-f",
+            help="A checkpoint of github.com/SakanaAI/self-adaptive-llms, or a LoRA by PEFT.",
+        ),
+    ],
+    name: Annotated[str, typer.Option("--name", "-n", help="The new expert's name.")],
+    model: Model = "t2-nano",
+    targets: Targets = "all",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FOLDER", help="Where to save it, instead of registering it."
+        ),
+    ] = None,
+    description: Annotated[str, typer.Option(help="What the expert is for.")] = "",
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take the place of an expert of that name.")
+    ] = False,
+    as_json: bool = False,
+) -> Report:
+    """Make an expert of an authors' checkpoint or of a LoRA adapter, and register it."""
+    from t2agent.card import check_name
+
+    check_name(name)
+    with starting(f"Loading {model}", show=not as_json):
+        from t2agent.importing import import_lora, import_sakana
+
+        base = load(model, targets=targets)
+    base.decompose(progress=not as_json)
+    if kind == "sakana":
+        expert = import_sakana(source, base, name, description=description)
+        data: dict[str, Any] = {}
+        shown: list[Any] = []
+    else:
+        result = import_lora(source, base, name, description=description, progress=not as_json)
+        expert, data, shown = result.expert, result.to_dict(), _shares(result)
+    folder = _keep(base, expert, out, replace)
+    data = {"name": name, "model": model, "folder": folder, "modules": len(expert.z), **data}
+    return Report(data, _text(shown, f"Imported {name} for {model}: {folder}"))
+
+
+def _keep(base: T2Model, expert: Expert, out: Path | None, replace: bool) -> str:
+    """Save or register the expert; the folder that it lies in."""
+    if out is not None:
+        expert.save(out)
+        return str(out)
+    base.registry.register(expert, replace=replace, persist=True)
+    return base.registry.source(expert.name)
+
+
+def _shares(result: LoraImport) -> list[Any]:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title="Share of the adapter's change that is kept", title_justify="left")
+    table.add_column("layer", overflow="fold")
+    table.add_column("share", justify="right")
+    for each in result.layers:
+        note = "" if each.adapted else " (not adapted)"
+        table.add_row(Text(each.name), f"{each.share:.2%}{note}")
+    table.add_section()
+    table.add_row("all", f"{result.share:.2%}")
+    shown: list[Any] = [table]
+    if result.share < _HALF:
+        few = (
+            f"Only {result.share:.2%} of what the adapter changes lies along the base model's "
+            "singular directions: do not expect the expert to act like the adapter."
+        )
+        shown.append(Text(few, style="yellow"))
+    return shown
+
+
+def _text(shown: list[Any], last: str) -> Any:
+    from rich.console import Group
+    from rich.text import Text
+
+    return Group(*shown, Text(last))

@@ -21,6 +21,7 @@ MAY_BE_HARMLESS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize("arguments", [("9900",), ("100", "large")])
 def test_a_damaged_folder_is_refused_or_harmless(

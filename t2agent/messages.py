@@ -20,6 +20,7 @@ from PIL.Image import Image
 from t2agent.errors import ConfigError, ModalityError
 from t2agent.generate import Prompt
 from t2agent.images import ImagePolicy, data_url, is_image_block, read_image
+from t2agent.prompt import as_unicode, text_of
 
 TakeImage = Callable[[Mapping[str, Any]], dict[str, Any]]
 """Turns a block that holds an image into a part of a prompt."""
@@ -73,6 +74,7 @@ def _for_openai(message: dict[str, Any]) -> dict[str, Any]:
     parts = message["content"]
     if all(part["type"] == "text" for part in parts):
         message = {**message, "content": "".join(part["text"] for part in parts)}
+    as_unicode(text_of(message))
     if not (calls := message.get("tool_calls")):
         return message
     written = [

@@ -40,7 +40,9 @@ def whole(completion: Object) -> AIMessage:
             "base_url is that of an OpenAI-compatible API"
         )
     calls, invalid = _calls(_objects(said.get("tool_calls")))
-    told = _told(completion, choice, called=bool(calls))
+    told = _told(completion, choice)
+    if "finish_reason" in told:
+        told["finish_reason"] = _reason(told["finish_reason"], called=bool(calls))
     return AIMessage(
         content=_text(said.get("content")),
         tool_calls=calls,
@@ -57,7 +59,7 @@ class StreamReader:
 
     _told: dict[str, Any] = field(init=False, default_factory=dict)
     _usage: UsageMetadata | None = field(init=False, default=None)
-    _called: bool = field(init=False, default=False)
+    _said: set[tuple[int, str]] = field(init=False, default_factory=set)
     _begun: bool = field(init=False, default=False)
     _done: bool = field(init=False, default=False)
 
@@ -70,7 +72,7 @@ class StreamReader:
         choices = _objects(piece.get("choices"))
         choice: Object = choices[0] if choices else {}
         self._begun = self._begun or bool(choices)
-        told = _told(piece, choice, called=self._called)
+        told = _told(piece, choice)
         logprobs = told.pop("logprobs", None)
         self._told |= told
         delta = choice.get("delta")
@@ -78,9 +80,8 @@ class StreamReader:
             return None
         content, more = _text(delta.get("content")), _more(delta)
         calls = [
-            _call_chunk(call, place) for place, call in enumerate(_objects(delta.get("tool_calls")))
+            self._call(call, place) for place, call in enumerate(_objects(delta.get("tool_calls")))
         ]
-        self._called = self._called or bool(calls)
         if not (content or more or calls or logprobs):
             return None
         return AIMessageChunk(
@@ -102,14 +103,33 @@ class StreamReader:
                 "where it cannot stream"
             )
         reason = self._told.setdefault("finish_reason", "stop")
-        if self._called and reason == "stop":
-            self._told["finish_reason"] = "tool_calls"
+        self._told["finish_reason"] = _reason(reason, called=bool(self._said))
         return AIMessageChunk(
             content="",
             usage_metadata=self._usage,
             response_metadata=self._told,
             chunk_position="last",
         )
+
+    def _call(self, call: Object, place: int) -> ToolCallChunk:
+        function = _function(call)
+        arguments, index = function.get("arguments"), call.get("index")
+        if isinstance(arguments, dict):
+            arguments = json.dumps(arguments)
+        index = index if isinstance(index, int) else place
+        return tool_call_chunk(
+            name=self._once(index, "name", function.get("name")),
+            args=_string(arguments),
+            id=self._once(index, "id", call.get("id")),
+            index=index,
+        )
+
+    def _once(self, index: int, what: str, given: object) -> str | None:
+        """Chunks are joined, so what some endpoints say in each piece must be said once."""
+        if not isinstance(given, str) or not given or (index, what) in self._said:
+            return None
+        self._said.add((index, what))
+        return given
 
 
 def usage(given: object) -> UsageMetadata | None:
@@ -144,18 +164,22 @@ def _choice(completion: Object) -> Object:
     return choices[0]
 
 
-def _told(piece: Object, choice: Object, *, called: bool) -> dict[str, Any]:
+def _told(piece: Object, choice: Object) -> dict[str, Any]:
     """What belongs into response_metadata."""
     told = {name: piece[name] for name in _TOLD if isinstance(piece.get(name), str)}
     if isinstance(piece.get("model"), str):
         told["model_name"] = piece["model"]
     reason = choice.get("finish_reason")
     if isinstance(reason, str):
-        # Some endpoints end a reply that is a call with "stop" where the tool was named.
-        told["finish_reason"] = "tool_calls" if called and reason == "stop" else reason
+        told["finish_reason"] = reason
     if choice.get("logprobs") is not None:
         told["logprobs"] = choice["logprobs"]
     return told
+
+
+def _reason(reason: str, *, called: bool) -> str:
+    """Some endpoints end a reply that is a call with "stop" where the tool was named."""
+    return "tool_calls" if called and reason == "stop" else reason
 
 
 def _calls(given: Sequence[Object]) -> tuple[list[ToolCall], list[InvalidToolCall]]:
@@ -176,19 +200,6 @@ def _calls(given: Sequence[Object]) -> tuple[list[ToolCall], list[InvalidToolCal
             problem = "no JSON object" if name is not None else "the call names no tool"
             bad.append(invalid_tool_call(name=name, args=text, id=number, error=problem))
     return good, bad
-
-
-def _call_chunk(call: Object, place: int) -> ToolCallChunk:
-    function = _function(call)
-    arguments, index = function.get("arguments"), call.get("index")
-    if isinstance(arguments, dict):
-        arguments = json.dumps(arguments)
-    return tool_call_chunk(
-        name=_string(function.get("name")) or None,
-        args=_string(arguments),
-        id=_string(call.get("id")) or None,
-        index=index if isinstance(index, int) else place,
-    )
 
 
 def _function(call: Object) -> Object:

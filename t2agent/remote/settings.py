@@ -106,6 +106,11 @@ class RemoteSettings(BaseChatModel):
             name = ".".join(map(str, wrong["loc"])) or type(self).__name__
             got = "" if _SECRET & set(wrong["loc"]) else f"; got {wrong.get('input')!r:.80}"
             raise ConfigError(f"{name}: {wrong['msg']}{got}") from None
+        if "://" in self.model:
+            raise ConfigError(
+                f"model is the address {self.model!r:.100}; give the base model's name, and the "
+                "endpoint's address as base_url"
+            )
         self._options(None, {})
         check_dispatch(self.dispatch)
         made_of = (self._access(), self.model, self.registry, self.experts, self.served)

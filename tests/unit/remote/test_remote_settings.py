@@ -102,6 +102,8 @@ def test_secrets_are_shown_nowhere() -> None:
         ({"experts": "math"}, "give a list"),
         ({"served": ["math"]}, "served"),
         ({"nonsense": 1}, "nonsense"),
+        ({"model": "http://localhost:8000/v1"}, "as base_url"),
+        ({"model": 3}, "model"),
         ({"extra_body": {"messages": []}}, "extra_body"),
     ],
 )

@@ -74,7 +74,7 @@ def test_messages_that_are_refused_here(chat: ChatT2Remote, server: OpenAIServer
     with pytest.raises(ConfigError, match="no message"):
         chat.invoke([])
     with pytest.raises(ConfigError, match="not Unicode"):
-        chat.invoke([HumanMessage("\ud800")], dispatch="off")
+        chat.invoke([HumanMessage("\ud800")])
     assert not server.requests
 
 

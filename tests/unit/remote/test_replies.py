@@ -121,6 +121,15 @@ def test_streamed_calls() -> None:
     assert reply.response_metadata["finish_reason"] == "tool_calls"
 
 
+def test_a_name_that_is_said_in_each_piece_is_one_name() -> None:
+    deltas = [
+        {"tool_calls": [{"index": 0, "id": number, "function": {"name": "f", "arguments": text}}]}
+        for number, text in (("x", '{"a"'), ("y", ": 1}"))
+    ]
+    reply = joined(*map(piece, deltas), piece({}, "stop"))
+    assert [(c["name"], c["args"], c["id"]) for c in reply.tool_calls] == [("f", {"a": 1}, "x")]
+
+
 def test_streamed_logprobs_are_joined() -> None:
     tokens = [{"token": "a", "logprob": -0.1}, {"token": "b", "logprob": -0.2}]
     pieces = [

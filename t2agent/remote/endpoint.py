@@ -105,7 +105,7 @@ class Endpoint:
                             return
             except httpx.HTTPError as error:
                 raise unreachable(error, self.access.url + _COMPLETIONS) from error
-            yield from self._pieces(reader.finish())
+            yield from self._pieces(reader.finish(), last=True)
 
     async def astream(self, body: Body) -> AsyncGenerator[Mapping[str, Any], None]:
         """As `stream`."""
@@ -119,7 +119,7 @@ class Endpoint:
                             return
             except httpx.HTTPError as error:
                 raise unreachable(error, self.access.url + _COMPLETIONS) from error
-            for piece in self._pieces(reader.finish()):
+            for piece in self._pieces(reader.finish(), last=True):
                 yield piece
 
     @contextmanager
@@ -221,10 +221,14 @@ class Endpoint:
     def _json(self, answer: httpx.Response) -> dict[str, Any]:
         return self._object(answer.content, str(answer.url))
 
-    def _pieces(self, events: Iterable[str]) -> Iterator[Mapping[str, Any]]:
+    def _pieces(self, events: Iterable[str], *, last: bool = False) -> Iterator[Mapping[str, Any]]:
+        """What events hold. last: the stream has ended, maybe in the midst of one, which is then
+        left out."""
         for data in events:
-            end = data.strip() == "[DONE]"
-            yield DONE if end else self._object(data.encode(), self.access.url + _COMPLETIONS)
+            if data.strip() == "[DONE]":
+                yield DONE
+            elif not (last and _is_cut(data)):
+                yield self._object(data.encode(), self.access.url + _COMPLETIONS)
 
     def _object(self, body: bytes, url: str) -> dict[str, Any]:
         """The JSON object of a body, if it does not tell of an error."""
@@ -263,6 +267,14 @@ def _encoded(body: Body | None) -> bytes | None:
             f"the request is no JSON ({error}): give options of strings, finite numbers, lists "
             "and dicts"
         ) from error
+
+
+def _is_cut(data: str) -> bool:
+    try:
+        json.loads(data)
+    except (ValueError, RecursionError):
+        return True
+    return False
 
 
 def _passes(error: httpx.HTTPError) -> bool:

@@ -48,7 +48,8 @@ def new(
     from t2agent.train.jsonl import read_examples
 
     # Whatever can be wrong is found before the base model is loaded.
-    folder = Path(check_name(name)) if out is None else out
+    check_name(name)
+    folder = Path(name) if out is None else out
     check_target(folder)
     given = None if examples is None else read_examples(examples)
     # The package is used from other folders than this one.

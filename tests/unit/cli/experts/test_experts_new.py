@@ -51,7 +51,8 @@ def test_errors_come_before_the_model_is_loaded(run, tiny, tmp_path, monkeypatch
     bad = tmp_path / "bad.jsonl"
     bad.write_text("{}\n")
     for args in (
-        ("no name",), ("..",), ("x", "--out", str(bad)), ("x", "--from-examples", str(bad)),
+        ("no name",), ("..", "--out", str(tmp_path / "p")), ("x", "--out", str(bad)),
+        ("x", "--from-examples", str(bad)),
         ("x", "--from-examples", str(tmp_path / "none.jsonl")),
     ):  # fmt: skip
         result = run("experts", "new", *args, "-m", tiny)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from t2agent.errors import (
         ConfigError,
         ContextLengthError,
+        EndpointError,
         ExpertError,
         ExpertExistsError,
         ExpertFormatError,
@@ -40,16 +41,19 @@ if TYPE_CHECKING:
     from t2agent.llm import T2LLM
     from t2agent.model import T2Model
     from t2agent.registry import Registry, register_expert
+    from t2agent.remote import ChatT2Remote
 
 __version__ = "0.1.0"
 
 __all__ = [
     "T2LLM",
     "ChatT2",
+    "ChatT2Remote",
     "ConfigError",
     "ContextLengthError",
     "Decision",
     "EmbeddingDispatcher",
+    "EndpointError",
     "Expert",
     "ExpertCard",
     "ExpertError",
@@ -75,6 +79,7 @@ __all__ = [
 
 _HOME_OF = {
     "ChatT2": "chat_model",
+    "ChatT2Remote": "remote",
     "Decision": "dispatch",
     "EmbeddingDispatcher": "dispatch",
     "Expert": "expert",

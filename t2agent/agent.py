@@ -30,6 +30,7 @@ from langsmith import get_current_run_tree
 from t2agent.chat_model import ChatT2
 from t2agent.errors import ConfigError, StepLimitError
 from t2agent.model import T2Model
+from t2agent.remote import ChatT2Remote
 from t2agent.settings import CHOICE
 from t2agent.toolbox import load_tools
 from t2agent.tooling.experts import DECISIONS, asked_for, since_user
@@ -71,7 +72,7 @@ class T2Middleware(AgentMiddleware[T2State, Any, Any]):
 
     Raises:
         ConfigError: options that no call takes, or ``max_steps`` below 1; when it runs, an agent
-            whose model is no ChatT2.
+            whose model is neither a ChatT2 nor a ChatT2Remote.
         StepLimitError: when it runs, after ``max_steps`` model calls without an answer.
     """
 
@@ -103,10 +104,11 @@ class T2Middleware(AgentMiddleware[T2State, Any, Any]):
 
     def _chosen(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
         """The request with the options of its model call."""
-        if not isinstance(request.model, ChatT2):
+        if not isinstance(request.model, ChatT2 | ChatT2Remote):
             raise ConfigError(
                 f"T2Middleware got a {type(request.model).__name__} as the agent's model, which "
-                "has no experts: give create_agent a ChatT2, or leave the middleware out"
+                "has no experts: give create_agent a ChatT2 or a ChatT2Remote, or leave the "
+                "middleware out"
             )
         self._check_steps(request)
         settings = dict(request.model_settings)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from t2agent.dispatch import Decision, Request
 from t2agent.generate import Generation, Prompt
-from t2agent.prompt import text_of
+from t2agent.prompt import Message, text_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +31,18 @@ class Answer:
 
 
 def request(prompt: Prompt | str) -> Request:
-    """What the dispatcher sees of a prompt: the text of the user's last message, how many images
-    the whole conversation holds, since the model sees them all, and the tools on offer."""
+    """What the dispatcher sees of a prompt."""
     if isinstance(prompt, str):
         return Request(prompt)
-    for message in reversed(prompt.messages):
+    return last_request(prompt.messages, len(prompt.images), prompt.tools)
+
+
+def last_request(
+    messages: Sequence[Message], images: int, tools: tuple[Mapping[str, Any], ...]
+) -> Request:
+    """What the dispatcher sees of a conversation: the text of the user's last message, how many
+    images the whole conversation holds, since the model sees them all, and the tools on offer."""
+    for message in reversed(messages):
         if message["role"] == "user":
-            return Request(text_of(message), len(prompt.images), prompt.tools)
-    return Request("", len(prompt.images), prompt.tools)
+            return Request(text_of(message), images, tools)
+    return Request("", images, tools)

@@ -15,7 +15,10 @@ from t2agent.errors import ConfigError
 
 Modality = Literal["text", "image"]
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NAME_LENGTH = 64
+"""The most characters of an expert's name."""
+
+_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{NAME_LENGTH - 1}}}")
 _README_EXAMPLES = 8
 _README_SCORES = 100
 _README_DEPTH = 4

@@ -93,6 +93,7 @@ class ChatT2(Counting, Binding, JointChatModel):
         reward: Reward | None = None,
         start: MixtureLike = None,
         replace: bool = False,
+        persist: bool = False,
         progress: bool = True,
         cancel: threading.Event | None = None,
         **options: Any,
@@ -111,6 +112,7 @@ class ChatT2(Counting, Binding, JointChatModel):
                 `t2agent.train.Example`s, or a `Task`.
             name: of the expert that is registered; with `replace`, in the place of another.
             reward: as of `t2agent.train.ExampleTask`; None for the task's own, else "exact".
+            persist: whether that expert is saved in the user's folder, for later processes.
             start: a mixture to try first; "embedding" for what that strategy says of them.
             progress: show a bar on stderr.
             cancel: ends the search when it is set; the best mixture until then counts.
@@ -125,6 +127,7 @@ class ChatT2(Counting, Binding, JointChatModel):
             reward=reward,
             start=start,
             replace_existing=replace,
+            persist=persist,
             options=search_options(options),
             progress=progress,
             cancel=cancel,

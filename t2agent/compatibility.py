@@ -52,7 +52,8 @@ class BaseModel:
                 f"expert {card.name!r} was made for base model {card.base or '(not named)'!r} "
                 f"with fingerprint {card.base_fingerprint or '(not given)'}, but this is "
                 f"{self.name!r} with fingerprint {self.fingerprint or '(not loaded)'}. Use it "
-                "with its own base model, or train one for this one."
+                "with its own base model, train one for this one, or carry it over and measure "
+                "what it is worth here: t2agent experts transfer NAME --from BASE --to MODEL."
             )
         if self.shapes is None:
             return None

@@ -29,7 +29,7 @@ from t2agent.generate import Cancel, Generation, OnText, Prompt, encode, generat
 from t2agent.grammar.constraint import Constraint
 from t2agent.model import T2Model
 from t2agent.pump import pieces
-from t2agent.strategies import Selection, make_dispatcher
+from t2agent.strategies import Selection, make_dispatcher, version_of
 
 if TYPE_CHECKING:
     from t2agent.dispatch import SearchResult
@@ -114,14 +114,7 @@ class Engine:
 
     def version(self) -> str:
         """Changes with whatever changes a decision, besides the registry; for caches."""
-        dispatcher = self.dispatcher
-        if dispatcher is None:
-            return "off"
-        version = getattr(dispatcher, "version", None)
-        kind = type(dispatcher)
-        # One that tells no version is only known to be equal to itself.
-        known = f"object {id(dispatcher)}" if version is None else version
-        return f"{kind.__module__}.{kind.__qualname__} {known}"
+        return version_of(self.dispatcher)
 
     def strategy(self, dispatch: Dispatcher | str | None) -> Dispatcher | None:
         """The dispatcher that a name stands for; the same object for the same name."""

@@ -12,6 +12,7 @@ T2Error
 ├── ImageRefusedError      a path or URL not allowed, too large, or not an image
 ├── ContextLengthError     the prompt leaves no room for an answer
 ├── GrammarError           a tool or schema that no grammar can be made of
+├── EndpointError          an endpoint cannot be reached, refuses, or answers nonsense
 ├── StepLimitError         an agent took too many steps without an answer
 └── NotCopyableError       what holds a loaded model cannot be pickled
 """
@@ -69,6 +70,18 @@ class ContextLengthError(T2Error, ValueError):
 
 class GrammarError(T2Error, ValueError):
     """A tool or schema that no grammar can be made of."""
+
+
+class EndpointError(T2Error, RuntimeError):
+    """An endpoint that serves experts cannot be reached, refuses, or answers what is no answer.
+
+    Attributes:
+        status: the HTTP status of its answer; None where no answer came, or a good one broke off.
+    """
+
+    def __init__(self, *args: object, status: int | None = None) -> None:
+        super().__init__(*args)
+        self.status = status
 
 
 class StepLimitError(T2Error, RuntimeError):

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from t2agent import expert_folder, hub
+from t2agent.arithmetic import Arithmetic
 from t2agent.card import ExpertCard, Modality
 from t2agent.config import public_name
 from t2agent.errors import ConfigError, ExpertFormatError
@@ -46,13 +47,14 @@ class Adaptable(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
-class Expert:
+class Expert(Arithmetic):
     """Named z vectors for a base model.
 
     ``z`` maps the name of each adapted module to a float32 vector of length r = min(m, n), where
     the module's weight is m x n. The very tensors given are kept, so that a trainer can pass
     parameters and take gradients through `T2Model.adapted`. Modules that are not named are not
-    changed. Two experts are equal only if they are the same object.
+    changed. Two experts are equal only if they are the same object. Experts can be added and
+    multiplied by numbers: see `t2agent.arithmetic.Arithmetic`.
 
     Raises:
         ConfigError: there is no vector, or one is not a float32 tensor of one dimension.
@@ -191,8 +193,7 @@ class Expert:
         """Put the expert on the Hub, in one commit: vectors, card, and README made of the card.
 
         The repository and the branch are made where there are none. Files of the same names are
-        replaced, others stay. A base model's path becomes its last part: it would tell about this
-        machine and help nobody.
+        replaced, others stay. Of a base model's path only the last part is told.
 
         Args:
             repo: "user/name" or "user/name@branch".

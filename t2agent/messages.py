@@ -1,8 +1,9 @@
-"""LangChain messages to prompts."""
+"""LangChain messages to prompts, and to the form of OpenAI's API."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import (
@@ -18,7 +19,11 @@ from PIL.Image import Image
 
 from t2agent.errors import ConfigError, ModalityError
 from t2agent.generate import Prompt
-from t2agent.images import ImagePolicy, is_image_block, read_image
+from t2agent.images import ImagePolicy, data_url, is_image_block, read_image
+from t2agent.prompt import as_unicode, text_of
+
+TakeImage = Callable[[Mapping[str, Any]], dict[str, Any]]
+"""Turns a block that holds an image into a part of a prompt."""
 
 _ROLES: dict[type[BaseMessage], str] = {
     HumanMessage: "user",
@@ -44,14 +49,49 @@ def to_prompt(messages: Sequence[BaseMessage], policy: ImagePolicy) -> Prompt:
     an image, and ConfigError for no message at all, one that is none of a conversation, or a text
     that is no string or not Unicode.
     """
+    images: list[Image] = []
+
+    def keep(block: Mapping[str, Any]) -> dict[str, Any]:
+        images.append(read_image(block, policy))
+        return {"type": "image"}
+
+    return Prompt(_converted(messages, keep), tuple(images))
+
+
+def to_openai(messages: Sequence[BaseMessage], policy: ImagePolicy) -> list[dict[str, Any]]:
+    """The conversation in the form of OpenAI's API, with every image in it as a data: URL.
+
+    Contents of text alone are strings, which every endpoint takes. Raises as `to_prompt`.
+    """
+
+    def embed(block: Mapping[str, Any]) -> dict[str, Any]:
+        return {"type": "image_url", "image_url": {"url": data_url(block, policy)}}
+
+    return [_for_openai(message) for message in _converted(messages, embed)]
+
+
+def _for_openai(message: dict[str, Any]) -> dict[str, Any]:
+    parts = message["content"]
+    if all(part["type"] == "text" for part in parts):
+        message = {**message, "content": "".join(part["text"] for part in parts)}
+    as_unicode(text_of(message))
+    if not (calls := message.get("tool_calls")):
+        return message
+    written = [
+        {**call, "function": {**function, "arguments": json.dumps(function["arguments"])}}
+        for call in calls
+        for function in (call["function"],)
+    ]
+    return {**message, "content": message["content"] or None, "tool_calls": written}
+
+
+def _converted(messages: Sequence[BaseMessage], take: TakeImage) -> tuple[dict[str, Any], ...]:
     if not messages:
         raise ConfigError("no message was given: give at least one, of the user")
-    images: list[Image] = []
-    converted = tuple(_message(message, policy, images) for message in messages)
-    return Prompt(converted, tuple(images))
+    return tuple(_message(message, take) for message in messages)
 
 
-def _message(message: BaseMessage, policy: ImagePolicy, images: list[Image]) -> dict[str, Any]:
+def _message(message: BaseMessage, take: TakeImage) -> dict[str, Any]:
     converted: dict[str, Any] = {"role": _role(message), "content": []}
     if isinstance(message.content, str):
         blocks: Sequence[Any] = [{"type": "text", "text": message.content}]
@@ -65,8 +105,7 @@ def _message(message: BaseMessage, policy: ImagePolicy, images: list[Image]) -> 
         elif block.get("type") in _TEXTS:
             converted["content"].append({"type": "text", "text": _text(block)})
         elif is_image_block(block):
-            images.append(read_image(block, policy))
-            converted["content"].append({"type": "image"})
+            converted["content"].append(take(block))
         elif block.get("type") not in _LEFT_OUT:
             raise ModalityError(
                 f"a message holds a block of type {block.get('type')!r}: give text or images"

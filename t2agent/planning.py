@@ -140,7 +140,8 @@ class Planner:
         if bound and bound != self._fingerprint():
             raise ExpertMismatchError(
                 f"expert {expert.name!r} was made for the base model with fingerprint {bound}, "
-                f"but {self._name} has {self._fingerprint()}: load the model that it was made for"
+                f"but {self._name} has {self._fingerprint()}: load the model that it was made for, "
+                "or carry it over with t2agent.transfer (t2agent experts transfer)"
             )
         for name, z in expert.z.items():
             if self._shapes.get(name) != len(z):

@@ -94,7 +94,7 @@ def encode(model: T2Model, prompts: Sequence[Prompt] | Sequence[str]) -> BatchFe
         template = _template(model)
         chats = [prompt for prompt in prompts if isinstance(prompt, Prompt)]
         if not chats:
-            texts = [_unicode(str(prompt)) for prompt in prompts]
+            texts = [as_unicode(str(prompt)) for prompt in prompts]
             breaker = template.breaker(texts)
             broken = [template.neutral(text, breaker) for text in texts]
             inputs = _plain(model, broken, special=True)
@@ -148,7 +148,7 @@ def _check_message(message: object) -> None:
     for part in parts:
         kind = part.get("type") if isinstance(part, Mapping) else None
         if kind == "text" and isinstance(part.get("text"), str):
-            _unicode(part["text"])
+            as_unicode(part["text"])
         elif kind != "image":
             raise ConfigError(
                 f'{part!r:.80} is no part of a message; give {{"type": "text", "text": ...}} or '
@@ -156,7 +156,8 @@ def _check_message(message: object) -> None:
             )
 
 
-def _unicode(text: str) -> str:
+def as_unicode(text: str) -> str:
+    """The text. Raises ConfigError where it is not Unicode."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import get_args
 
 from t2agent import expert_folder
+from t2agent.blending import blend
 from t2agent.card import ExpertCard, Modality, check_name
 from t2agent.catalogue import Catalogue
 from t2agent.compatibility import BaseModel
@@ -26,7 +27,7 @@ from t2agent.errors import (
     ExpertFormatError,
     ExpertNotFoundError,
 )
-from t2agent.expert import Expert
+from t2agent.expert import Expert, MixtureLike, as_mixture
 from t2agent.files import remove_folder
 from t2agent.lock_file import LockFile
 from t2agent.pin import Pin
@@ -198,6 +199,17 @@ class Registry(Pulls):
     def pin(self, name: str) -> Pin | None:
         """Where on the Hub an expert that is there is from; None for others; raises as `get`."""
         return self._entry(name).pin
+
+    def blend(self, mixture: MixtureLike, name: str, *, description: str = "") -> Expert:
+        """A mixture of experts, per-layer weights too, as one expert; it is not registered yet.
+
+        Raises:
+            ExpertNotFoundError, ExpertFormatError: as `get`.
+            ConfigError, ExpertMismatchError: as `t2agent.blending.blend`.
+        """
+        mixed, given = as_mixture(mixture)
+        experts = [given[one] if one in given else self.get(one) for one in sorted(mixed.experts())]
+        return blend(mixed, experts, name, description=description)
 
     def check(self, expert: Expert) -> None:
         """Raise ExpertMismatchError where an expert is not for this base model."""

@@ -13,7 +13,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PrivateAttr, Va
 
 from t2agent.answers import Answer
 from t2agent.config import GenerationOptions
-from t2agent.engine import Engine, Given
+from t2agent.engine import Choice, Engine, Given
 from t2agent.errors import ConfigError, NotCopyableError
 from t2agent.expert import Expert
 from t2agent.images import ImagePolicy
@@ -26,8 +26,8 @@ T = TypeVar("T")
 _GENERATION = ("max_tokens", "temperature", "top_p", "seed")
 CHOICE = ("expert", "mixture", "dispatch")
 """The options of a call that say who answers; one of them at a time."""
-# What LangChain itself passes down and the model need not know.
-_LANGCHAIN = frozenset({"stream", "stream_usage", "ls_structured_output_format"})
+LANGCHAIN = frozenset({"stream", "stream_usage", "ls_structured_output_format"})
+"""What LangChain itself passes down and the model need not know."""
 # LangChain's standard parameters of remote models: accepted, and without a meaning here.
 _REMOTE = frozenset({"api_key", "base_url", "timeout", "max_retries"})
 
@@ -147,7 +147,7 @@ class Settings(BaseModel):
         self, stop: Sequence[str] | None, given: Mapping[str, Any]
     ) -> tuple[GenerationOptions, Any]:
         """The options and the choice of one call: its own before the object's."""
-        unknown = set(given) - {*_GENERATION, *CHOICE, *self._more, *_LANGCHAIN}
+        unknown = set(given) - {*_GENERATION, *CHOICE, *self._more, *LANGCHAIN}
         if unknown:
             raise ConfigError(
                 f"unknown option(s) {', '.join(sorted(unknown))}: a call takes stop, "
@@ -158,16 +158,7 @@ class Settings(BaseModel):
             stops = [stops]
         own = {name: getattr(self, name) for name in _GENERATION}
         own.update({name: given[name] for name in _GENERATION if name in given})
-        chosen = [name for name in CHOICE if name in given]
-        if len(chosen) > 1:
-            raise ConfigError(f"{' and '.join(chosen)} were given: give one of them")
-        if not chosen and self.expert is not None:
-            chosen, given = ["expert"], {"expert": self.expert}
-        choice = given[chosen[0]] if chosen else None
-        if chosen and chosen != ["dispatch"]:
-            choice = Given(choice)
-        elif chosen and choice is None:
-            choice = "off"
+        choice = choice_of(given, self.expert)
         # A tuple is made of it there, or it is refused.
         return GenerationOptions(**own, stop=stops or ()), choice  # type: ignore[arg-type]
 
@@ -177,6 +168,20 @@ class Settings(BaseModel):
         params["ls_model_name"] = given.get("model", self.t2.name)
         params["ls_temperature"] = given.get("temperature", self.temperature)
         params["ls_max_tokens"] = given.get("max_tokens", self.max_tokens)
+
+
+def choice_of(given: Mapping[str, Any], expert: Expert | str | None) -> Choice:
+    """Who answers a call: what its options say, else the expert that answers all; None where the
+    dispatcher decides. Raises ConfigError where the options say it twice."""
+    chosen = [name for name in CHOICE if name in given]
+    if len(chosen) > 1:
+        raise ConfigError(f"{' and '.join(chosen)} were given: give one of them")
+    if not chosen:
+        return None if expert is None else Given(expert)
+    choice = given[chosen[0]]
+    if chosen != ["dispatch"]:
+        return Given(choice)
+    return "off" if choice is None else choice
 
 
 def metadata(

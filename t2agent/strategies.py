@@ -101,6 +101,17 @@ def make_dispatcher(
     return dispatch
 
 
+def version_of(dispatcher: Dispatcher | None) -> str:
+    """Changes with whatever changes a decision, besides the registry; for caches."""
+    if dispatcher is None:
+        return "off"
+    version = getattr(dispatcher, "version", None)
+    kind = type(dispatcher)
+    # One that tells no version is only known to be equal to itself.
+    known = f"object {id(dispatcher)}" if version is None else version
+    return f"{kind.__module__}.{kind.__qualname__} {known}"
+
+
 def _named(
     strategy: str, model: T2Model, experts: Registry | Selection, latest: Latest | None
 ) -> Dispatcher:

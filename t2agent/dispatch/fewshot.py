@@ -16,8 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-import torch
-
+from t2agent.blending import blended
 from t2agent.card import ExpertCard, Modality, check_name
 from t2agent.dispatch.base import Adapted, Decision, Latest, Request
 from t2agent.dispatch.embedding import EmbeddingDispatcher
@@ -128,6 +127,7 @@ def adapt(
     reward: Reward | None = None,
     start: Literal["embedding"] | MixtureLike = None,
     replace_existing: bool = False,
+    persist: bool = False,
     options: SearchOptions | None = None,
     progress: bool = True,
     cancel: threading.Event | None = None,
@@ -145,13 +145,16 @@ def adapt(
             probabilities over the examples' requests, and the search is limited to the three
             experts that are most probable by them.
         replace_existing: whether an expert of that name may be replaced.
+        persist: whether the expert is saved in the user's folder, for later processes.
         options, progress, cancel: as in `search`.
 
     Raises:
         ExpertExistsError: the name is taken, and ``replace_existing`` is False.
-        ConfigError: as `search`, or the name cannot name an expert.
+        ConfigError: as `search`, the name cannot name an expert, or there is none to persist.
     """
     options = SearchOptions() if options is None else options
+    if persist and name is None:
+        raise ConfigError("persist saves an expert, which needs a name; give name=")
     if name is not None:
         check_name(name)
         if name in model.registry and not replace_existing:
@@ -190,24 +193,12 @@ def adapt(
         scores={"examples": result.score, "examples_base": _base(result)},
     )
     if name is not None:
-        model.registry.register(mixed(model, result.mixture, card), replace=replace_existing)
+        mixture, parts = model.resolve(result.mixture)
+        made = Expert(card, blended(mixture, parts, model.shapes))
+        model.registry.register(made, replace=replace_existing, persist=persist)
     elif latest is not None:
         latest.found = Adapted(result.mixture, card)
     return result
-
-
-def mixed(model: T2Model, mixture: Mixture, card: ExpertCard) -> Expert:
-    """The expert that does alone what a mixture does: z = 1 + sum_k a_k (z_k - 1), by layer."""
-    mixture, experts = model.resolve(mixture)
-    vectors = {}
-    for module, length in model.shapes.items():
-        z = torch.ones(length)
-        weights = mixture.coefficients(module)
-        for expert in experts:
-            if expert.name in weights and module in expert.z:
-                z += weights[expert.name] * (expert.z[module].detach().cpu() - 1)
-        vectors[module] = z
-    return Expert(card, vectors)
 
 
 class _Tasks:

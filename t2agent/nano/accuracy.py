@@ -4,58 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import mean
 from typing import Any
 
-from t2agent.config import GenerationOptions
 from t2agent.dispatch import Dispatcher, Request
-from t2agent.generate import Prompt, generate
 from t2agent.model import T2Model
 from t2agent.nano.tasks import DOMAINS, TASKS
 from t2agent.progress import progress_bar
-from t2agent.reward import scores
-from t2agent.train import Example, Task
-
-_ROWS = 50  # requests in one batch
-_MAX_TOKENS = 128  # of a reply, where the task says nothing
-
-
-def replies(model: T2Model, task: Task, examples: Sequence[Example], what: Any = None) -> list[str]:
-    """Greedy replies. ``what``: a mixture for all (as `T2Model.adapted` takes it), or a list of
-    one for each example."""
-    texts = [""] * len(examples)
-    options = GenerationOptions(max_tokens=getattr(task, "max_tokens", _MAX_TOKENS))
-    groups: dict[Any, list[int]] = {}
-    for place in range(len(examples)):
-        groups.setdefault(what[place] if isinstance(what, list) else what, []).append(place)
-    for one, places in groups.items():
-        # Many tokens share the adapted weights, so it saves time to form them.
-        merge = one is not None and model.writable
-        with model.merged(one, keep=False) if merge else model.adapted(one):
-            for start in range(0, len(places), _ROWS):
-                rows = places[start : start + _ROWS]
-                prompts = [Prompt.user(examples[k].prompt, examples[k].image) for k in rows]
-                for k, generation in zip(rows, generate(model, prompts, options), strict=True):
-                    texts[k] = generation.text
-    return texts
-
-
-def accuracy(model: T2Model, task: Task, examples: Sequence[Example], what: Any = None) -> float:
-    """Share of the examples that are answered rightly (0 to 1).
-
-    Right is what earns a reward above 0; of a task with ``scores`` or ``score`` (0 to 1, as
-    `RealTask` has them), the mean score counts instead.
-    """
-    return mean(_right(task, replies(model, task, examples, what), examples))
-
-
-def _right(task: Task, texts: Sequence[str], examples: Sequence[Example]) -> list[float]:
-    """How right each reply is, from 0 to 1."""
-    if callable(together := getattr(task, "scores", None)):
-        return list(together(texts, examples))
-    if one := getattr(task, "score", None):
-        return [one(*pair) for pair in zip(texts, examples, strict=True)]
-    return [float(value > 0) for value in scores(task, texts, examples)]
+from t2agent.train import Example
+from t2agent.train.evaluation import accuracy
 
 
 def dispatched(dispatcher: Dispatcher, examples: Sequence[Example]) -> list[Any]:

@@ -18,10 +18,11 @@ from PIL import Image
 from t2agent.dispatch import EmbeddingDispatcher
 from t2agent.expert import Expert
 from t2agent.model import T2Model
-from t2agent.nano.accuracy import Table, accuracy, table
+from t2agent.nano.accuracy import Table, table
 from t2agent.nano.experts import train_domain
 from t2agent.nano.tasks import DOMAINS, TASKS, conflicting
 from t2agent.train import Example
+from t2agent.train.evaluation import accuracy
 
 _CONTROLLED = "read"
 

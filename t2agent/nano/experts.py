@@ -18,12 +18,12 @@ from t2agent.dispatch.base import CLASSIFIER
 from t2agent.dispatch.examples import real_examples
 from t2agent.expert import Expert
 from t2agent.model import T2Model
-from t2agent.nano.accuracy import accuracy
 from t2agent.nano.errand_task import ErrandTask
 from t2agent.nano.tasks import DOMAINS, TASKS
 from t2agent.nano.words import SMALL_TALK
 from t2agent.train import Task, TrainOptions, attach_record, train_expert
 from t2agent.train.classification import ClassificationTask
+from t2agent.train.evaluation import accuracy
 
 DESCRIPTIONS = {
     "math": "Arithmetic and word problems, worked out step by step.",

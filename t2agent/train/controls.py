@@ -14,10 +14,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from t2agent.card import NAME_LENGTH
 from t2agent.expert import Expert
 from t2agent.train.task import Example, Task, example_key
-
-_NAME_LENGTH = 64  # longest name of an expert
 
 
 class RandomReward:
@@ -83,4 +82,4 @@ def _control(
 
 
 def _named(name: str, what: str) -> str:
-    return f"{name[: _NAME_LENGTH - len(what) - 1]}-{what}"
+    return f"{name[: NAME_LENGTH - len(what) - 1]}-{what}"

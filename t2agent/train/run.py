@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from t2agent.train.record import METRIC_NAMES, Metrics, read_metrics, write_curv
 from t2agent.train.reinforce import reinforce_step
 from t2agent.train.setup import modality_of, start_accelerator
 from t2agent.train.sft import sft_step
-from t2agent.train.task import Example, Task
+from t2agent.train.task import Example, Task, distinct
 
 _MAX_TOKENS = 128
 _MAX_SKIPPED = 5  # steps in a row without a finite gradient
@@ -75,8 +75,8 @@ class Run:
         self.optimizer = torch.optim.Adam(self.state.z.values(), lr=options.learning_rate)
         max_tokens = options.max_tokens or int(getattr(task, "max_tokens", _MAX_TOKENS))
         self.learner = Learner(model, adapter, options, max_tokens, self.accelerator)
-        self.validation = _distinct(self._draw(options.validation, "val"))
-        self.examples = _distinct(self._draw(_CARD_EXAMPLES, "train"))
+        self.validation = distinct(self._draw(options.validation, "val"))
+        self.examples = distinct(self._draw(_CARD_EXAMPLES, "train"))
         self.modality = modality_of(model, self.examples)
         self.rows: list[Metrics] = []
         self.identity = {
@@ -253,12 +253,6 @@ class Run:
             return value
         tensor = torch.tensor(value, device=self.model.device)
         return float(self.accelerator.reduce(tensor, "mean"))
-
-
-def _distinct(examples: Sequence[Example]) -> list[Example]:
-    """Without repeats, which a small split has when more are asked for than there are."""
-    found = {(e.prompt, e.answer, id(e.image), repr(e.steps)): e for e in examples}
-    return list(found.values())
 
 
 def _finite(value: float | None) -> float | None:

@@ -191,6 +191,12 @@ def _split(examples: Sequence[Example]) -> dict[str, tuple[Example, ...]]:
     return {name: tuple(e for e, key in pairs if place[key] == name) for name in SPLITS}
 
 
+def distinct(examples: Sequence[Example]) -> list[Example]:
+    """Without repeats, which a small split has when more are asked for than there are."""
+    found = {(e.prompt, e.answer, id(e.image), repr(e.steps)): e for e in examples}
+    return list(found.values())
+
+
 def example_key(example: Example) -> bytes:
     """A hash of prompt and image."""
     digest = hashlib.sha256(example.prompt.encode("utf-8", "surrogatepass"))

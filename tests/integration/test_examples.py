@@ -145,6 +145,25 @@ def test_a_graph_with_memory_and_approval():
 
 
 @needs_nano
+def test_experts_elsewhere(monkeypatch):
+    from t2agent import ChatT2
+    from tests.openai_server import serving
+
+    alone = example("09_remote.py")
+
+    assert "--lora-modules" in alone
+    assert re.findall(r"would go to (\S+):", alone) == ["math", "code", "t2-nano"]
+
+    with serving(ChatT2()) as server:
+        monkeypatch.setenv("T2AGENT_REMOTE_URL", server.url)
+        printed = example("09_remote.py")
+
+    assert "33" in printed
+    assert "[2, 4, 7, 9]" in printed
+    assert re.findall(r"  by (\S+)", printed) == ["math", "code", "t2-nano"]
+
+
+@needs_nano
 def test_the_notebook(tmp_path):
     """Its code cells, one after the other in one process; the last value of a cell is shown."""
     notebook = json.loads((ROOT / "examples" / "agent.ipynb").read_text())

@@ -39,10 +39,14 @@ def test_a_wheel_holds_tools_and_experts_inside_the_package(tmp_path: Path) -> N
     tree = tmp_path / "tree"
     tools = [file.name for file in (ROOT / "tools").iterdir() if file.is_file()]
     assert "calculator.py" in tools
+    folder = ROOT / "t2agent/scaffold/template"
+    templates = [str(f.relative_to(ROOT)) for f in folder.rglob("*") if f.is_file()]
+    assert "t2agent/scaffold/template/gitignore.template" in templates
     for name, text in {
         **{f"tools/{name}": (ROOT / "tools" / name).read_text() for name in tools},
         "t2agent/__init__.py": "",
         "t2agent/bundle.py": (ROOT / "t2agent/bundle.py").read_text(),
+        **{name: (ROOT / name).read_text() for name in templates},
         "experts/some-base/math/expert_config.json": "{}",
         "experts/some-base/.math.0.new/expert_config.json": "{}",
         "tests/test_it.py": "",
@@ -64,6 +68,7 @@ def test_a_wheel_holds_tools_and_experts_inside_the_package(tmp_path: Path) -> N
     assert {name for name in held if ".dist-info" not in name} == {
         "t2agent/__init__.py",
         "t2agent/bundle.py",
+        *templates,
         *(f"t2agent/_bundle/tools/{name}" for name in tools),
         "t2agent/_bundle/experts/some-base/math/expert_config.json",
     }

@@ -13,7 +13,7 @@ from PIL import Image, PngImagePlugin
 
 from t2agent import images
 from t2agent.errors import ImageRefusedError
-from t2agent.images import ImagePolicy, decode_image, read_image
+from t2agent.images import ImagePolicy, data_url, decode_image, read_image
 
 NOTHING = ImagePolicy()
 FILES = ImagePolicy(allow_files=True)
@@ -224,3 +224,42 @@ def test_a_source_within_sources_is_refused() -> None:
         inner = inner["source"]
     with pytest.raises(ImageRefusedError, match="keys"):
         read_image(block, ImagePolicy())
+
+
+def turned() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encoded(picture(), "JPEG", exif=exif)
+
+
+@pytest.mark.parametrize(
+    ("data", "kept"),
+    [
+        (DATA, True),
+        (encoded(picture(), "JPEG"), True),
+        (encoded(picture("L")), True),
+        (encoded(picture("RGBA")), False),
+        (encoded(picture(), "BMP"), False),
+        (encoded(picture(), "WEBP", lossless=True), False),
+        (turned(), False),
+    ],
+)
+def test_an_endpoint_sees_what_is_read_here(data: bytes, kept: bool) -> None:
+    block = {"type": "image", "base64": base64.b64encode(data).decode()}
+    url = data_url(block, NOTHING)
+    head, _, body = url.partition(";base64,")
+    sent = base64.b64decode(body)
+    assert (sent == data) is kept
+    with Image.open(io.BytesIO(sent)) as image:
+        assert head == f"data:image/{str(image.format).lower()}"
+        assert image.convert("RGB").tobytes() == read_image(block, NOTHING).tobytes()
+
+
+def test_nothing_unread_is_sent(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(DATA)
+    for place in (str(tmp_path / "a.png"), "http://127.0.0.1:1/a.png"):
+        with pytest.raises(ImageRefusedError):
+            data_url({"type": "image", "url": place}, NOTHING)
+    assert data_url({"type": "image", "url": str(tmp_path / "a.png")}, FILES) == DATA_URL
+    with pytest.raises(ImageRefusedError):
+        data_url({"type": "image", "base64": "AAAA"}, NOTHING)

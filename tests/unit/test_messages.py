@@ -16,7 +16,7 @@ from PIL import Image
 
 from t2agent.errors import ConfigError, ImageRefusedError, ModalityError
 from t2agent.images import ImagePolicy
-from t2agent.messages import to_prompt
+from t2agent.messages import to_openai, to_prompt
 
 POLICY = ImagePolicy()
 
@@ -83,3 +83,31 @@ def test_what_cannot_be_read() -> None:
 def test_a_text_that_is_no_string_is_refused(text: object) -> None:
     with pytest.raises(ConfigError, match="give a string"):
         to_prompt([HumanMessage(content=[{"type": "text", "text": text}])], ImagePolicy())
+
+
+def test_openais_form() -> None:
+    call = {"name": "f", "args": {"a": [1]}, "id": "1", "type": "tool_call"}
+    messages = [
+        SystemMessage("s"),
+        HumanMessage([{"type": "text", "text": "a"}, "b"]),
+        HumanMessage(["c", block("red")]),
+        AIMessage([{"type": "thinking", "thinking": "?"}], tool_calls=[call]),
+        AIMessage("d", tool_calls=[call]),
+        ToolMessage("t", tool_call_id="1", name="f"),
+    ]
+    system, text, image, bare, calling, result = to_openai(messages, POLICY)
+    assert system == {"role": "system", "content": "s"}
+    assert text == {"role": "user", "content": "ab"}
+    assert image["content"][0] == {"type": "text", "text": "c"}
+    assert image["content"][1]["type"] == "image_url"
+    url = image["content"][1]["image_url"]["url"]
+    assert url == "data:image/png;base64," + block("red")["base64"]
+    function = {"name": "f", "arguments": '{"a": [1]}'}
+    calls = [{"type": "function", "id": "1", "function": function}]
+    assert bare == {"role": "assistant", "content": None, "tool_calls": calls}
+    assert calling == {"role": "assistant", "content": "d", "tool_calls": calls}
+    assert result == {"role": "tool", "content": "t", "tool_call_id": "1", "name": "f"}
+    with pytest.raises(ConfigError, match="no message"):
+        to_openai([], POLICY)
+    with pytest.raises(ModalityError):
+        to_openai([HumanMessage([{"type": "audio"}])], POLICY)

@@ -18,6 +18,7 @@ NAMES = {
     "EmbeddingDispatcher",
     "Decision",
     "ChatT2",
+    "ChatT2Remote",
     "T2LLM",
     "T2Middleware",
     "create_t2_agent",

@@ -52,7 +52,7 @@ def run(
         quick: small sizes, and the shipped experts of t2-nano instead of trained ones.
         model: t2-nano, or a checkpoint as `T2Model.from_pretrained` takes it.
         task: for a real checkpoint: what its experts are trained for (`real_suite`).
-        second: a base model of the same shapes, for transfer.
+        second: another base model, for transfer.
         work: folder of results, checkpoints and trained experts.
         out: folder of report.md, results.json and the figures; ``work`` if not given.
         progress: show bars on stderr.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -19,14 +19,15 @@ from t2agent.dispatch.fewshot import adapt
 from t2agent.dispatch.search import SearchOptions, SearchResult
 from t2agent.engine import Engine
 from t2agent.errors import ConfigError
-from t2agent.expert import Expert, Mixture
+from t2agent.expert import Mixture
 from t2agent.generate import Prompt
 from t2agent.model import T2Model
-from t2agent.nano.accuracy import accuracy
 from t2agent.nano.benchmark import swapped, without_image
 from t2agent.strategies import Selection
 from t2agent.train import Example, Task
 from t2agent.train.controls import RandomReward, random_like, shuffled
+from t2agent.train.evaluation import accuracy
+from t2agent.transfer import transfer
 
 ONLINE = ("prompt", "classifier", "embedding")
 """The strategies that decide request by request."""
@@ -38,7 +39,7 @@ class Experiments:
 
     Attributes:
         suite, plan, ledger, trained: what they are run on.
-        second: another base model of the same shapes, for transfer; None without.
+        second: another base model, for transfer; None without.
         engines: strategy -> its engine, made when first needed.
     """
 
@@ -255,16 +256,13 @@ class Experiments:
         examples = self._test(domain, seed)
         return {
             "base": accuracy(self.second, task, examples),
-            "transferred": accuracy(self.second, task, examples, _unbound(expert)),
-            "shuffled": accuracy(self.second, task, examples, _unbound(shuffled(expert, seed))),
+            **{
+                name: accuracy(self.second, task, examples, transfer(one, self.second).expert)
+                for name, one in {"transferred": expert, "shuffled": shuffled(expert, seed)}.items()
+            },
         }
 
 
 def _decide(dispatcher: Dispatcher | None, examples: Sequence[Example]) -> list[Decision]:
     requests = [Request(e.prompt, int(e.image is not None)) for e in examples]
     return [] if dispatcher is None else dispatcher.dispatch(requests)
-
-
-def _unbound(expert: Expert) -> Expert:
-    """The expert without the name of the base model that it is for."""
-    return Expert(replace(expert.card, base="", base_fingerprint=""), expert.z)

@@ -11,9 +11,10 @@ from typing import Any
 
 from t2agent.bench.paper.experiments import ONLINE
 from t2agent.bench.paper.findings import Findings
-from t2agent.bench.paper.table import Interval, Table
+from t2agent.bench.paper.table import Table
 from t2agent.bench.paper.training import METHODS
 from t2agent.files import write_bytes
+from t2agent.interval import Interval
 
 Drawing = tuple[str, tuple[float, float], Callable[[Any], None]]
 """A name, a size in inches, and what draws on a figure."""

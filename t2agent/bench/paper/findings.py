@@ -8,8 +8,9 @@ from statistics import mean
 from typing import Any
 
 from t2agent.bench.paper.experiments import ONLINE, Experiments
-from t2agent.bench.paper.table import Cell, Interval, Table
+from t2agent.bench.paper.table import Cell, Table
 from t2agent.bench.paper.training import METHODS
+from t2agent.interval import Interval
 
 _ABLATED = ("svf-attention", "svf-mlp", "svf")
 _LETTERS = {

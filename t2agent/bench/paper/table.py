@@ -2,34 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import mean, stdev
 
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A mean and half the width of its 95 % interval, None where there is one value."""
-
-    mean: float
-    half: float | None = None
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> Interval:
-        """Of the values of several seeds: Student's t on their standard deviation."""
-        from scipy.stats import t
-
-        found = list(values)
-        if len(found) < 2:
-            return cls(mean(found))
-        width = float(t.ppf(0.975, len(found) - 1)) * stdev(found) / math.sqrt(len(found))
-        return cls(mean(found), width)
-
-    def __str__(self) -> str:
-        text = _short(self.mean)
-        return text if self.half is None else f"{text} ± {_short(self.half)}"
-
+from t2agent.interval import Interval, short
 
 Cell = str | int | float | Interval | None
 
@@ -75,13 +51,9 @@ def _shown(cell: Cell) -> str:
     if cell is None:
         return ""
     return (
-        _short(cell)
+        short(cell)
         if isinstance(cell, float)
         else f"{cell:,}"
         if isinstance(cell, int)
         else str(cell)
     )
-
-
-def _short(value: float) -> str:
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:,.0f}"

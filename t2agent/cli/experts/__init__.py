@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import typer
 
-from t2agent.cli.experts import exporting, hub, importing, registry
+from t2agent.cli.experts import (
+    blend,
+    diff,
+    evaluate,
+    exporting,
+    hub,
+    importing,
+    new,
+    registry,
+    transfer,
+)
 
 experts = typer.Typer(help="Experts: list, make, share and take elsewhere.", no_args_is_help=True)
 
-for _part in (registry, hub, exporting, importing):
+for _part in (registry, hub, new, blend, diff, evaluate, transfer, exporting, importing):
     _part.add_to(experts)
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from t2agent.cli.command import Report, command
+from t2agent.cli.experts.mixing import Mixing, mixture_of
 from t2agent.cli.options import Model, Targets
 from t2agent.cli.start import load, starting
-from t2agent.errors import ConfigError
 
 if TYPE_CHECKING:
     from t2agent.exporting import LoraExport, MergedExport
-    from t2agent.mixture import Mixture
 
 
 def add_to(experts: typer.Typer) -> None:
@@ -52,14 +50,7 @@ def export(
             show_default="the smallest that is exact, at most 64",
         ),
     ] = None,
-    mixture: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="EXPERT=WEIGHT|JSON|FILE.json",
-            help='What to export instead of one expert; may be repeated. As JSON: {"weights": '
-            '{"math": 0.7}, "layers": {"model.layers.3": {"math": 0}}}.',
-        ),
-    ] = None,
+    mixture: Mixing = None,
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"] | None,
         typer.Option(
@@ -89,38 +80,6 @@ def export(
         base, what, out, rank=rank, dtype=dtype or "float32", name=name, progress=not as_json
     )
     return Report({**lora.to_dict(), "folder": str(out)}, _lora_text(lora, rank, model))
-
-
-def mixture_of(given: list[str]) -> Mixture:
-    """The mixture that the values of ``--mixture`` mean.
-
-    Each is ``EXPERT=WEIGHT``, several of them with commas or spaces between, a JSON object, or a
-    file that holds one. Only one may be JSON, and then alone.
-
-    Raises:
-        ConfigError: a value is none of these.
-    """
-    import json
-
-    from t2agent.mixture import Mixture
-
-    if len(given) == 1 and (given[0].lstrip().startswith("{") or given[0].endswith(".json")):
-        inline = given[0].lstrip().startswith("{")
-        try:
-            text = given[0] if inline else Path(given[0]).read_text(encoding="utf-8")
-            return Mixture.from_dict(json.loads(text))
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(f"--mixture {given[0]:.80} is no mixture in JSON: {error}") from error
-    weights: dict[str, float] = {}
-    for part in re.split(r"[,\s]+", ",".join(given).strip(", \t\n")):
-        expert, equals, weight = part.partition("=")
-        try:
-            weights[expert] = float(weight)
-        except ValueError:
-            equals = ""
-        if not equals or not expert:
-            raise ConfigError(f"--mixture has {part!r:.80}; give EXPERT=WEIGHT, such as math=0.7")
-    return Mixture(weights)
 
 
 def _lora_text(report: LoraExport, asked: int | None, model: str) -> Any:

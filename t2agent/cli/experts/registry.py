@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from t2agent.cli.command import Report, command
+from t2agent.cli.experts.finding import registry_of
 from t2agent.cli.options import Model
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def list_experts(model: Model = "t2-nano") -> Report:
     from rich.table import Table
     from rich.text import Text
 
-    registry = _registry(model)
+    registry = registry_of(model)
     rows = [_row(registry, name) for name in registry.names()]
     problems = [
         {"where": where, "problem": str(error)} for where, error in registry.problems.items()
@@ -60,7 +60,7 @@ def show(name: _Name, model: Model = "t2-nano") -> Report:
     from rich.table import Table
     from rich.text import Text
 
-    registry = _registry(model)
+    registry = registry_of(model)
     card = registry.card(name)
     parameters = registry.get(name).parameters
     origin = registry.source(name)
@@ -116,26 +116,15 @@ def add(
 
 def remove(name: _Name, model: Model = "t2-nano") -> Report:
     """Delete an expert from the user's folder. Experts of packages stay."""
-    registry = _registry(model)
+    registry = registry_of(model)
     registry.unregister(name, persist=True)
     # One that was hidden by it, such as a shipped expert of the same name, is back now.
-    again = _registry(model)
+    again = registry_of(model)
     uncovered = again.source(name) if name in again else None
     text = f"Removed {name} for {model}."
     if uncovered:
         text += f" Now {name} is the one in {uncovered}."
     return Report({"name": name, "model": model, "uncovered": uncovered}, text)
-
-
-def _registry(model: str) -> Registry:
-    from t2agent.registry import Registry
-
-    registry = Registry(model)
-    with warnings.catch_warnings():
-        # Experts that cannot be used are part of the list here.
-        warnings.simplefilter("ignore")
-        registry.names()
-    return registry
 
 
 def _row(registry: Registry, name: str) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from t2agent.bench.paper.figures import draw_all
 from t2agent.bench.paper.findings import Findings
 from t2agent.bench.paper.ledger import Job, Ledger
 from t2agent.bench.paper.summary import summary
-from t2agent.bench.paper.table import Interval
 from t2agent.bench.paper.training import METHODS, Trained
+from t2agent.interval import Interval
 from tests.unit.bench.paper_suite import plan, suite
 
 SEEDS = (0, 1, 2)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from t2agent.cli import train as command
+from t2agent.cli.source import task_of
 from t2agent.expert import Expert
 from t2agent.nano.tasks import TASKS
 from t2agent.train.tasks.rows import ENVIRONMENT
@@ -120,7 +121,7 @@ def test_t2_nano_has_its_own_math(run):
     result = run("train", "math", "--name", "x")
 
     assert "the base model was loaded" in result.stderr
-    assert command._task("math", "exact", "t2-nano") is TASKS["math"]
+    assert task_of("math", "exact", "t2-nano", needs=("train",)) is TASKS["math"]
 
 
 def test_a_bad_line_is_named(run, tiny, tmp_path):

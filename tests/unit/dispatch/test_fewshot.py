@@ -1,25 +1,26 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
+from t2agent.blending import blended
 from t2agent.dispatch import FewShotDispatcher, Latest, RefinedDispatcher, Request, SearchOptions
 from t2agent.dispatch.base import Adapted
-from t2agent.dispatch.fewshot import METHOD, UNNAMED, adapt, mixed
+from t2agent.dispatch.fewshot import METHOD, UNNAMED, adapt
 from t2agent.errors import ConfigError, ExpertExistsError
 from t2agent.expert import Expert, ExpertCard, Mixture
-from t2agent.generate import Prompt, encode
 from t2agent.model import T2Model
+from t2agent.registry import Registry
 from t2agent.train import Example
 from tests.experts import random_expert
 from tests.models import build_text_model, build_vision_model
 from tests.unit.dispatch.conftest import examples
 
 QUICK = SearchOptions(iterations=0, climb=0, scales=(), max_tokens=4)
-LAYERED = Mixture({"a": 0.5}, {"model.layers.1": {"a": 0.0, "b": 1.25}})
 
 
 def with_experts(model: T2Model) -> T2Model:
@@ -96,18 +97,6 @@ def test_embedding_decides_unless_the_request_is_of_an_adapted_task(cards, words
     assert dispatcher.version != before
 
 
-@pytest.mark.parametrize("mixture", [Mixture({"a": 0.5, "b": -0.25}), LAYERED, Mixture()])
-def test_a_mixed_expert_does_what_the_mixture_does(model: T2Model, mixture: Mixture) -> None:
-    one = mixed(model, mixture, ExpertCard("c", base_fingerprint=model.fingerprint))
-    inputs = encode(model, [Prompt.user("What is seven times three?")])
-    with torch.no_grad():
-        with model.adapted(mixture):
-            wanted = model.model(**inputs).logits
-        with model.adapted(one):
-            got = model.model(**inputs).logits
-    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
-
-
 def test_adapting_with_a_name_registers_an_expert(model: T2Model) -> None:
     result = adapt(
         model, [("Hi", "x"), ("Hi", "x"), ("Why?", "y")], name="greet", options=QUICK,
@@ -119,8 +108,8 @@ def test_adapting_with_a_name_registers_an_expert(model: T2Model) -> None:
     assert expert.card.training["method"] == METHOD
     assert expert.card.training["mixture"] == json.loads(json.dumps(result.mixture.to_dict()))
     assert expert.card.scores == {"examples": -1.0, "examples_base": -1.0}
-    same = mixed(model, result.mixture, expert.card)
-    assert all(torch.equal(expert.z[n], same.z[n]) for n in same.z)
+    same = blended(*model.resolve(result.mixture), model.shapes)
+    assert all(torch.equal(expert.z[n], same[n]) for n in model.shapes)
     with pytest.raises(ExpertExistsError, match="'greet'"):
         adapt(model, [("Hi", "x")], name="greet", options=QUICK, progress=False)
     again = adapt(
@@ -128,6 +117,17 @@ def test_adapting_with_a_name_registers_an_expert(model: T2Model) -> None:
     )
     # The one that is replaced is not mixed into its successor.
     assert {n for t in again.tried for n in t.mixture.experts()} == {"a", "b"}
+
+
+def test_an_adapted_expert_is_there_for_later_processes_if_it_is_to_persist(
+    model: T2Model, t2agent_home: Path
+) -> None:
+    adapt(model, [("Hi", "x")], name="kept", persist=True, options=QUICK, progress=False)
+    adapt(model, [("Hi", "x")], name="held", options=QUICK, progress=False)
+    assert Registry(model.name).names() == ["kept"]
+    assert Path(model.registry.source("kept")).is_relative_to(t2agent_home)
+    with pytest.raises(ConfigError, match="name="):
+        adapt(model, [("Hi", "x")], persist=True, options=QUICK, progress=False)
 
 
 def test_adapting_without_a_name_is_held_by_the_process(model: T2Model) -> None:

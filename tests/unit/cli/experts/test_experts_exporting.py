@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from t2agent.cli.experts.exporting import mixture_of
+from t2agent.cli.experts.mixing import mixture_of
 from t2agent.errors import ConfigError
 from t2agent.expert import Mixture
 from t2agent.model import T2Model

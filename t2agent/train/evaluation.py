@@ -1,0 +1,141 @@
+"""What experts are worth for a task: greedy replies to its examples, judged by the task.
+
+Measured as training validates: decoded greedily, each reply at most as long as the task says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+from t2agent.config import GenerationOptions
+from t2agent.errors import ConfigError
+from t2agent.expert import Mixture, MixtureLike
+from t2agent.generate import generate
+from t2agent.interval import Interval
+from t2agent.model import T2Model
+from t2agent.progress import Bar, progress_bar
+from t2agent.reward import scores
+from t2agent.train.learner import to_prompt
+from t2agent.train.setup import modality_of
+from t2agent.train.task import Example, Task, distinct
+
+_ROWS = 50  # requests in one batch
+_MAX_TOKENS = 128  # of a reply, where the task says nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A mixture beside the base model, on the same examples of a task.
+
+    Attributes:
+        examples: how many, all different.
+        reward, base: mean rewards, each in [-1, 1], with their 95 % intervals over the examples.
+        gain: mean of the differences between the two rewards of each example, with its interval: if
+            that leaves out 0, the one is better than the other on this task.
+        right, base_right: shares of right replies (0 to 1); see `accuracy`.
+    """
+
+    examples: int
+    reward: Interval
+    base: Interval
+    gain: Interval
+    right: float
+    base_right: float
+
+
+def evaluate(
+    model: T2Model,
+    task: Task,
+    what: MixtureLike,
+    *,
+    n: int = 300,
+    split: str = "test",
+    seed: int = 0,
+    progress: bool = True,
+) -> Evaluation:
+    """Measure a mixture (or an expert, or its name) and the base model on a task.
+
+    Args:
+        model: the base model.
+        task: where examples come from and how replies are judged.
+        what: as `T2Model.adapted` takes it.
+        n: how many examples are drawn; those drawn twice, from a small split, count once.
+        split: "train", "val" or "test".
+        seed: of the draw.
+        progress: show a bar on stderr.
+
+    Raises:
+        ConfigError: the split is unknown or empty, or a reward is not in [-1, 1].
+        ModalityError: the task has images and the model reads text only.
+        ExpertNotFoundError, ExpertMismatchError: as `T2Model.adapted`.
+    """
+    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+        raise ConfigError(f"n is {n!r}; it must be a whole number >= 1")
+    model.resolve(what)  # before any work
+    examples = distinct(task.sample(n, seed=seed, split=split))
+    if not examples:
+        raise ConfigError(f"task {task.name!r} gave no examples of split {split!r}")
+    modality_of(model, examples)
+    with progress_bar(f"measuring {task.name}", 2 * len(examples), progress) as bar:
+        adapted = replies(model, task, examples, what, bar=bar)
+        plain = replies(model, task, examples, bar=bar)
+    rewards, base = scores(task, adapted, examples), scores(task, plain, examples)
+    return Evaluation(
+        len(examples),
+        Interval.of(rewards),
+        Interval.of(base),
+        Interval.of(one - other for one, other in zip(rewards, base, strict=True)),
+        mean(_right(task, adapted, examples)),
+        mean(_right(task, plain, examples)),
+    )
+
+
+def replies(
+    model: T2Model,
+    task: Task,
+    examples: Sequence[Example],
+    what: Any = None,
+    *,
+    bar: Bar | None = None,
+) -> list[str]:
+    """Greedy replies. ``what``: a mixture for all (as `T2Model.adapted` takes it), or a list of
+    one for each example. ``bar`` moves on by one for each."""
+    texts = [""] * len(examples)
+    options = GenerationOptions(max_tokens=getattr(task, "max_tokens", _MAX_TOKENS))
+    groups: dict[Any, list[int]] = {}
+    for place in range(len(examples)):
+        one = what[place] if isinstance(what, list) else what
+        groups.setdefault(Mixture(one) if isinstance(one, Mapping) else one, []).append(place)
+    for one, places in groups.items():
+        # Many tokens share the adapted weights, so it saves time to form them.
+        merge = one is not None and model.writable
+        with model.merged(one, keep=False) if merge else model.adapted(one):
+            for start in range(0, len(places), _ROWS):
+                rows = places[start : start + _ROWS]
+                prompts = [to_prompt(examples[k]) for k in rows]
+                for k, generation in zip(rows, generate(model, prompts, options), strict=True):
+                    texts[k] = generation.text
+                if bar is not None:
+                    bar.advance(len(rows))
+    return texts
+
+
+def accuracy(model: T2Model, task: Task, examples: Sequence[Example], what: Any = None) -> float:
+    """Share of the examples that are answered rightly (0 to 1).
+
+    Right is what earns a reward above 0; of a task with ``scores`` or ``score`` (0 to 1, as
+    `RealTask` has them), the mean score counts instead.
+    """
+    return mean(_right(task, replies(model, task, examples, what), examples))
+
+
+def _right(task: Task, texts: Sequence[str], examples: Sequence[Example]) -> list[float]:
+    """How right each reply is, from 0 to 1."""
+    if callable(together := getattr(task, "scores", None)):
+        return list(together(texts, examples))
+    if one := getattr(task, "score", None):
+        return [one(*pair) for pair in zip(texts, examples, strict=True)]
+    return [float(value > 0) for value in scores(task, texts, examples)]

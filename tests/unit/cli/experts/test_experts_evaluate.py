@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from t2agent.cli.experts import evaluate as module
+
+
+@pytest.fixture
+def puzzles(tmp_path):
+    file = tmp_path / "puzzles.jsonl"
+    lines = [{"prompt": f"Say {n}.", "answer": "e"} for n in range(120)]
+    file.write_text("\n".join(json.dumps(line) for line in lines), encoding="utf-8")
+    return str(file)
+
+
+@pytest.fixture(autouse=True)
+def added(run, expert_folders):
+    run("experts", "add", str(expert_folders["sums"]))
+
+
+def test_an_expert_beside_the_base_model(run, run_json, tiny, puzzles):
+    line = ("experts", "eval", "sums", "--task", puzzles, "-m", tiny, "-n", "6")
+    found = run_json(*line, "--reward", "contains", "--split", "val")
+
+    assert (found["name"], found["task"], found["split"]) == ("sums", "puzzles", "val")
+    assert found["examples"] == 6
+    for key in ("reward", "base", "gain"):
+        assert set(found[key]) == {"mean", "half"}
+    assert found["gain"]["mean"] == pytest.approx(found["reward"]["mean"] - found["base"]["mean"])
+    assert -1 <= found["base"]["mean"] <= 1
+    assert found == run_json(*line, "--reward", "contains", "--split", "val")
+    shown = run(*line).stdout
+    assert "base model: reward -1.000" in shown
+    assert "split test" in shown
+    assert "not told apart" in shown
+
+
+def test_a_task_of_t2_nano_and_a_folder(run_json, tiny, expert_folders):
+    folder = str(expert_folders["poems"])
+    found = run_json("experts", "eval", folder, "--task", "code", "-m", tiny, "--n", "1")
+    assert (found["name"], found["task"], found["examples"]) == ("poems", "code", 1)
+    assert found["reward"]["half"] is None
+
+
+def test_errors_come_before_the_model_is_loaded(run, tiny, puzzles, monkeypatch):
+    def load(model: str) -> None:
+        raise AssertionError("the base model was loaded")
+
+    monkeypatch.setattr(module, "load", load)
+    for args, code in (
+        (("nobody", "--task", puzzles), 1),
+        (("sums", "--task", "no-such-task"), 1),
+        (("sums", "--task", "none.jsonl"), 1),
+        (("sums",), 2),
+        (("sums", "--task", puzzles, "-n", "0"), 2),
+        (("sums", "--task", puzzles, "--split", "other"), 2),
+    ):
+        result = run("experts", "eval", *args, "-m", tiny)
+        assert result.exit_code == code, args
+        assert "Traceback" not in result.stderr

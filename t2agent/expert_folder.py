@@ -11,11 +11,11 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from t2agent.card import ExpertCard
 from t2agent.errors import ConfigError, ExpertFormatError
@@ -37,6 +37,8 @@ _MAX_CONFIG_BYTES = 8 * 2**20
 _MAX_HEADER_BYTES = 16 * 2**20
 _MAX_PARAMETERS = 2**27
 _ATTEMPTS = 100
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +95,20 @@ def read(folder: Path | str) -> tuple[ExpertConfig, dict[str, Vector]]:
         ExpertFormatError: something is missing, damaged, too large, or not in this format.
         ConfigError: ``folder`` is no path.
     """
-    root = _root(folder)
-    for left in reversed(range(_ATTEMPTS)):
-        with _opened(root) as place:
-            try:
-                config = _read_config(place)
-                return config, _read_vectors(place, config)
-            except ExpertFormatError:
-                # Where another process replaced the folder meanwhile, read the new one.
-                if place.is_current() or not left:
-                    raise
-    raise AssertionError("unreachable")
+
+    def both(place: _Place) -> tuple[ExpertConfig, dict[str, Vector]]:
+        config = _read_config(place)
+        return config, _read_vectors(place, config)
+
+    return _read_whole(_root(folder), both)
+
+
+def read_config(folder: Path | str) -> ExpertConfig:
+    """The config alone. The vectors, which are not looked at, may be damaged.
+
+    Raises ExpertFormatError and ConfigError as `read`.
+    """
+    return _read_whole(_root(folder), _read_config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +168,18 @@ def _opened(root: Path) -> Iterator[_Place]:
                 os.close(descriptor)
         return
     raise _bad(root, "there is no such folder", "Check the path.")
+
+
+def _read_whole(root: Path, read: Callable[[_Place], _T]) -> _T:
+    for left in reversed(range(_ATTEMPTS)):
+        with _opened(root) as place:
+            try:
+                return read(place)
+            except ExpertFormatError:
+                # Where another process replaced the folder meanwhile, read the new one.
+                if place.is_current() or not left:
+                    raise
+    raise AssertionError("unreachable")
 
 
 def _root(folder: Path | str) -> Path:

@@ -62,7 +62,7 @@ def show(name: _Name, model: Model = "t2-nano") -> Report:
 
     registry = _registry(model)
     card = registry.card(name)
-    parameters = registry.get(name).parameters
+    parameters = registry.parameters(name)
     origin = registry.source(name)
     data = {**card.to_dict(), "parameters": parameters, "origin": origin}
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
@@ -140,7 +140,7 @@ def _row(registry: Registry, name: str) -> dict[str, Any]:
         "name": name,
         "modality": card.modality,
         "description": card.description,
-        "parameters": registry.get(name).parameters,
+        "parameters": registry.parameters(name),
         "scores": dict(card.scores),
         "origin": registry.source(name),
     }

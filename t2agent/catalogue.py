@@ -51,8 +51,11 @@ class Catalogue:
         user, shipped = self.user_folder, self._shipped_folder
         times = discovery.changed_at(user), discovery.changed_at(shipped)
         stamp = (user, times, tuple(in_code.values()))
-        now = time.monotonic()
-        if self._cached is not None and self._cached[0] == stamp and now < self._cached[1]:
+        if (
+            self._cached is not None
+            and self._cached[0] == stamp
+            and time.monotonic() < self._cached[1]
+        ):
             return self._cached[2]
         usable = tuple(self._usable(in_code))
         if self._latest is None or self._latest[0] != usable:
@@ -60,7 +63,9 @@ class Catalogue:
         view = self._latest[1]
         # A folder that changed just now can change again without its time stamp telling.
         settled = abs(time.time() - max(at or 0.0 for at in times)) > _CLOCK_GRAIN_SECONDS
-        self._cached = stamp, now + (_RESCAN_SECONDS if settled else 0.0), view
+        # From now on: a thousand folders may take longer than a second to read.
+        until = time.monotonic() + (_RESCAN_SECONDS if settled else 0.0)
+        self._cached = stamp, until, view
         return view
 
     def look_again(self) -> None:

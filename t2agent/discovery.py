@@ -156,7 +156,7 @@ class FolderReader:
             usable = {parent / n: s for n, (s, one) in known.items() if _is_entry(one)}
             verified.update(parent, usable)
         # Where two folders hold experts of one name, the folder of that name has it.
-        yield from sorted(found, key=lambda one: one.name != Path(one.where).name)
+        yield from sorted(found, key=lambda one: one.name != os.path.basename(one.where))
 
     @staticmethod
     def _read(folder: Path, source: Source, whole: bool) -> Found:

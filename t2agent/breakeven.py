@@ -24,6 +24,7 @@ from t2agent.model import T2Model
 from t2agent.svf.merge import merge
 
 _REPEATS = 4
+_MIXTURES = 4096  # of which the steps are remembered
 _SPARE = 1.5  # memory left over, as a multiple of what the merged weights take
 
 
@@ -95,6 +96,8 @@ class BreakEven:
         with self._lock:
             self._length = steps if self._length is None else 0.8 * self._length + 0.2 * steps
             self._steps[key] += steps
+            if len(self._steps) > _MIXTURES:
+                del self._steps[next(iter(self._steps))]
 
     def costs(self, model: T2Model, what: MixtureLike, rows: int) -> Costs:
         """The measured costs for about so many rows; measured when first asked for."""

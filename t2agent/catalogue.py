@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 
 from t2agent import discovery
@@ -32,6 +33,9 @@ class Catalogue:
         self._plugins: list[PluginReader] | None = None
         self._hidden: set[Entry] = set()
         self._cached: tuple[object, float, View] | None = None
+        self._latest: tuple[tuple[Found, ...], View] | None = None
+        self._judge = base
+        self._judged: dict[Entry, ExpertMismatchError | None] = {}
 
     @property
     def user_folder(self) -> Path:
@@ -47,17 +51,30 @@ class Catalogue:
         user, shipped = self.user_folder, self._shipped_folder
         times = discovery.changed_at(user), discovery.changed_at(shipped)
         stamp = (user, times, tuple(in_code.values()))
-        now = time.monotonic()
-        if self._cached is not None and self._cached[0] == stamp and now < self._cached[1]:
+        if (
+            self._cached is not None
+            and self._cached[0] == stamp
+            and time.monotonic() < self._cached[1]
+        ):
             return self._cached[2]
-        view = View.of(self._usable(in_code))
+        usable = tuple(self._usable(in_code))
+        if self._latest is None or self._latest[0] != usable:
+            self._latest = usable, View.of(usable)
+        view = self._latest[1]
         # A folder that changed just now can change again without its time stamp telling.
         settled = abs(time.time() - max(at or 0.0 for at in times)) > _CLOCK_GRAIN_SECONDS
-        self._cached = stamp, now + (_RESCAN_SECONDS if settled else 0.0), view
+        # From now on: a thousand folders may take longer than a second to read.
+        until = time.monotonic() + (_RESCAN_SECONDS if settled else 0.0)
+        self._cached = stamp, until, view
         return view
 
     def look_again(self) -> None:
         """Forget what was seen; files that did not change are not read again."""
+        self._cached = None
+
+    def reread(self, folder: Path) -> None:
+        """Read a folder whole again, though its files' times did not change."""
+        self._reader.forget(folder)
         self._cached = None
 
     def hide(self, name: str) -> None:
@@ -88,11 +105,17 @@ class Catalogue:
 
     def _usable(self, in_code: dict[str, Entry]) -> Iterator[Found]:
         base = self._known_base()
-        for name, entry in in_code.items():
-            yield _fitted(base, Found(f"code: {name}", name, entry))
-        for found in self._discovered():
-            if found.result not in self._hidden:
-                yield _fitted(base, found)
+        judged = self._judged if base == self._judge else {}
+        self._judge, self._judged = base, {}
+        listed = (Found(f"code: {name}", name, entry) for name, entry in in_code.items())
+        for found in chain(listed, self._discovered()):
+            entry = found.result
+            if not isinstance(entry, Entry):
+                yield found
+            elif entry not in self._hidden:
+                fits = judged[entry] if entry in judged else base.misfit(entry.card, entry.lengths)
+                self._judged[entry] = fits
+                yield found if fits is None else Found(found.where, found.name, fits)
 
     def _discovered(self) -> Iterator[Found]:
         yield from self._reader.scan(self.user_folder, "user")
@@ -115,11 +138,3 @@ class Catalogue:
         cards = (found.result.card for found in self._shipped() if isinstance(found.result, Entry))
         known = next((card.base_fingerprint for card in cards if card.base_fingerprint), "")
         return dataclasses.replace(self._base, fingerprint=known)
-
-
-def _fitted(base: BaseModel, found: Found) -> Found:
-    if isinstance(found.result, Entry):
-        problem = base.misfit(found.result.card, found.result.lengths)
-        if problem is not None:
-            return Found(found.where, found.name, problem)
-    return found

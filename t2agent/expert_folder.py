@@ -133,6 +133,14 @@ def read(folder: Path | str) -> tuple[ExpertConfig, dict[str, Vector]]:
     return read_whole(_root(folder), both)
 
 
+def read_config(folder: Path | str) -> ExpertConfig:
+    """The config alone. The vectors, which are not looked at, may be damaged.
+
+    Raises ExpertFormatError and ConfigError as `read`.
+    """
+    return read_whole(_root(folder), _read_config)
+
+
 def parse_config(root: Path, data: bytes) -> ExpertConfig:
     """What the bytes of `expert_config.json` say.
 

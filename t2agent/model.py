@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from t2agent.errors import ConfigError
 from t2agent.expert import MixtureLike
+from t2agent.expert_cache import ExpertCache
 from t2agent.loading import load
 from t2agent.planning import Planner, Resolved
 from t2agent.registry import Registry
@@ -72,12 +73,14 @@ class T2Model:
         self._registry: Registry | None = None
         self._bases: Mapping[str, Basis] | None = None
         self._transforms: Transforms | None = None
+        self.expert_cache = ExpertCache()
         self._planner = Planner(
             self.shapes,
             self.targets.routed,
             name=self.name,
             find=lambda name: self.registry.get(name),
             fingerprint=lambda: self.fingerprint,
+            cache=self.expert_cache,
         )
         self._weights = WeightLock()
         self._switch = WeightSwitch(self.targets.layers)
@@ -151,7 +154,12 @@ class T2Model:
     def registry(self) -> Registry:
         """The experts of this base model."""
         if self._registry is None:
-            found = Registry(self.name, fingerprint=self.fingerprint, shapes=self.shapes)
+            found = Registry(
+                self.name,
+                fingerprint=self.fingerprint,
+                shapes=self.shapes,
+                cache=self.expert_cache,
+            )
             with self._lock:
                 self._registry = self._registry or found
         return self._registry
@@ -198,8 +206,7 @@ class T2Model:
     def resolve(self, what: MixtureLike) -> Resolved:
         """A mixture and its experts, checked against this base model.
 
-        Raises ExpertNotFoundError for an unknown name and ExpertMismatchError for an expert of
-        another base model.
+        Raises ExpertNotFoundError for an unknown name, ExpertMismatchError for a foreign expert.
         """
         return self._planner.resolve(what)
 
@@ -215,9 +222,8 @@ class T2Model:
         what: one mixture, or a list with one for each row of the batch. generate() may repeat
         rows for beams or return sequences. Contexts belong to a thread (or asyncio task) and
         nest; the inner one wins, and None inside is the base model. What torch.compile made of the
-        model is not used meanwhile. Gradients reach the z
-        vectors of an Expert that is given itself; run the backward pass inside as well where
-        gradient checkpointing is used.
+        model is not used meanwhile. Gradients reach the z vectors of an Expert that is given
+        itself; run the backward pass inside as well where gradient checkpointing is used.
 
         Raises ConfigError for a list that the batch does not fit, or where rows cannot be told
         apart (layers behind a router; see `per_row`).
@@ -231,7 +237,7 @@ class T2Model:
                 )
         else:
             plan = self._planner.one(what)[1]
-        with self._base_weights(), self._transformed(plan):
+        with self.expert_cache.pinned(plan), self._base_weights(), self._transformed(plan):
             yield self
 
     @contextmanager
@@ -250,7 +256,7 @@ class T2Model:
         if isinstance(what, Sequence) and not isinstance(what, str):
             raise ConfigError("merged() takes one mixture: use adapted() for one per row")
         resolved, plan = self._planner.one(what)
-        with self._weights.own(), self._transformed(None):
+        with self.expert_cache.pinned(plan), self._weights.own(), self._transformed(None):
             with self._switch.use({}):
                 weights = self._merge(resolved, plan, keep)
             with self._switch.use(weights):
@@ -287,7 +293,6 @@ class T2Model:
     def _transformed(self, plan: Plan | None) -> AbstractContextManager[None]:
         """The hooks' context; a plan that changes nothing needs no bases."""
         if plan is not None and plan.deltas:
-            # A bar for work that takes seconds; a small model needs none.
             self.decompose(progress=sum(r**3 for r in self.shapes.values()) > _LONG)
         return nullcontext() if self._transforms is None else self._transforms.use(plan)
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 from weakref import WeakSet
 
 from t2agent.errors import ConfigError, ExpertMismatchError
 from t2agent.expert import Expert, Mixture, MixtureLike, as_mixture
+from t2agent.expert_cache import ExpertCache
 from t2agent.svf.linear import LayerDelta, Plan, Term
 from t2agent.svf.rows import RowIndex
-
-_PLANS = 64  # plans kept, so that entering a context again costs little
 
 Key = tuple[object, ...]
 
@@ -39,7 +36,7 @@ class Planner:
 
     shapes: module name -> length of z. routed: names of layers behind a router, in which the rows
     of a batch are mixed. find: an expert by name. fingerprint: of the base model, asked for only
-    where an expert names one. name: of the base model, for messages.
+    where an expert names one. cache: keeps the plans. name: of the base model, for messages.
     """
 
     def __init__(
@@ -50,6 +47,7 @@ class Planner:
         name: str,
         find: Callable[[str], Expert],
         fingerprint: Callable[[], str],
+        cache: ExpertCache,
     ) -> None:
         self._shapes = shapes
         self._routed = routed
@@ -57,8 +55,7 @@ class Planner:
         self._find = find
         self._fingerprint = fingerprint
         self._checked: WeakSet[Expert] = WeakSet()
-        self._lock = threading.Lock()
-        self._plans: OrderedDict[Key, tuple[Sequence[Resolved], Plan]] = OrderedDict()
+        self._cache = cache
 
     def resolve(self, what: MixtureLike) -> Resolved:
         """A mixture and its experts, checked against the base model.
@@ -99,19 +96,17 @@ class Planner:
     def _plan(self, rows: Sequence[Resolved], batch: int | None) -> Plan:
         keys = [resolved.key for resolved in rows]
         key: Key = (batch, *keys)
-        with self._lock:
-            if key in self._plans:
-                self._plans.move_to_end(key)
-                return self._plans[key][1]
+        found = self._cache.plan(key)
+        if found is not None:
+            return found
         different = dict(zip(keys, rows, strict=True))
         order = list(different)
         groups = tuple(order.index(k) for k in keys)
         index = RowIndex(groups) if len(order) > 1 else None
-        plan = Plan(self._deltas(list(different.values()), index), index, batch)
-        with self._lock:
-            self._plans[key] = (rows, plan)  # the rows keep the experts, and so their ids, alive
-            while len(self._plans) > _PLANS:
-                self._plans.popitem(last=False)
+        # The plan keeps the experts alive, and so their ids, which are in its key.
+        experts = dict.fromkeys(expert for one in different.values() for expert in one.experts)
+        plan = Plan(self._deltas(list(different.values()), index), index, batch, tuple(experts))
+        self._cache.put(key, plan)
         return plan
 
     def _deltas(

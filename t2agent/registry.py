@@ -28,6 +28,7 @@ from t2agent.errors import (
     ExpertNotFoundError,
 )
 from t2agent.expert import Expert, MixtureLike, as_mixture
+from t2agent.expert_cache import ExpertCache
 from t2agent.files import remove_folder
 from t2agent.lock_file import LockFile
 from t2agent.pin import Pin
@@ -54,6 +55,7 @@ class Registry(Pulls):
         fingerprint: of the base model's weights; None when the model is not loaded. Then the
             shipped experts' cards tell it, where there are any.
         shapes: module name -> length of its z; None when the model is not loaded.
+        cache: keeps the vectors that were loaded; None for one of the registry's own.
     """
 
     def __init__(
@@ -62,11 +64,13 @@ class Registry(Pulls):
         *,
         fingerprint: str | None = None,
         shapes: Mapping[str, int] | None = None,
+        cache: ExpertCache | None = None,
     ) -> None:
         shapes = None if shapes is None else dict(shapes)
         self._base = BaseModel(base, fingerprint or "", shapes)
         self._slug = self._base.slug
         self._catalogue = Catalogue(self._base)
+        self._cache = ExpertCache() if cache is None else cache
         self._code: dict[str, Entry] = {}
         self._lock = threading.RLock()
 
@@ -109,12 +113,15 @@ class Registry(Pulls):
         """
         if modality is not None and modality not in get_args(Modality):
             raise ConfigError(f"modality is {modality!r}; give 'text', 'image' or None")
-        cards = {name: entry.card for name, entry in self._view().entries.items()}
-        return {name: card for name, card in cards.items() if modality in (None, card.modality)}
+        return dict(self._view().cards[modality])
 
     def card(self, name: str) -> ExpertCard:
         """The card of one expert; raises as `get`."""
         return self._entry(name).card
+
+    def parameters(self, name: str) -> int:
+        """How many numbers an expert has; no vectors are loaded; raises as `get`."""
+        return self._entry(name).parameters
 
     def source(self, name: str) -> str:
         """Where an expert is from: its folder, "code" or "entry point"; raises as `get`."""
@@ -122,7 +129,10 @@ class Registry(Pulls):
         return entry.source if entry.folder is None else str(entry.folder)
 
     def get(self, name: str) -> Expert:
-        """The expert of that name: the same object until it changes.
+        """The expert of that name, its vectors loaded.
+
+        It is the same object until it changes, for as long as anybody holds it. Vectors from
+        folders that were not asked for lately are dropped (`t2agent.expert_cache`).
 
         Raises:
             ExpertNotFoundError: there is none; the message lists the names, close ones first.
@@ -133,8 +143,10 @@ class Registry(Pulls):
                 entry = self._entry(name)
                 expert = entry.load()
                 if expert is not None:
+                    self._cache.keep(expert, rereadable=entry.folder is not None)
                     return expert
-                self._catalogue.look_again()
+                assert entry.folder is not None  # what was given in code is always there
+                self._catalogue.reread(entry.folder)
         raise ExpertFormatError(
             f"expert {name!r} in {entry.folder} keeps changing while it is read; "
             "wait until the process that writes it is done"

@@ -94,6 +94,16 @@ BENCHMARKS: Mapping[str, Benchmark] = {
             }.items()
         },
     ),
+    "many_experts": Benchmark(
+        "1,000 experts: opening the registry, dispatching against ten, memory (two minutes)",
+        "t2agent.bench.many_experts",
+        {
+            "open_warm_s": Wanted("<=", 1),
+            "dispatch_ratio": Wanted("<=", 1.5),
+            "right": Wanted(">=", 0.95),
+            "held": Wanted("<=", 1),
+        },
+    ),
     "expert_overhead": Benchmark(
         "P8: one expert over 100 tokens, its merge included, against the base model",
         "t2agent.bench.expert_overhead",

@@ -125,7 +125,8 @@ class EmbeddingDispatcher:
         """
         with self._lock:
             self._sources.fit(examples)
-            self._fit()
+            self._forget()
+            self._fit("text")
         return self
 
     def add(self, label: str, examples: Sequence[str]) -> EmbeddingDispatcher:
@@ -135,7 +136,8 @@ class EmbeddingDispatcher:
         """
         with self._lock:
             self._sources.add(label, examples)
-            self._fit()
+            self._forget()
+            self._fit("text")
         return self
 
     def remove(self, label: str) -> EmbeddingDispatcher:
@@ -146,7 +148,8 @@ class EmbeddingDispatcher:
         """
         with self._lock:
             self._sources.remove(label)
-            self._fit()
+            self._forget()
+            self._fit("text")
         return self
 
     def predict(self, texts: Sequence[str]) -> list[str]:
@@ -273,7 +276,9 @@ class EmbeddingDispatcher:
     def _current(self, modality: Modality) -> Fitted | None:
         with self._lock:
             if self._sources.fingerprint != self._fitted_for:
-                self._fit()
+                self._forget()
+            if modality not in self._fitted:
+                self._fit(modality)
             return self._fitted[modality]
 
     def _asking(self, modality: Modality) -> Fitted:
@@ -291,17 +296,15 @@ class EmbeddingDispatcher:
                 self._offered[modality] = found
             return found
 
-    def _fit(self) -> None:
-        self._fitted_for = None  # should this fail, the next request tries again
+    def _forget(self) -> None:
         # Read before the cards: a change in between is then seen at the next request.
-        seen = self._sources.fingerprint
-        examples = {modality: self._sources.of(modality) for modality in MODALITIES}
-        fitted = {
-            modality: fit(texts, self._vectors, self._temperature, self._threshold)
-            for modality, texts in examples.items()
-        }
-        self._vectors.forget_all_but(t for e in examples.values() for ts in e.values() for t in ts)
-        self._fitted, self._offered, self._fitted_for = fitted, {}, seen
+        self._fitted_for = self._sources.fingerprint
+        self._fitted, self._offered = {}, {}
+
+    def _fit(self, modality: Modality) -> None:
+        given = self._sources.of(modality)
+        self._fitted[modality] = fit(given, self._vectors, self._temperature, self._threshold)
+        self._vectors.forget_all_but(text for own in given.values() for text in own)
 
 
 def _is_finite(value: object) -> bool:

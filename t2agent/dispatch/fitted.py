@@ -10,8 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from t2agent.dispatch.classifier import Classifier, Labels, fit_classifier
+from t2agent.dispatch.classifier import (
+    Classifier,
+    HeldOut,
+    Labels,
+    fit_classifier,
+    is_large,
+)
 from t2agent.dispatch.examples import DOMAINS, GENERAL, shipped_requests, written_requests
+from t2agent.dispatch.fit_cache import key_of, read_fit, write_fit
 from t2agent.dispatch.offers import calls_tools
 from t2agent.dispatch.scope import UNKNOWN, Gate, General, fit_gate
 from t2agent.dispatch.sources import in_words
@@ -27,7 +34,7 @@ _NAMES = {
     "reasoning": "reasoning",
 }
 _AGREE = 0.5
-_KEPT = 16  # fits: some 10 MB each at most
+_KEPT_BYTES = 160 << 20
 _KNOWN: OrderedDict[bytes, Fitted] = OrderedDict()
 _LOCK = threading.Lock()
 
@@ -43,6 +50,18 @@ class Fitted:
     classifier: Classifier
     gate: Gate
     calling: frozenset[str] = frozenset()
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of its numbers."""
+        examples = sum(one.nbytes for one in self.gate.examples)
+        return 2 * self.classifier.weight.nbytes + examples + self.gate.general.nbytes
+
+
+def forget() -> None:
+    """Forget the fits that are kept in memory."""
+    with _LOCK:
+        _KNOWN.clear()
 
 
 def fit(
@@ -67,7 +86,7 @@ def fit(
     found = _fit(examples, vectors, temperature, threshold)
     with _LOCK:
         _KNOWN[key.digest()] = found
-        while len(_KNOWN) > _KEPT:
+        while len(_KNOWN) > 1 and sum(one.bytes for one in _KNOWN.values()) > _KEPT_BYTES:
             _KNOWN.popitem(last=False)
     return found
 
@@ -84,12 +103,21 @@ def _fit(
     features = vectors.of(every)
     numbers = np.repeat(np.arange(len(labels)), [len(own) for own in texts])
     names = vectors.of([in_words(label) for label in labels])
-    classifier, held_out = fit_classifier(features, numbers, names, temperature)
-    general = _general(vectors)
+    general, sources = _general(vectors), _sources(every)
+    known, key = None, ""
+    if is_large(len(features), len(labels)):
+        arrays = (features, numbers, names, sources, general.vectors, general.kinds)
+        key = key_of(arrays, temperature, threshold)
+        known = read_fit(key, *names.shape)
+    if known is not None:
+        classifier, threshold = known
+        held_out = HeldOut.none(len(labels))
+    else:
+        classifier, held_out = fit_classifier(features, numbers, names, temperature)
     logits = classifier.logits(general.vectors)
-    gate = fit_gate(
-        features, numbers, _sources(every), len(labels), held_out, general, logits, threshold
-    )
+    gate = fit_gate(features, numbers, sources, len(labels), held_out, general, logits, threshold)
+    if key and known is None:
+        write_fit(key, classifier, gate.threshold)
     calling = frozenset(label for label in labels if calls_tools(examples[label]))
     return Fitted(labels, classifier, gate, calling)
 

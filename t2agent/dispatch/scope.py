@@ -96,7 +96,7 @@ def fit_gate(
     vectors: (examples, dimension); labels: (examples,); sources: (examples,), the number of each
     one's source, UNKNOWN where it is not known; general_logits: (general, labels).
     """
-    groups = [vectors[labels == k] for k in range(n_labels)]
+    groups = [vectors[rows] for rows in _rows_of(labels, n_labels)]
     centres = np.stack([_unit(group.sum(axis=0)) for group in groups])
     examples = tuple(group[:_EXAMPLES_COMPARED] for group in groups)
     gate = Gate(centres, examples, general.vectors, 0.0)
@@ -138,7 +138,7 @@ def _held_out_similarity(
     gate: Gate, vectors: Vectors, labels: Labels, sources: Labels, rows: Labels
 ) -> Values:
     found = np.empty(len(rows))
-    groups = [np.flatnonzero(labels == k) for k in range(len(gate.centres))]
+    groups = _rows_of(labels, len(gate.centres))
     for place, row in enumerate(rows):
         x, label = vectors[row], labels[row]
         own = vectors[groups[label]]
@@ -152,6 +152,12 @@ def _held_out_similarity(
             for k in _candidates(to_centre)
         )
     return found
+
+
+def _rows_of(labels: Labels, n_labels: int) -> list[Labels]:
+    """The rows of each label, in their order."""
+    order = np.argsort(labels, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(labels, minlength=n_labels))[:-1])
 
 
 def _elsewhere(cosines: Vectors, sources: Labels, source: int) -> NDArray[np.bool_]:

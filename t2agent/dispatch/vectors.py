@@ -30,11 +30,14 @@ from t2agent.dispatch.examples import DOMAINS, GENERAL, examples_folder, shipped
 from t2agent.dispatch.offers import without_offer
 from t2agent.dispatch.sources import in_words
 from t2agent.files import write_bytes
+from t2agent.progress import progress_bar
 
 _LOG = logging.getLogger(__name__)
 _SCHEMA = "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB, check_sum INT)"
 _MOST = 100_000  # vectors kept on disk: some 80 MB
 _TIMEOUT = 5.0
+_MANY = 500  # texts that take seconds to encode
+_PART = 250
 
 Half = NDArray[np.float16]
 
@@ -79,9 +82,14 @@ class ExampleVectors:
             found |= {text: known[keys[text]] for text in left if keys[text] in known}
             new = [text for text in left if text not in found]
             if new:
-                vectors = self._encoder.encode(new).astype(np.float16)
-                found |= dict(zip(new, vectors, strict=True))
-                cached.write({keys[text]: found[text] for text in new})
+                with progress_bar("Reading examples", len(new), len(new) > _MANY) as bar:
+                    for start in range(0, len(new), _PART):
+                        part = new[start : start + _PART]
+                        vectors = self._encoder.encode(part).astype(np.float16)
+                        found |= dict(zip(part, vectors, strict=True))
+                        # Part by part: what was encoded is kept when the rest is interrupted.
+                        cached.write({keys[text]: found[text] for text in part})
+                        bar.advance(len(part))
         return found
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ from t2agent.errors import ConfigError
 from t2agent.svf.basis import Basis
 from t2agent.svf.eager import uncompiled
 from t2agent.svf.rows import Layout, RowIndex, layout
+
+if TYPE_CHECKING:
+    from t2agent.expert import Expert
 
 Term = tuple[float, Tensor]  # a_k and z_k, a float32 vector of length r
 
@@ -57,6 +60,12 @@ class LayerDelta:
             self._kept[device, dtype] = kept
         return kept[1]
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of the sums that are kept, on all devices."""
+        kept = list(self._kept.values())  # another thread may add to it
+        return sum(total.numel() * total.element_size() for _, total in kept)
+
     def is_zero(self) -> bool:
         """Whether the transform changes nothing now, and will not be trained to."""
         if self._trains:
@@ -84,14 +93,27 @@ class LayerDelta:
 
 
 class Plan:
-    """What one context does to the layers: their deltas, and the rows that they belong to."""
+    """What one context does to the layers: their deltas, and the rows that they belong to.
+
+    experts: those whose vectors the deltas are formed of.
+    """
 
     def __init__(
-        self, deltas: Mapping[str, LayerDelta], rows: RowIndex | None, batch: int | None
+        self,
+        deltas: Mapping[str, LayerDelta],
+        rows: RowIndex | None,
+        batch: int | None,
+        experts: tuple[Expert, ...] = (),
     ) -> None:
         self.deltas = {name: delta for name, delta in deltas.items() if not delta.is_zero()}
         self.rows = rows  # None: one mixture for all rows
         self.batch = batch  # how many rows were asked for; None: any number
+        self.experts = experts
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of what was formed for the layers, on all devices."""
+        return sum(delta.bytes for delta in self.deltas.values())
 
 
 class Transforms:

@@ -94,3 +94,20 @@ def test_the_engine_answers_and_measures() -> None:
     assert [a.generation.token_ids for a in answers] == [a.generation.token_ids for a in alone]
     costs = engine.break_even.costs(model, "alpha", 2)
     assert costs.merging > 0
+
+
+def test_what_is_formed_on_the_gpu_counts_and_is_dropped() -> None:
+    model, batch = build("llama")
+    experts = [expert(model, f"e{k}", k) for k in range(4)]
+    gpu = on_gpu(model)
+    size = 4 * sum(gpu.shapes.values())
+    gpu.expert_cache.budget = 4 * size  # two experts and what is formed of them
+    for _ in range(2):
+        for one in experts:
+            with gpu.adapted(one):
+                logits(gpu, batch)
+            assert 0 < gpu.expert_cache.bytes <= gpu.expert_cache.budget
+    before = torch.cuda.memory_allocated()
+    gpu.expert_cache.budget = 0
+    assert gpu.expert_cache.bytes == 0
+    assert torch.cuda.memory_allocated() < before

@@ -10,6 +10,7 @@ from t2agent.errors import (
     ExpertNotFoundError,
 )
 from t2agent.expert import Expert, ExpertCard, Mixture
+from t2agent.expert_cache import ExpertCache
 from t2agent.planning import Planner
 
 SHAPES = {"a": 3, "b": 4}
@@ -30,7 +31,9 @@ def find(name: str) -> Expert:
 
 
 def planner(routed: frozenset[str] = frozenset()) -> Planner:
-    return Planner(SHAPES, routed, name="tiny", find=find, fingerprint=lambda: "f1")
+    return Planner(
+        SHAPES, routed, name="tiny", find=find, fingerprint=lambda: "f1", cache=ExpertCache()
+    )
 
 
 def test_only_layers_that_change_are_in_a_plan() -> None:

@@ -62,7 +62,7 @@ def show(name: _Name, model: Model = "t2-nano") -> Report:
 
     registry = registry_of(model)
     card = registry.card(name)
-    parameters = registry.get(name).parameters
+    parameters = registry.parameters(name)
     origin = registry.source(name)
     pin = registry.pin(name)
     data = {**card.to_dict(), "parameters": parameters, "origin": origin}
@@ -133,7 +133,7 @@ def _row(registry: Registry, name: str) -> dict[str, Any]:
         "name": name,
         "modality": card.modality,
         "description": card.description,
-        "parameters": registry.get(name).parameters,
+        "parameters": registry.parameters(name),
         "scores": dict(card.scores),
         "origin": registry.source(name),
     }

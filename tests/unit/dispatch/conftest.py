@@ -110,4 +110,4 @@ def nothing_shared() -> Iterator[None]:
 
 def _forget() -> None:
     encoder_module._shared.cache_clear()
-    fitted._KNOWN.clear()
+    fitted.forget()

@@ -23,6 +23,7 @@ from t2agent.dispatch.search import search_options
 from t2agent.dispatch.shots import Reward
 from t2agent.expert import Mixture, MixtureLike
 from t2agent.gathering import Call, answer_together, gathered, may_wait, submit
+from t2agent.openmp import giving_back_threads
 from t2agent.pump import pump
 from t2agent.reply_form import FIELDS, ReplyForm
 from t2agent.settings import digests, in_thread, metadata, usage
@@ -155,7 +156,8 @@ class ChatT2(Counting, Binding, JointChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002
         **kwargs: Any,
     ) -> ChatResult:
-        call, form, tools = await asyncio.to_thread(self._call, messages, stop, kwargs)
+        prepare = giving_back_threads(self._call)  # tools are ranked by the encoder
+        call, form, tools = await asyncio.to_thread(prepare, messages, stop, kwargs)
         seat = self._seat()
         if seat is not None:
             answer = await asyncio.wrap_future(seat.submit(call))

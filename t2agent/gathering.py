@@ -25,6 +25,7 @@ from t2agent.generate import Cancel, Prompt
 from t2agent.grammar.constraint import Constraint
 from t2agent.joint import settle
 from t2agent.model import T2Model
+from t2agent.openmp import giving_back_threads
 
 R = TypeVar("R")
 A = TypeVar("A")
@@ -83,11 +84,7 @@ class Gatherer(Generic[R, A]):
         self._worker: threading.Thread | None = None
 
     def answer(self, key: Hashable, request: R) -> A:
-        """The answer to a request; in this thread where no other request is there.
-
-        A second thread that computes would cost time: OpenMP lets the threads of a pool sleep
-        between two products as soon as all pools together have more threads than the processor.
-        """
+        """The answer to a request; in this thread where no other request is there."""
         ticket: Ticket[R, A] = Ticket(key, request)
         try:
             if self._claimed(ticket):
@@ -143,7 +140,6 @@ class Gatherer(Generic[R, A]):
             self._worker.start()
 
     def _work(self) -> None:
-        # A thread for each call would cost each call a pool of OpenMP threads of its own.
         while self._is_wanted():
             self._linger()
             with self._changed:
@@ -249,7 +245,7 @@ def _gatherer(model: T2Model) -> Calls:
     with _LOCK:
         gatherer = _GATHERERS.get(model)
         if gatherer is None:
-            gatherer = _GATHERERS[model] = Gatherer(answer_together)
+            gatherer = _GATHERERS[model] = Gatherer(giving_back_threads(answer_together))
     return gatherer
 
 

@@ -18,6 +18,7 @@ from t2agent.errors import ConfigError, NotCopyableError
 from t2agent.expert import Expert
 from t2agent.images import ImagePolicy
 from t2agent.model import T2Model
+from t2agent.openmp import give_back_threads, giving_back_threads
 from t2agent.registry import Registry
 from t2agent.shortlist import Shortlist
 
@@ -93,6 +94,7 @@ class Settings(BaseModel):
                 self.model, device_map=self.device_map, dtype=self.dtype
             )
         self.engine = Engine(self.model, self.dispatch, experts=self.experts)
+        give_back_threads()  # those that loaded the model
 
     @property
     def t2(self) -> T2Model:
@@ -223,6 +225,6 @@ async def in_thread(call: Callable[[threading.Event], T]) -> T:
     """Run `call` in a thread; its event is set when the awaiting task is cancelled."""
     cancel = threading.Event()
     try:
-        return await asyncio.to_thread(call, cancel)
+        return await asyncio.to_thread(giving_back_threads(call), cancel)
     finally:
         cancel.set()

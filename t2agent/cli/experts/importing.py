@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from t2agent.card import NAME_LENGTH, check_name
 from t2agent.cli.command import Report, command
 from t2agent.cli.options import Model, Targets
 from t2agent.cli.start import load, starting
@@ -39,7 +41,12 @@ def import_expert(
             help="A checkpoint of github.com/SakanaAI/self-adaptive-llms, or a LoRA by PEFT.",
         ),
     ],
-    name: Annotated[str, typer.Option("--name", "-n", help="The new expert's name.")],
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name", "-n", help="The new expert's name.", show_default="made of the file's name"
+        ),
+    ] = None,
     model: Model = "t2-nano",
     targets: Targets = "all",
     out: Annotated[
@@ -55,9 +62,7 @@ def import_expert(
     as_json: bool = False,
 ) -> Report:
     """Make an expert of an authors' checkpoint or of a LoRA adapter, and register it."""
-    from t2agent.card import check_name
-
-    check_name(name)
+    name = check_name(_name_of(source) if name is None else name)
     with starting(f"Loading {model}", show=not as_json):
         from t2agent.importing import import_lora, import_sakana
 
@@ -73,6 +78,13 @@ def import_expert(
     folder = _keep(base, expert, out, replace)
     data = {"name": name, "model": model, "folder": folder, "modules": len(expert.z), **data}
     return Report(data, _text(shown, f"Imported {name} for {model}: {folder}"))
+
+
+def _name_of(source: Path) -> str:
+    """The name of a file or folder, with "-" for what cannot be in an expert's name."""
+    own = source.absolute()
+    plain = own.stem if own.suffix == ".pt" else own.name
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._")[:NAME_LENGTH]
 
 
 def _keep(base: T2Model, expert: Expert, out: Path | None, replace: bool) -> str:

@@ -43,6 +43,13 @@ def test_an_authors_checkpoint_is_registered(run, run_json, tiny, policy, t2agen
     assert "Imported theirs" in run(*call, "--replace").stdout
 
 
+def test_without_a_name_it_is_called_as_its_file(run_json, tiny, policy, tmp_path):
+    named = policy.rename(tmp_path / "their maths (v2).pt")
+    data = run_json("experts", "import", str(named), "-f", "sakana", "-m", tiny)
+    assert data["name"] == "their-maths-v2"
+    assert "their-maths-v2" in Registry(tiny)
+
+
 def test_an_adapter_is_saved_with_its_share(run, run_json, tiny, adapter, tmp_path):
     call = ("experts", "import", str(adapter), "-f", "peft", "-n", "theirs", "-m", tiny)
     data = run_json(*call, "--out", str(tmp_path / "out"))
@@ -77,13 +84,13 @@ def test_mistakes(run, tiny, policy, adapter, tmp_path):
     def load(source: Path, kind: str, *more: str):
         return run("experts", "import", str(source), "-f", kind, "-m", tiny, *more)
 
-    assert load(policy, "sakana").exit_code == 2
     assert load(policy, "onnx", "-n", "x").exit_code == 2
     for result in (
         load(policy, "peft", "-n", "x"),
         load(adapter, "sakana", "-n", "x"),
         load(tmp_path / "nothing", "sakana", "-n", "x"),
         load(policy, "sakana", "-n", "no name"),
+        load(tmp_path / "###", "sakana"),
         load(policy, "sakana", "-n", "x", "--targets", "attention"),
     ):
         assert result.exit_code == 1

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 import torch
 
 from t2agent.card import ExpertCard
-from t2agent.config import base_slug, is_path
+from t2agent.config import public_name
 from t2agent.errors import ConfigError, ExpertMismatchError
 from t2agent.expert import Expert
 from t2agent.module_names import Place, depths, place
@@ -278,8 +278,7 @@ def _card(expert: Expert, model: Adaptable, name: str | None, report: TransferRe
             "method": METHOD,
             "expert": card.name,
             "sha256": expert.digest(),
-            # A path would tell about the machine that the expert was made on, and help nobody.
-            "base": base_slug(card.base) if is_path(card.base) else card.base,
+            "base": public_name(card.base),
             "base_fingerprint": card.base_fingerprint,
             "report": report.to_dict(),
             "training": dict(card.training),

@@ -6,6 +6,8 @@ import base64
 import io
 from typing import Any
 
+import httpx
+import pytest
 from PIL import Image
 
 
@@ -40,3 +42,14 @@ def forms(colour: str) -> dict[str, dict[str, Any]]:
         },
         "anthropic url": {"type": "image", "source": {"type": "url", "url": url}},
     }  # fmt: skip
+
+
+def serve_photos(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is downloaded is a photo that was drawn here."""
+    drawn = io.BytesIO()
+    Image.new("RGB", (320, 240), (90, 140, 60)).save(drawn, "JPEG")
+
+    def get(url: str, **_options: Any) -> httpx.Response:
+        return httpx.Response(200, content=drawn.getvalue(), request=httpx.Request("GET", url))
+
+    monkeypatch.setattr(httpx, "get", get)

@@ -104,14 +104,11 @@ def train_domain(
         expert = _taught(model, seed=seed, work=work, progress=progress)
         sources.append(ErrandTask())
     else:
-        expert = train_expert(
+        expert = _trained(
             model,
             task,
-            steps=_STEPS,
-            validation=_VALIDATION,
-            patience=_PATIENCE,
             seed=seed,
-            checkpoint=work,
+            work=work,
             progress=progress,
             name=name,
             description=DESCRIPTIONS[name],
@@ -125,12 +122,11 @@ def train_domain(
     return _scored(model, task, expert, prompts)
 
 
-def train_classifier(
-    model: T2Model, *, seed: int = 0, work: Path | None = None, progress: bool = True
+def _trained(
+    model: T2Model, task: Task, *, seed: int, work: Path | None, progress: bool, **more: Any
 ) -> Expert:
-    """Train the expert that tells which domain a request is of (strategy "classifier")."""
-    task = ClassificationTask(CLASSIFIER, {name: TASKS[name] for name in DOMAINS}, small_talk())
-    expert = train_expert(
+    """By REINFORCE, for as long as all experts are; more: of `train_expert`."""
+    return train_expert(
         model,
         task,
         steps=_STEPS,
@@ -138,6 +134,21 @@ def train_classifier(
         patience=_PATIENCE,
         seed=seed,
         checkpoint=work,
+        progress=progress,
+        **more,
+    )
+
+
+def train_classifier(
+    model: T2Model, *, seed: int = 0, work: Path | None = None, progress: bool = True
+) -> Expert:
+    """Train the expert that tells which domain a request is of (strategy "classifier")."""
+    task = ClassificationTask(CLASSIFIER, {name: TASKS[name] for name in DOMAINS}, small_talk())
+    expert = _trained(
+        model,
+        task,
+        seed=seed,
+        work=work,
         progress=progress,
         description="Which kind of request is this? Used by dispatch, never chosen by it.",
     )

@@ -8,18 +8,16 @@ that the suite downloads are drawn here, since tests run offline: none is asked 
 from __future__ import annotations
 
 import functools
-import io
 from typing import Any
 
-import httpx
 import pytest
 from langchain_core.language_models import BaseChatModel
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
-from PIL import Image
 
 from t2agent.chat_model import ChatT2
 from t2agent.model import T2Model
+from tests.pictures import serve_photos
 
 
 @functools.cache
@@ -29,14 +27,7 @@ def nano() -> T2Model:
 
 @pytest.fixture(autouse=True)
 def photos(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is downloaded is a photo that was drawn here."""
-    drawn = io.BytesIO()
-    Image.new("RGB", (320, 240), (90, 140, 60)).save(drawn, "JPEG")
-
-    def get(url: str, **_options: Any) -> httpx.Response:
-        return httpx.Response(200, content=drawn.getvalue(), request=httpx.Request("GET", url))
-
-    monkeypatch.setattr(httpx, "get", get)
+    serve_photos(monkeypatch)
 
 
 class _Nano:

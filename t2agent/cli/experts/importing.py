@@ -10,6 +10,7 @@ import typer
 
 from t2agent.card import NAME_LENGTH, check_name
 from t2agent.cli.command import Report, command
+from t2agent.cli.experts.finding import check_free, registry_of
 from t2agent.cli.options import Model, Targets
 from t2agent.cli.start import load, starting
 
@@ -62,7 +63,10 @@ def import_expert(
     as_json: bool = False,
 ) -> Report:
     """Make an expert of an authors' checkpoint or of a LoRA adapter, and register it."""
+    # Whatever can be wrong is found before the base model is loaded.
     name = check_name(_name_of(source) if name is None else name)
+    if out is None:
+        check_free(registry_of(model), name, replace=replace)
     with starting(f"Loading {model}", show=not as_json):
         from t2agent.importing import import_lora, import_sakana
 

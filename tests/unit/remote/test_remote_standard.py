@@ -7,20 +7,18 @@ Left out are PDF, audio and video, which are no inputs of t2agent, and serialisa
 from __future__ import annotations
 
 import functools
-import io
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
-import httpx
 import pytest
 from langchain_core.language_models import BaseChatModel
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
-from PIL import Image
 
 from t2agent import ChatT2, ChatT2Remote
 from tests.openai_server import OpenAIServer, serving
+from tests.pictures import serve_photos
 
 _STACK = ExitStack()
 
@@ -45,14 +43,7 @@ def vcr_config() -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def photos(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is downloaded is a photo that was drawn here."""
-    drawn = io.BytesIO()
-    Image.new("RGB", (320, 240), (90, 140, 60)).save(drawn, "JPEG")
-
-    def get(url: str, **_options: Any) -> httpx.Response:
-        return httpx.Response(200, content=drawn.getvalue(), request=httpx.Request("GET", url))
-
-    monkeypatch.setattr(httpx, "get", get)
+    serve_photos(monkeypatch)
 
 
 class _Remote:

@@ -31,7 +31,7 @@ from t2agent.expert import Expert
 from t2agent.files import write_text
 from t2agent.model import T2Model
 
-_IN_KEYS = ("seeds", "methods", "compared_on", "scaling")
+_IN_KEYS = ("parts", "seeds", "methods", "rates", "compared_on", "scaling")
 _VERSION = 2  # raise it with whatever changes a result
 
 
@@ -96,20 +96,21 @@ def run_suite(
     trained = Trained(suite, plan, ledger, given)
     experiments = Experiments(suite, plan, ledger, trained, second)
     suite.model.decompose(progress=progress)
-    for title, jobs in (
-        ("training experts", trained.jobs()),
-        ("every task with every expert", experiments.matrix()),
-        ("strategies online", experiments.strategies()),
-        ("few-shot", experiments.few_shot()),
-        ("few-shot by examples", experiments.scaling()),
-        ("controls", experiments.controls()),
-        ("transfer", experiments.transfer()),
-        ("learning rates", trained.rate_jobs()),
-        ("training methods", trained.method_jobs()),
-        ("comparing methods", experiments.methods()),
-        ("cost of the passes", experiments.costs()),
+    ledger.run("training experts", trained.jobs(), progress=progress)
+    for part, title, jobs in (
+        ("experts", "every task with every expert", experiments.matrix()),
+        ("strategies", "strategies online", experiments.strategies()),
+        ("few-shot", "few-shot", experiments.few_shot()),
+        ("few-shot", "few-shot by examples", experiments.scaling()),
+        ("controls", "controls", experiments.controls()),
+        ("transfer", "transfer", experiments.transfer()),
+        ("methods", "learning rates", trained.rate_jobs()),
+        ("methods", "training methods", trained.method_jobs()),
+        ("methods", "comparing methods", experiments.methods()),
+        ("costs", "cost of the passes", experiments.costs()),
     ):
-        ledger.run(title, jobs, progress=progress)
+        if plan.has(part):
+            ledger.run(title, jobs, progress=progress)
     return experiments
 
 
@@ -121,7 +122,7 @@ def _plan(quick: bool, sizes: Mapping[str, Any]) -> Plan:
             f"unknown setting(s) {', '.join(unknown)}; known: {', '.join(sorted(known))}"
         )
     plan = replace(QUICK if quick else FULL, **sizes)
-    strange = sorted(set(plan.methods) - set(METHODS))
+    strange = sorted({*plan.methods, *plan.rates} - set(METHODS))
     if strange:
         raise ConfigError(
             f"unknown method(s) {', '.join(strange)}; known: {', '.join(sorted(METHODS))}"

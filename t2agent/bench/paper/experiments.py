@@ -12,7 +12,7 @@ from typing import Any
 from t2agent.bench.paper.ledger import Job, Ledger
 from t2agent.bench.paper.plan import Plan
 from t2agent.bench.paper.suite import Suite, draw
-from t2agent.bench.paper.training import METHODS, Trained
+from t2agent.bench.paper.training import Trained
 from t2agent.config import GenerationOptions
 from t2agent.dispatch import Decision, Dispatcher, Request
 from t2agent.dispatch.fewshot import adapt
@@ -56,12 +56,19 @@ class Experiments:
 
     def methods(self) -> Iterator[Job]:
         """Every method on its own domain and on the domain's sibling."""
-        names = self.plan.methods or tuple(METHODS)
         for seed in self.plan.seeds:
             for domain in self.trained.domains:
-                for name in names:
-                    key = f"compared/{name}/{domain}/{seed}"
+                for name in self.trained.compared:
+                    key = self._compared(name, domain, seed)
                     yield Job(key, partial(self._method, name, domain, seed))
+
+    def compared(self, name: str, domain: str, seed: int) -> dict[str, Any]:
+        """The result of a method on a domain, after `methods`."""
+        found: dict[str, Any] = self.ledger[self._compared(name, domain, seed)]
+        return found
+
+    def _compared(self, name: str, domain: str, seed: int) -> str:
+        return f"compared/{name}/{self.trained.rate(name):g}/{domain}/{seed}"
 
     def strategies(self) -> Iterator[Job]:
         """Every task with the strategies that decide request by request."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from t2agent.bench.paper.comparison import Comparison
 from t2agent.bench.paper.experiments import ONLINE
 from t2agent.bench.paper.findings import Findings
 from t2agent.bench.paper.table import Table
@@ -40,19 +41,25 @@ def draw_all(findings: Findings, folder: Path) -> list[str]:
 def _figures(
     findings: Findings,
 ) -> Iterator[Drawing]:
-    domains = findings.run.suite.domains
-    yield "experts", (7.5, 6.0), partial(_heat, table=findings.experts())
-    for strategy in ONLINE:
-        table = findings.confusion(strategy)
-        yield f"confusion-{strategy}", (7.5, 6.0), partial(_heat, table=table)
-    if findings.run.suite.unseen:
-        yield from _unseen(findings)
+    domains, has = findings.run.suite.domains, findings.run.plan.has
+    if has("experts"):
+        yield "experts", (7.5, 6.0), partial(_heat, table=findings.experts())
+    if has("strategies"):
+        for strategy in ONLINE:
+            table = findings.confusion(strategy)
+            yield f"confusion-{strategy}", (7.5, 6.0), partial(_heat, table=table)
+    if findings.has_few_shot:
+        yield from _few_shot(findings)
+    if findings.has_unseen:
+        yield "unseen", (10.0, 4.5), partial(_bars, table=findings.unseen())
     if any(findings.run.trained.curve(d, findings.run.plan.seeds[0]) for d in domains):
         yield "curves", (8.0, 4.5), partial(_curves, findings=findings)
-    yield "methods", (7.5, 4.5), partial(_methods, findings=findings)
+    if has("methods"):
+        comparison = Comparison(findings.run)
+        yield "methods", (7.5, 4.5), partial(_methods, comparison=comparison)
 
 
-def _unseen(findings: Findings) -> Iterator[Drawing]:
+def _few_shot(findings: Findings) -> Iterator[Drawing]:
     weights = findings.weights()
     kept = Table(
         weights.name,
@@ -62,7 +69,6 @@ def _unseen(findings: Findings) -> Iterator[Drawing]:
     )
     yield "weights", (7.5, 4.0), partial(_heat, table=kept, most=1.5)
     yield "scaling", (6.0, 4.0), partial(_scaling, findings=findings)
-    yield "unseen", (10.0, 4.5), partial(_bars, table=findings.unseen())
 
 
 def _value(cell: Any) -> float:
@@ -101,11 +107,11 @@ def _curves(figure: Any, findings: Findings) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _methods(figure: Any, findings: Findings) -> None:
+def _methods(figure: Any, comparison: Comparison) -> None:
     axes = figure.add_subplot()
-    for name in findings.run.plan.methods or METHODS:
-        parameters = findings.parameters(name)
-        own, sibling = (findings.method(name, key) for key in ("own", "sibling"))
+    for name in comparison.run.trained.compared:
+        parameters = comparison.parameters(name)
+        own, sibling = (comparison.mean(name, key) for key in ("own", "sibling"))
         if own is None:
             continue
         marker = "o" if METHODS[name].objective == "reinforce" else "s"

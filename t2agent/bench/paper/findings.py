@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
+from t2agent.bench.paper.comparison import Comparison
 from t2agent.bench.paper.experiments import ONLINE, Experiments
 from t2agent.bench.paper.table import Cell, Table
-from t2agent.bench.paper.training import METHODS
 from t2agent.interval import Interval
 
-_ABLATED = ("svf-attention", "svf-mlp", "svf")
 _LETTERS = {
     "prompt": "A, prompt",
     "classifier": "B, classifier expert",
@@ -41,18 +40,33 @@ class Findings:
 
     def tables(self) -> list[Table]:
         """All tables, in the order of the report; those without results are left out."""
-        unseen = [self.unseen(), self.weights(), self.scaling()] if self.run.suite.unseen else []
-        found = [
-            self.experts(),
-            *unseen,
-            *(self.confusion(strategy) for strategy in ONLINE),
-            self.methods(),
-            self.by_method(),
-            self.ablations(),
-            self.costs(),
-            self.controls(),
-        ]
-        return [*found, self.transfer()] if self.run.second is not None else found
+        has = self.run.plan.has
+        found = [self.experts()] if has("experts") else []
+        if self.has_unseen:
+            found.append(self.unseen())
+        if self.has_few_shot:
+            found += [self.weights(), self.scaling()]
+        if has("strategies"):
+            found += [self.confusion(strategy) for strategy in ONLINE]
+        if has("methods"):
+            found += Comparison(self.run).tables()
+        if has("costs"):
+            found.append(self.costs())
+        if has("controls"):
+            found.append(self.controls())
+        if has("transfer") and self.run.second is not None:
+            found.append(self.transfer())
+        return found
+
+    @property
+    def has_few_shot(self) -> bool:
+        """Whether there are results of few-shot search."""
+        return bool(self.run.suite.unseen) and self.run.plan.has("few-shot")
+
+    @property
+    def has_unseen(self) -> bool:
+        """Whether there are results of every strategy on unseen tasks."""
+        return self.has_few_shot and self.run.plan.has("experts", "strategies")
 
     def experts(self) -> Table:
         """Every task with the base model and every expert."""
@@ -173,76 +187,6 @@ class Findings:
         ]
         columns = ["task", *(f"k = {k}" for k in plan.scaling)]
         return Table("scaling", "Few-shot search by the number of examples", columns, rows)
-
-    def methods(self) -> Table:
-        """SVF and the baselines, in domain and on siblings, means over the domains."""
-        rows: list[list[Cell]] = []
-        for name in self.run.plan.methods or METHODS:
-            own, sibling = (self.method(name, key) for key in ("own", "sibling"))
-            parameters = self.parameters(name)
-            seconds = Interval.of(self._method_values(name, "seconds"))
-            rate = self.run.trained.rate(name)
-            rows.append([name, parameters, f"{rate:g}", own, sibling, seconds])
-        columns = ["method", "parameters", "learning rate", "own task", "sibling", "seconds"]
-        rates = "at the learning rate, of three, that is best on validation"
-        if not self.run.plan.rates_on:
-            rates = "at a usual learning rate for it"
-        note = (
-            "Means over the domains; the interval is over seeds. Without suffix: policy gradient; "
-            f"sft: next token. Each method {rates}."
-        )
-        return Table("methods", "SVF against LoRA and IA3 on the same samples", columns, rows, note)
-
-    def parameters(self, name: str) -> int:
-        """How many numbers a method trains."""
-        return int(self._method_values(name, "parameters")[0])
-
-    def method(self, name: str, key: str) -> Interval | None:
-        """Mean over the domains of a method's figure, by seed; None where no domain has it."""
-        domains, seeds = self.run.trained.domains, self.run.plan.seeds
-        ledger = self.run.ledger
-        by_seed = []
-        for seed in seeds:
-            found = [ledger[f"compared/{name}/{domain}/{seed}"].get(key) for domain in domains]
-            known = [float(value) for value in found if value is not None]
-            if known:
-                by_seed.append(mean(known))
-        return Interval.of(by_seed) if by_seed else None
-
-    def by_method(self) -> Table:
-        """As `methods`, domain by domain."""
-        domains = self.run.trained.domains
-        columns = ["method", *(f"{d} ({what})" for d in domains for what in ("own", "sibling"))]
-        rows: list[list[Cell]] = []
-        for name in self.run.plan.methods or METHODS:
-            row: list[Cell] = [name]
-            for domain in domains:
-                row += [self._known(f"compared/{name}", domain, key) for key in ("own", "sibling")]
-            rows.append(row)
-        return Table("by-method", "SVF, LoRA and IA3, domain by domain", columns, rows)
-
-    def _method_values(self, name: str, key: str) -> list[float]:
-        ledger, run = self.run.ledger, self.run
-        return [
-            float(ledger[f"compared/{name}/{domain}/{seed}"][key])
-            for domain in run.trained.domains
-            for seed in run.plan.seeds
-        ]
-
-    def ablations(self) -> Table:
-        """Modules and objectives of SVF."""
-        measured = self.run.plan.methods or tuple(METHODS)
-        rows: list[list[Cell]] = []
-        for name in _ABLATED:
-            row: list[Cell] = [name.partition("-")[2] or "attention and mlp"]
-            for method in (name, f"{name}-sft"):
-                row += [
-                    self.method(method, key) if method in measured else None
-                    for key in ("own", "sibling")
-                ]
-            rows.append(row)
-        columns = ["modules", "policy gradient, own", "sibling", "next token, own", "sibling"]
-        return Table("ablations", "Ablations: modules and objective of SVF", columns, rows)
 
     def costs(self) -> Table:
         """The first pass's share of the time."""

@@ -11,6 +11,9 @@ from t2agent.dispatch.search import search_options
 from t2agent.errors import ConfigError
 from t2agent.train.options import options_for
 
+PARTS = ("experts", "strategies", "few-shot", "controls", "transfer", "methods", "costs")
+"""The parts of a run; "methods" is the comparison of SVF with LoRA and IA3."""
+
 _LEAST = {
     **dict.fromkeys(("requests", "chosen_on", "steps", "shots", "timed", "compared_on"), 1),
     "rates_on": 0,
@@ -22,6 +25,8 @@ class Plan:
     """Sizes of the experiments.
 
     Attributes:
+        parts: which of `PARTS` are run; none stands for all. A table or figure that needs others
+            is left out.
         seeds: one set of experts is trained for each.
         requests: test requests a task.
         chosen_on: validation requests on which a weight or a learning rate is chosen.
@@ -31,6 +36,7 @@ class Plan:
         scales: weights at which a single expert is tried for its best one.
         search: fields of `SearchOptions`.
         methods: the training methods that are compared, by name (`training.METHODS`).
+        rates: method -> its learning rate, where that is known and need not be chosen.
         rates_on: how many of the domains a method's learning rate is chosen on.
         compared_on: how many of the domains the methods are compared on; None for all.
         timed: requests whose first pass is timed, one at a time.
@@ -40,6 +46,7 @@ class Plan:
         ConfigError: a value is of another kind, or outside its range.
     """
 
+    parts: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0, 1, 2)
     requests: int = 300
     chosen_on: int = 100
@@ -49,6 +56,7 @@ class Plan:
     scales: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5)
     search: Mapping[str, Any] = field(default_factory=dict)
     methods: tuple[str, ...] = ()
+    rates: Mapping[str, float] = field(default_factory=dict)
     rates_on: int = 3
     compared_on: int | None = None
     timed: int = 24
@@ -63,11 +71,24 @@ class Plan:
             self._listed(name, f"whole numbers >= {low}", partial(_whole, low=low))
         self._listed("scales", "numbers above 0", _above_zero)
         self._listed("methods", "names", lambda one: isinstance(one, str), empty=True)
+        self._listed("parts", f"names out of {', '.join(PARTS)}", PARTS.__contains__, empty=True)
         for name in ("search", "hyper"):
             if not isinstance(getattr(self, name), Mapping):
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; give an object of options")
+        if not isinstance(self.rates, Mapping) or not all(map(_above_zero, self.rates.values())):
+            raise ConfigError(f"rates is {self.rates!r}; give an object of learning rates above 0")
         search_options(self.search)
         options_for("reinforce", self.hyper)
+
+    def has(self, *parts: str) -> bool:
+        """Whether all of these parts are run."""
+        return not self.parts or set(parts) <= set(self.parts)
+
+    @property
+    def uses_experts(self) -> bool:
+        """Whether the domains' experts are needed: for all parts but the comparison, which trains
+        its own."""
+        return set(self.parts) != {"methods"}
 
     def _listed(
         self, name: str, needed: str, fits: Callable[[Any], bool], *, empty: bool = False

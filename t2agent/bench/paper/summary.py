@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from statistics import mean
 
+from t2agent.bench.paper.comparison import Comparison
 from t2agent.bench.paper.experiments import ONLINE
 from t2agent.bench.paper.findings import Findings, at
 from t2agent.bench.paper.training import METHODS
@@ -22,33 +23,51 @@ def summary(findings: Findings) -> dict[str, float]:
     of few-shot search over the best single expert at its best weight; least_over_single: the least
     of them; combinations_won: how many combinations gain at least .05. image_sum_by_math: gain of
     the text-only math expert there. behind_lora.METHOD.KEY: how far SVF is behind the LoRA that is
-    best on the test split itself.
+    best on the test split itself. A figure of a part that was not run is left out.
     """
-    run = findings.run
-    suite = run.suite
+    has = findings.run.plan.has
     found: dict[str, float] = {}
-    for task in suite.tasks:
-        own = suite.expected(task)
-        if own is not None:
-            found[f"own.{task}"] = findings.mean("matrix", task, at(own)).mean
+    if has("experts"):
+        found |= _experts(findings)
+    if has("strategies"):
+        found |= {f"routed.{strategy}": _routed(findings, strategy) for strategy in ONLINE}
+    if has("costs"):
+        for strategy in ONLINE:
+            found[f"share.{strategy}"] = findings.mean("cost", strategy, at("share")).mean
+    if findings.has_unseen:
+        found |= _unseen(findings)
+    return found | _methods(findings) if has("methods") else found
+
+
+def _experts(findings: Findings) -> dict[str, float]:
+    suite = findings.run.suite
+    found = {
+        f"own.{task}": findings.mean("matrix", task, at(own)).mean
+        for task in suite.tasks
+        if (own := suite.expected(task)) is not None
+    }
     share = findings.wrong_at_most_base()
     if share is not None:
         found["wrong_at_most_base"] = share
-    for strategy in ONLINE:
-        routed = [
-            findings.mean("online", task, at(strategy, "chosen", own, default=0.0)).mean
-            for task in suite.tasks
-            if (own := suite.expected(task)) is not None
-        ]
-        found[f"routed.{strategy}"] = mean(routed)
-        found[f"share.{strategy}"] = findings.mean("cost", strategy, at("share")).mean
-    return found | _unseen(findings) | _methods(findings)
+    if "image_sum" in suite.unseen and "math" in suite.domains:
+        by_math, base = (
+            findings.mean("matrix", "image_sum", at(name)).mean for name in ("math", "base")
+        )
+        found["image_sum_by_math"] = by_math - base
+    return found
+
+
+def _routed(findings: Findings, strategy: str) -> float:
+    suite = findings.run.suite
+    return mean(
+        findings.mean("online", task, at(strategy, "chosen", own, default=0.0)).mean
+        for task in suite.tasks
+        if (own := suite.expected(task)) is not None
+    )
 
 
 def _unseen(findings: Findings) -> dict[str, float]:
     suite = findings.run.suite
-    if not suite.unseen:
-        return {}
     base = {task: findings.mean("matrix", task, at("base")).mean for task in suite.unseen}
     found: dict[str, float] = {}
     for strategy in (*ONLINE, "few-shot", "embedding+few-shot"):
@@ -68,20 +87,17 @@ def _unseen(findings: Findings) -> dict[str, float]:
             found["least_over_single"] = min(over.values())
             if suite.combinations:
                 found["combinations_won"] = sum(over[t] >= _WON for t in suite.combinations)
-    if "image_sum" in base and "math" in suite.domains:
-        by_math = findings.mean("matrix", "image_sum", at("math")).mean
-        found["image_sum_by_math"] = by_math - base["image_sum"]
     return found
 
 
 def _methods(findings: Findings) -> dict[str, float]:
-    names = findings.run.plan.methods or tuple(METHODS)
+    comparison, names = Comparison(findings.run), findings.run.trained.compared
     lora = [name for name in names if METHODS[name].kind == "lora"]
     found: dict[str, float] = {}
     for name in ("svf", "svf-mlp"):
         for key in ("own", "sibling"):
-            others = [findings.method(other, key) for other in lora]
-            mine = findings.method(name, key) if name in names else None
+            others = [comparison.mean(other, key) for other in lora]
+            mine = comparison.mean(name, key) if name in names else None
             known = [interval.mean for interval in others if interval is not None]
             if mine is not None and known:
                 found[f"behind_lora.{name}.{key}"] = max(known) - mine.mean

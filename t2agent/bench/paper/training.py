@@ -78,9 +78,14 @@ class Trained:
         self._experts: dict[tuple[str, int], Expert] = {}
         self.domains = suite.domains[: plan.compared_on]
 
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The methods that are compared."""
+        return self.plan.methods or tuple(METHODS)
+
     def jobs(self) -> Iterator[Job]:
         """Trainings of the experts, the classifier expert among them, for all seeds."""
-        if self._given is not None:
+        if self._given is not None or not self.plan.uses_experts:
             return
         for seed in self.plan.seeds:
             for domain in self.suite.domains:
@@ -89,8 +94,8 @@ class Trained:
 
     def rate_jobs(self) -> Iterator[Job]:
         """Trainings by which the methods' learning rates are chosen."""
-        for name in self._compared():
-            for rate in METHODS[name].rates:
+        for name in self.compared:
+            for rate in () if name in self.plan.rates else METHODS[name].rates:
                 for domain in self.domains[: self.plan.rates_on]:
                     yield self._job(name, domain, self.plan.seeds[0], rate)
 
@@ -98,7 +103,7 @@ class Trained:
         """Trainings of every method on every domain, for all seeds, at the chosen rates."""
         for seed in self.plan.seeds:
             for domain in self.domains:
-                for name in self._compared():
+                for name in self.compared:
                     yield self._job(name, domain, seed, self.rate(name))
 
     def expert(self, name: str, seed: int) -> Expert:
@@ -128,7 +133,10 @@ class Trained:
         return self._expert(task, seed, f"control-{task.name}-{seed}", patience=0)
 
     def rate(self, name: str) -> float:
-        """The learning rate of a method with the best mean reward on validation."""
+        """The learning rate of a method: the plan's, or that with the best mean reward on
+        validation."""
+        if name in self.plan.rates:
+            return self.plan.rates[name]
         rates, domains = METHODS[name].rates, self.domains[: self.plan.rates_on]
         if not domains:
             return rates[1]
@@ -161,13 +169,10 @@ class Trained:
         """The training's metrics of an expert, step by step."""
         from t2agent.train.record import read_metrics
 
-        if self._given is not None:
+        if self._given is not None or not self.plan.uses_experts:
             return []
         folder = self._work(self._own_folder(name, seed))
         return [dict(row) for row in read_metrics(folder, self.plan.steps)]
-
-    def _compared(self) -> tuple[str, ...]:
-        return self.plan.methods or tuple(METHODS)
 
     def _folder(self, name: str) -> Path:
         return self.ledger.folder / "trained" / name

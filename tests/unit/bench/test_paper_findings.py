@@ -65,10 +65,12 @@ def results(found, the_plan):
         yield f"random-reward/sums/{seed}", {"random reward": 0.15}
         for n, (name, own) in enumerate(OWN.items()):
             measured = {"own": own + jitter, "sibling": own / 2, "parameters": 100 * (n + 1)}
-            yield f"compared/{name}/sums/{seed}", {**measured, "seconds": 10.0 * (n + 1)}
-            for rate in METHODS[name].rates:
-                val = 1.0 if rate == METHODS[name].rates[2] else 0.0
-                yield f"method/{name}/{rate:g}/sums/{seed}", {"val": val}
+            rates = METHODS[name].rates  # the last one is best; without a choice it is the second
+            best = the_plan.rates.get(name, rates[2 if the_plan.rates_on else 1])
+            key = f"compared/{name}/{best:g}/sums/{seed}"
+            yield key, {**measured, "seconds": 10.0 * (n + 1)}
+            for rate in rates:
+                yield f"method/{name}/{rate:g}/sums/{seed}", {"val": float(rate == rates[2])}
 
 
 def made(tmp_path, found, the_plan):
@@ -189,3 +191,36 @@ def test_without_unseen_tasks_or_conflicts(tmp_path):
     assert not any(key.startswith(("least_gain", "over_single", "combinations")) for key in found)
     assert "wrong_at_most_base" not in found
     assert "usual learning rate" in next(t for t in findings.tables() if t.name == "methods").note
+
+
+@pytest.mark.parametrize(
+    ("parts", "tables", "figures", "in_summary"),
+    [
+        (["methods"], ["methods", "by-method", "ablations"], ["methods"], {"behind_lora"}),
+        (["experts"], ["experts"], ["experts"], {"own", "wrong_at_most_base"}),
+        (["few-shot"], ["weights", "scaling"], ["weights", "scaling"], set()),
+        (["costs", "controls"], ["costs", "controls"], [], {"share"}),
+        (
+            ["experts", "strategies", "few-shot"],
+            ["experts", "unseen", "weights", "scaling", *(f"confusion-{s}" for s in ONLINE)],
+            ["experts", *(f"confusion-{s}" for s in ONLINE), "weights", "scaling", "unseen"],
+            {"own", "wrong_at_most_base", "routed", "least_gain", "oracle_gap", "over_single"}
+            | {"least_over_single", "combinations_won"},
+        ),
+    ],
+)
+def test_a_part_has_its_own_tables_and_figures(tmp_path, parts, tables, figures, in_summary):
+    findings = made(tmp_path, suite(), plan(parts=parts, methods=tuple(OWN), scaling=(1, 5)))
+
+    assert [table.name for table in findings.tables()] == tables
+    assert draw_all(findings, tmp_path) == [f"{name}.png" for name in figures]
+    assert {key.partition(".")[0] for key in summary(findings)} == in_summary
+
+
+def test_a_learning_rate_that_was_given(tmp_path):
+    rates = {"svf": 0.03}
+    findings = made(tmp_path, suite(), plan(seeds=SEEDS, methods=tuple(OWN), rates=rates))
+    methods = next(table for table in findings.tables() if table.name == "methods")
+
+    assert [row[2] for row in methods.rows] == ["0.03 (given)", "0.04", "0.01", "0.05"]
+    assert methods.rows[0][3].mean == pytest.approx(0.9)

@@ -31,6 +31,10 @@ def test_lists_as_they_come_from_the_command_line():
         ({"scales": [0.0]}, "scales"),
         ({"scales": [float("inf")]}, "scales"),
         ({"methods": "svf"}, "methods"),
+        ({"parts": ["curves"]}, "parts.*few-shot"),
+        ({"parts": [[]]}, "parts"),
+        ({"rates": 0.02}, "rates is 0.02"),
+        ({"rates": {"svf": 0}}, "rates"),
         ({"search": 3}, "search"),
         ({"search": {"colour": 1}}, "colour"),
         ({"hyper": {"colour": 1}}, "colour"),
@@ -46,6 +50,7 @@ def test_what_cannot_be_planned(sizes, says):
     [
         ({"colour": 1}, "unknown setting.*colour.*known:.*requests"),
         ({"methods": ["svf", "dora"]}, "unknown method.*dora.*known:.*lora-r1"),
+        ({"rates": {"dora": 0.1}}, "unknown method.*dora"),
         ({"task": ["gsm8k"]}, "gsm8k for t2-nano"),
     ],
 )

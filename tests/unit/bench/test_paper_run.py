@@ -70,10 +70,25 @@ def test_a_second_run_computes_nothing_and_a_stopped_one_goes_on(finished, compu
     run_suite(suite(), plan(), work, second=experiments.second, progress=False)
     assert computed == []
 
-    for key in ("matrix_both_0", "compared_svf_sums_0"):
+    rate = experiments.trained.rate("svf")
+    for key in ("matrix_both_0", f"compared_svf_{rate:g}_sums_0"):
         (experiments.ledger.folder / f"{key}.json").unlink()
     run_suite(suite(), plan(), work, second=experiments.second, progress=False)
-    assert computed == ["matrix_both_0", "compared_svf_sums_0"]
+    assert computed == ["matrix_both_0", f"compared_svf_{rate:g}_sums_0"]
+
+
+@pytest.mark.slow
+def test_the_comparison_alone_trains_nothing_else(tmp_path, computed):
+    """Nor is a learning rate tried that was given."""
+    few = plan(parts=("methods",), methods=("svf", "lora-r1"), rates={"svf": 0.03})
+    result = report(Findings(run_suite(suite(), few, tmp_path, progress=False)), tmp_path)
+
+    tried = ["method_lora-r1_0.001_sums_0", "method_lora-r1_0.003_sums_0"]
+    tried += ["method_lora-r1_0.01_sums_0", "method_svf_0.03_sums_0"]
+    assert sorted(name for name in computed if name.startswith("method")) == tried
+    assert all(name.startswith(("method", "compared")) for name in computed)
+    assert list(result["tables"]) == COMPARED
+    assert [f.stem for f in tmp_path.glob("*.png")] == ["methods"]
 
 
 @pytest.mark.slow
@@ -178,6 +193,7 @@ def test_more_seeds_and_methods_leave_the_results_that_are_there(tmp_path):
 
     known = folder()
     assert folder(seeds=(0, 1, 2, 3), methods=("svf",), scaling=(5,), compared_on=1) == known
+    assert folder(parts=("methods",), rates={"svf": 0.02}) == known
     assert folder(seeds=(1, 0)) != known  # learning rates are chosen with the first
     assert folder(requests=299) != known
     assert folder(steps=44) != known

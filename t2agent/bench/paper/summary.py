@@ -36,7 +36,9 @@ def summary(findings: Findings) -> dict[str, float]:
             found[f"share.{strategy}"] = findings.mean("cost", strategy, at("share")).mean
     if findings.has_unseen:
         found |= _unseen(findings)
-    return found | _methods(findings) if has("methods") else found
+    if has("methods"):
+        found |= _methods(findings)
+    return found
 
 
 def _experts(findings: Findings) -> dict[str, float]:

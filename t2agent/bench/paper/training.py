@@ -76,6 +76,7 @@ class Trained:
         self.suite, self.plan, self.ledger = suite, plan, ledger
         self._given = given
         self._experts: dict[tuple[str, int], Expert] = {}
+        self._rates = dict(plan.rates)  # those that are known so far
         self.domains = suite.domains[: plan.compared_on]
 
     @property
@@ -85,7 +86,7 @@ class Trained:
 
     def jobs(self) -> Iterator[Job]:
         """Trainings of the experts, the classifier expert among them, for all seeds."""
-        if self._given is not None or not self.plan.uses_experts:
+        if not self._trains_experts:
             return
         for seed in self.plan.seeds:
             for domain in self.suite.domains:
@@ -135,8 +136,11 @@ class Trained:
     def rate(self, name: str) -> float:
         """The learning rate of a method: the plan's, or that with the best mean reward on
         validation."""
-        if name in self.plan.rates:
-            return self.plan.rates[name]
+        if name not in self._rates:
+            self._rates[name] = self._best_rate(name)
+        return self._rates[name]
+
+    def _best_rate(self, name: str) -> float:
         rates, domains = METHODS[name].rates, self.domains[: self.plan.rates_on]
         if not domains:
             return rates[1]
@@ -169,10 +173,14 @@ class Trained:
         """The training's metrics of an expert, step by step."""
         from t2agent.train.record import read_metrics
 
-        if self._given is not None or not self.plan.uses_experts:
+        if not self._trains_experts:
             return []
         folder = self._work(self._own_folder(name, seed))
         return [dict(row) for row in read_metrics(folder, self.plan.steps)]
+
+    @property
+    def _trains_experts(self) -> bool:
+        return self._given is None and self.plan.uses_experts
 
     def _folder(self, name: str) -> Path:
         return self.ledger.folder / "trained" / name

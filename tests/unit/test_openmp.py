@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -16,17 +17,29 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def threads() -> int:
-    return len(os.listdir("/proc/self/task"))
+def threads() -> set[str]:
+    """The process's threads, by the kernel's numbers."""
+    return set(os.listdir("/proc/self/task"))
 
 
-def computed() -> int:
-    """Makes a pool of two threads; how many threads the process has then."""
+def pool() -> set[str]:
+    """The threads that a computation with two threads makes."""
+    before = threads()
     torch.set_num_threads(2)
     x = torch.ones(512, 512)
     assert float((x @ x).sum()) == 512.0**3
     torch.ones(1 << 22).add_(1)
-    return threads()
+    return threads() - before
+
+
+def ended(made: set[str]) -> bool:
+    """Whether these threads are gone or go at once: they end a little after the call."""
+    end = time.monotonic() + 5
+    while made & threads():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 @pytest.fixture(autouse=True)
@@ -38,31 +51,31 @@ def _one_thread_afterwards() -> object:
 
 def test_the_pool_ends_and_comes_back() -> None:
     give_back_threads()
-    without = threads()
-    assert computed() > without
+    first = pool()
+    assert first
+    assert not pool(), "the pool is kept from one computation to the next"
     give_back_threads()
-    assert threads() == without
-    assert computed() > without
+    assert ended(first)
+    assert pool()
     give_back_threads()
 
 
 def test_after_an_error_too_and_in_any_thread() -> None:
-    give_back_threads()
-    without = threads()
-    seen: list[int] = []
+    made: set[str] = set()
+    alive: list[bool] = []
 
     @giving_back_threads
     def failing() -> None:
-        seen.append(computed())
+        made.update(pool())
         raise ValueError("once")
 
     def work() -> None:
         with pytest.raises(ValueError, match="once"):
             failing()
-        seen.append(threads())
+        alive.append(ended(made))
 
     worker = threading.Thread(target=work)
     worker.start()
     worker.join()
-    assert seen[0] > seen[1]
-    assert threads() == without
+    assert made
+    assert alive == [True], "ended while the thread that computed goes on"

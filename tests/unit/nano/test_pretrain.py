@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,12 +24,17 @@ def _eager() -> object:
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_a_stage_runs_and_resumes(name: str, tmp_path: Path) -> None:
+def test_a_stage_runs_and_resumes(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Muon's five iterations are in bfloat16, which many processors cannot multiply by themselves:
+    # they took nine tenths of this test.
+    monkeypatch.setattr(torch.optim, "Muon", partial(torch.optim.Muon, ns_steps=1))
     tokenizer = processor.train_tokenizer(corpus.texts(500, 0))
-    stage = replace(STAGES[name], steps=3, rows=min(STAGES[name].rows, 4))
-    stage = replace(stage, images=min(stage.images, 4))
+    stage = replace(STAGES[name], steps=2, rows=min(STAGES[name].rows, 1))
+    stage = replace(stage, images=min(stage.images, 2))
     weights = {}
-    for folder, stops in (("whole", [3]), ("broken", [1, 3])):
+    for folder, stops in (("whole", [2]), ("broken", [1, 2])):
         for last in stops:
             # The schedule is the whole run's; the process ends after `last` steps.
             trainee = Trainee(build(tokenizer, seed=0)).train()
@@ -47,7 +53,7 @@ def test_a_stage_runs_and_resumes(name: str, tmp_path: Path) -> None:
     for key, whole in weights["whole"].items():
         assert torch.equal(whole, weights["broken"][key]), key
     lines = (tmp_path / "broken" / f"{name}.jsonl").read_text().splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 2
 
 
 def test_a_model_takes_over_the_weights_of_another_with_its_own_tokenizer(tmp_path: Path) -> None:

@@ -32,9 +32,10 @@ settings.load_profile("t2agent")
 
 
 @pytest.fixture(autouse=True)
-def t2agent_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def t2agent_home(monkeypatch: pytest.MonkeyPatch) -> Path:
     """Each test has a user folder of its own, but all share the cache of bases."""
-    home = tmp_path_factory.mktemp("t2agent-home")
+    # Not one of pytest's folders: it would look through thousands of them for every other.
+    home = Path(tempfile.mkdtemp(prefix="home-", dir=_SESSION_HOME.name))
     shared_cache = Path(_SESSION_HOME.name) / "cache"
     shared_cache.mkdir(exist_ok=True)
     (home / "cache").symlink_to(shared_cache, target_is_directory=True)

@@ -7,11 +7,13 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from t2agent.bundle import bundled
+from tests.integration.imported import Imported, imported
 
 ROOT = Path(__file__).resolve().parents[2]
 needs_nano = pytest.mark.skipif(
@@ -36,28 +38,41 @@ def run(cells):
 """
 
 
-def example(name: str, *args: str) -> str:
-    """What an example prints."""
-    return run(ROOT / "examples" / name, *args)
+@pytest.fixture(scope="module")
+def libraries() -> Iterator[Imported]:
+    with imported() as process:
+        yield process
 
 
-def run(script: Path, *args: str) -> str:
+@pytest.fixture
+def run(libraries: Imported) -> Callable[..., str]:
     """What a script prints."""
-    done = subprocess.run(
-        [sys.executable, str(script), *args],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+
+    def printed(script: Path, *args: str) -> str:
+        return output(libraries.run([str(script), *args]))
+
+    return printed
+
+
+@pytest.fixture
+def example(run: Callable[..., str]) -> Callable[..., str]:
+    """What an example prints."""
+    return lambda name, *args: run(ROOT / "examples" / name, *args)
+
+
+def output(done: subprocess.CompletedProcess[str]) -> str:
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 @needs_nano
 def test_chat():
-    printed = example("01_chat.py")
+    """This one by itself: Python starts it, and it imports what it needs."""
+    command = [sys.executable, str(ROOT / "examples" / "01_chat.py")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    printed = output(
+        subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    )
 
     assert "33" in printed
     assert "[2, 4, 7, 9]" in printed
@@ -65,7 +80,7 @@ def test_chat():
 
 
 @needs_nano
-def test_images():
+def test_images(example):
     printed = example("02_images.py")
 
     assert "answer: " in printed
@@ -73,7 +88,7 @@ def test_images():
 
 
 @needs_nano
-def test_an_image_of_the_users_own(tmp_path):
+def test_an_image_of_the_users_own(example, tmp_path):
     from PIL import Image
 
     Image.new("RGB", (300, 200), "white").save(tmp_path / "own.png")
@@ -82,14 +97,14 @@ def test_an_image_of_the_users_own(tmp_path):
 
 
 @needs_nano
-def test_a_custom_expert():
+def test_a_custom_expert(example):
     printed = example("03_custom_expert.py")
 
     assert "bare-sums" in printed.split("known experts:")[1].splitlines()[0]
     assert "22" in printed.split("bare-sums: ")[-1]
 
 
-def test_a_real_model_or_its_stand_in():
+def test_a_real_model_or_its_stand_in(example):
     printed = example("04_real_model.py", "nobody/has-this-model")
 
     assert "STAND-IN" in printed
@@ -102,7 +117,7 @@ def test_a_real_model_or_its_stand_in():
 
 
 @needs_nano
-def test_an_agent():
+def test_an_agent(example):
     printed = example("05_agent.py")
 
     assert "weekday gives Friday" in printed
@@ -112,7 +127,7 @@ def test_an_agent():
 
 
 @needs_nano
-def test_an_agent_and_images():
+def test_an_agent_and_images(example):
     printed = example("06_image_agent.py")
 
     asked, opened = printed.split("Multiply")[0].splitlines()[0], printed.split("Multiply")[0]
@@ -124,7 +139,7 @@ def test_an_agent_and_images():
 
 
 @needs_nano
-def test_structured_output():
+def test_structured_output(example):
     printed = example("07_structured_output.py")
 
     assert "Number(answer=33)" in printed
@@ -135,7 +150,7 @@ def test_structured_output():
 
 
 @needs_nano
-def test_a_graph_with_memory_and_approval():
+def test_a_graph_with_memory_and_approval(example):
     printed = example("08_langgraph.py")
 
     assert "calculator({'expression': '54 * 37'})? yes" in printed
@@ -145,7 +160,7 @@ def test_a_graph_with_memory_and_approval():
 
 
 @needs_nano
-def test_experts_elsewhere(monkeypatch):
+def test_experts_elsewhere(example, monkeypatch):
     from t2agent import ChatT2
     from tests.openai_server import serving
 
@@ -164,7 +179,7 @@ def test_experts_elsewhere(monkeypatch):
 
 
 @needs_nano
-def test_the_notebook(tmp_path):
+def test_the_notebook(run, tmp_path):
     """Its code cells, one after the other in one process; the last value of a cell is shown."""
     notebook = json.loads((ROOT / "examples" / "agent.ipynb").read_text())
     assert notebook["nbformat"] == 4

@@ -109,22 +109,30 @@ def _curves(figure: Any, findings: Findings) -> None:
 
 def _methods(figure: Any, comparison: Comparison) -> None:
     axes = figure.add_subplot()
+    beside = {
+        "reinforce": ("policy gradient", 0.97, "tab:blue"),
+        "sft": ("next token", 1.03, "tab:orange"),
+    }
+    adapters: dict[int, str] = {}
     for name in comparison.run.trained.compared:
-        parameters = comparison.parameters(name)
         own, sibling = (comparison.mean(name, key) for key in ("own", "sibling"))
         if own is None:
             continue
-        marker = "o" if METHODS[name].objective == "reinforce" else "s"
-        (point,) = axes.plot([parameters], [own.mean], marker, markersize=8)
+        parameters = comparison.parameters(name)
+        adapters[parameters] = name.removesuffix("-sft").replace("-", "\n")
+        label, factor, colour = beside[METHODS[name].objective]
+        at = parameters * factor
+        axes.plot([at], [own.mean], "o", color=colour, label=label)
         if sibling is not None:
-            colour = point.get_color()
-            axes.plot([parameters], [sibling.mean], marker, fillstyle="none", color=colour)
-        axes.annotate(
-            name, (parameters, own.mean), fontsize=7, xytext=(4, 4), textcoords="offset points"
-        )
-    axes.set(xscale="log", xlabel="trained parameters", ylabel="accuracy", ylim=(0, 1.05))
-    title = "Filled: own task, hollow: sibling; circles: policy gradient, squares: next token"
-    axes.set_title(title, fontsize=9, loc="left")
+            axes.plot([at], [sibling.mean], "o", fillstyle="none", color=colour)
+            axes.plot([at, at], [own.mean, sibling.mean], color=colour, lw=0.7)
+    axes.set(xscale="log", xlabel="trained parameters", ylabel="accuracy")
+    axes.set_xticks(list(adapters), [f"{p:,}\n{n}" for p, n in adapters.items()], fontsize=7)
+    axes.minorticks_off()
+    axes.set_title("Filled: own task, hollow: sibling", fontsize=9, loc="left")
+    handles, labels = axes.get_legend_handles_labels()
+    one_each = dict(zip(labels, handles, strict=True))
+    axes.legend(one_each.values(), one_each.keys(), frameon=False, loc="lower center")
     axes.spines[["top", "right"]].set_visible(False)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+_SECONDS = 300  # for one script
 
 
 class Imported:
@@ -71,6 +73,7 @@ def _serve() -> None:
 
 def _child(command: list[str], environment: dict[str, str], folder: str, **streams: Any) -> None:
     code = 1
+    signal.alarm(_SECONDS)  # ends it
     try:
         for number, stream in ((1, "out"), (2, "err")):
             os.dup2(os.open(streams[stream], os.O_WRONLY | os.O_CREAT), number)

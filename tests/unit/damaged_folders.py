@@ -100,7 +100,7 @@ def write(target: Path, files: Folder) -> None:
     if target.is_symlink() or target.is_file():
         target.unlink()
     target.mkdir(parents=True, exist_ok=True)
-    # Emptied and not removed: that would take half of the time.
+    # Emptied and not removed: that would take a third of the time.
     for path in target.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

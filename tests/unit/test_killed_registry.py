@@ -18,8 +18,10 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize(
     ("action", "swap", "start"),
     [
+        ("register", "exchange", "replace"),
         ("register", "renames", "replace"),
         ("pull", "exchange", "replace"),
+        ("pull", "renames", "replace"),
         ("pull", "exchange", "first"),
     ],
 )

@@ -113,13 +113,13 @@ def _methods(figure: Any, comparison: Comparison) -> None:
         "reinforce": ("policy gradient", 0.97, "tab:blue"),
         "sft": ("next token", 1.03, "tab:orange"),
     }
-    adapters: dict[int, str] = {}
+    adapters: dict[str, int] = {}  # two may have as many parameters
     for name in comparison.run.trained.compared:
         own, sibling = (comparison.mean(name, key) for key in ("own", "sibling"))
         if own is None:
             continue
         parameters = comparison.parameters(name)
-        adapters[parameters] = name.removesuffix("-sft").replace("-", "\n")
+        adapters[name.removesuffix("-sft").replace("-", "\n")] = parameters
         label, factor, colour = beside[METHODS[name].objective]
         at = parameters * factor
         axes.plot([at], [own.mean], "o", color=colour, label=label)
@@ -127,12 +127,13 @@ def _methods(figure: Any, comparison: Comparison) -> None:
             axes.plot([at], [sibling.mean], "o", fillstyle="none", color=colour)
             axes.plot([at, at], [own.mean, sibling.mean], color=colour, lw=0.7)
     axes.set(xscale="log", xlabel="trained parameters", ylabel="accuracy")
-    axes.set_xticks(list(adapters), [f"{p:,}\n{n}" for p, n in adapters.items()], fontsize=7)
+    ticks = [f"{parameters:,}\n{name}" for name, parameters in adapters.items()]
+    axes.set_xticks(list(adapters.values()), ticks, fontsize=7)
     axes.minorticks_off()
     axes.set_title("Filled: own task, hollow: sibling", fontsize=9, loc="left")
     handles, labels = axes.get_legend_handles_labels()
     one_each = dict(zip(labels, handles, strict=True))
-    axes.legend(one_each.values(), one_each.keys(), frameon=False, loc="lower center")
+    axes.legend(one_each.values(), one_each.keys(), frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
 
 

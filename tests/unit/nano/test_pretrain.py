@@ -28,7 +28,7 @@ def test_a_stage_runs_and_resumes(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Muon's five iterations are in bfloat16, which many processors cannot multiply by themselves:
-    # they took nine tenths of this test.
+    # they took most of this test.
     monkeypatch.setattr(torch.optim, "Muon", partial(torch.optim.Muon, ns_steps=1))
     tokenizer = processor.train_tokenizer(corpus.texts(500, 0))
     stage = replace(STAGES[name], steps=2, rows=min(STAGES[name].rows, 1))

@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: setup
-	$(BIN)/python -m t2agent.nano.demo
+	$(BIN)/python -m t2agent.bench.demo
 
 # One thread a worker: the models of the tests are small.
 WORKERS ?= 2

@@ -10,7 +10,7 @@ from langchain_core.tools import tool
 
 from t2agent import ChatT2, create_t2_agent
 from t2agent.nano.tasks import TASKS
-from t2agent.tooling.images import image_block
+from t2agent.toolbox.images import image_block
 
 # Pictures as t2-nano knows them: 64 x 64 pixels with a printed number.
 NUMBER = TASKS["read"].sample(1, seed=3, split="test")[0]

@@ -17,8 +17,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from t2agent.agent import T2Middleware, create_t2_agent
-    from t2agent.chat_model import ChatT2
+    from t2agent.chat.agent import T2Middleware, create_t2_agent
+    from t2agent.chat.chat_model import ChatT2
+    from t2agent.chat.llm import T2LLM
+    from t2agent.chat.remote import ChatT2Remote
     from t2agent.dispatch import Decision, EmbeddingDispatcher
     from t2agent.errors import (
         ConfigError,
@@ -37,11 +39,9 @@ if TYPE_CHECKING:
         StepLimitError,
         T2Error,
     )
-    from t2agent.expert import Expert, ExpertCard, Mixture
-    from t2agent.llm import T2LLM
-    from t2agent.model import T2Model
-    from t2agent.registry import Registry, register_expert
-    from t2agent.remote import ChatT2Remote
+    from t2agent.experts.expert import Expert, ExpertCard, Mixture
+    from t2agent.experts.registry import Registry, register_expert
+    from t2agent.models.model import T2Model
 
 __version__ = "0.1.0"
 
@@ -78,19 +78,19 @@ __all__ = [
 ]
 
 _HOME_OF = {
-    "ChatT2": "chat_model",
-    "ChatT2Remote": "remote",
+    "ChatT2": "chat.chat_model",
+    "ChatT2Remote": "chat.remote",
     "Decision": "dispatch",
     "EmbeddingDispatcher": "dispatch",
-    "Expert": "expert",
-    "ExpertCard": "expert",
-    "Mixture": "expert",
-    "Registry": "registry",
-    "T2LLM": "llm",
-    "T2Middleware": "agent",
-    "T2Model": "model",
-    "create_t2_agent": "agent",
-    "register_expert": "registry",
+    "Expert": "experts.expert",
+    "ExpertCard": "experts.expert",
+    "Mixture": "experts.expert",
+    "Registry": "experts.registry",
+    "T2LLM": "chat.llm",
+    "T2Middleware": "chat.agent",
+    "T2Model": "models.model",
+    "create_t2_agent": "chat.agent",
+    "register_expert": "experts.registry",
 }
 
 

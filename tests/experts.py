@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 
 from t2agent.dispatch import Decision, Request
-from t2agent.expert import Expert, ExpertCard, Mixture
-from t2agent.model import T2Model
+from t2agent.experts.expert import Expert, ExpertCard, Mixture
+from t2agent.models.model import T2Model
 
 
 def random_expert(model: T2Model, name: str, seed: int = 0) -> Expert:

@@ -23,7 +23,7 @@ from transformers import (
 )
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
-from t2agent.model import T2Model
+from t2agent.models.model import T2Model
 
 BOS, START, END, PAD = "<|begin|>", "<|im_start|>", "<|im_end|>", "<|pad|>"
 IMAGE, FAKE, GLOBAL = "<image>", "<fake_token_around_image>", "<global-img>"

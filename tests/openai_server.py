@@ -18,7 +18,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.utils import convert_to_messages
 
-from t2agent.chat_model import ChatT2
+from t2agent.chat.chat_model import ChatT2
 from t2agent.errors import ContextLengthError, T2Error
 
 KEY = "secret-of-the-tests"

@@ -10,7 +10,7 @@ from typing import Any
 from langchain_core.messages import AIMessageChunk
 from PIL import Image
 
-from t2agent.remote import ChatT2Remote
+from t2agent.chat.remote import ChatT2Remote
 from tests.openai_server import OpenAIServer
 
 MATH = "What is 7 * 3 + 12?"

@@ -7,9 +7,9 @@ from typing import Annotated
 from langchain_core.tools import BaseTool
 from pydantic import Field
 
-from t2agent.tooling.content import Arguments, Text, content_tool
-from t2agent.tooling.dates import Clock, moved, parsed
-from t2agent.tooling.dates import now as present
+from t2agent.toolbox.content import Arguments, Text, content_tool
+from t2agent.toolbox.dates import Clock, moved, parsed
+from t2agent.toolbox.dates import now as present
 
 
 class AddDaysArguments(Arguments):

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from langchain_core.tools import BaseTool
 from pydantic import Field
 
-from t2agent.tooling.content import Arguments, content_tool
-from t2agent.tooling.numbers import Items
+from t2agent.toolbox.content import Arguments, content_tool
+from t2agent.toolbox.numbers import Items
 
 Item = int | float | str
 How = Literal["sort", "sort backwards", "reverse", "unique"]

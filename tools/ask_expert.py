@@ -9,9 +9,9 @@ from langchain_core.tools import BaseTool, ToolException
 from pydantic import Field
 
 from t2agent.errors import ConfigError
-from t2agent.tooling.content import MAX_TEXT, Text, content_tool
-from t2agent.tooling.experts import with_names
-from t2agent.tooling.images import ConversationArguments, last_block
+from t2agent.toolbox.content import MAX_TEXT, Text, content_tool
+from t2agent.toolbox.experts import with_names
+from t2agent.toolbox.images import ConversationArguments, last_block
 
 
 class AskExpertArguments(ConversationArguments):

@@ -16,9 +16,9 @@ from typing import Annotated
 from langchain_core.tools import BaseTool, ToolException
 from pydantic import Field
 
-from t2agent.tooling.content import Arguments, Text, content_tool, shown
-from t2agent.tooling.names import nearest
-from t2agent.tooling.numbers import written
+from t2agent.toolbox.content import Arguments, Text, content_tool, shown
+from t2agent.toolbox.names import nearest
+from t2agent.toolbox.numbers import written
 
 _MAX_LENGTH = 1000
 _MAX_DEPTH = 50

@@ -9,8 +9,8 @@ from typing import Annotated
 from langchain_core.tools import BaseTool
 from pydantic import Field
 
-from t2agent.tooling.content import Arguments, content_tool
-from t2agent.tooling.numbers import Items
+from t2agent.toolbox.content import Arguments, content_tool
+from t2agent.toolbox.numbers import Items
 
 
 class CountItemsArguments(Arguments):

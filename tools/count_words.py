@@ -7,7 +7,7 @@ from typing import Annotated
 from langchain_core.tools import BaseTool
 from pydantic import Field
 
-from t2agent.tooling.content import Arguments, Text, content_tool
+from t2agent.toolbox.content import Arguments, Text, content_tool
 
 
 class CountWordsArguments(Arguments):

@@ -8,8 +8,8 @@ from typing import Annotated
 from langchain_core.tools import BaseTool, ToolException
 from pydantic import Field
 
-from t2agent.tooling.content import Arguments, content_tool
-from t2agent.tooling.numbers import Numbers, exact, written
+from t2agent.toolbox.content import Arguments, content_tool
+from t2agent.toolbox.numbers import Numbers, exact, written
 
 
 class DescribeNumbersArguments(Arguments):

@@ -8,7 +8,7 @@ from typing import Annotated
 from langchain_core.tools import BaseTool, ToolException
 from pydantic import Field
 
-from t2agent.tooling.content import Arguments, Text, content_tool
+from t2agent.toolbox.content import Arguments, Text, content_tool
 
 _MAX_FIND = 200  # the search takes as long as both lengths multiplied
 _PLACES = 20

@@ -6,8 +6,8 @@ from typing import Any
 
 from langchain_core.tools import BaseTool
 
-from t2agent.tooling.content import Arguments, content_tool
-from t2agent.tooling.experts import registry_of
+from t2agent.toolbox.content import Arguments, content_tool
+from t2agent.toolbox.experts import registry_of
 
 _DESCRIPTION = 200
 

@@ -9,8 +9,8 @@ from langchain_core.tools import BaseTool, ToolException
 from pydantic import Field
 
 from t2agent.images import ImagePolicy
-from t2agent.tooling.content import content_tool, shown
-from t2agent.tooling.images import ImageArguments, last_image
+from t2agent.toolbox.content import content_tool, shown
+from t2agent.toolbox.images import ImageArguments, last_image
 
 RGB = tuple[int, int, int]
 

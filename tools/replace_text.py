@@ -7,7 +7,7 @@ from typing import Annotated
 from langchain_core.tools import BaseTool, ToolException
 from pydantic import Field
 
-from t2agent.tooling.content import MAX_TEXT, Arguments, Text, content_tool, shown
+from t2agent.toolbox.content import MAX_TEXT, Arguments, Text, content_tool, shown
 
 
 class ReplaceTextArguments(Arguments):

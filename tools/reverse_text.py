@@ -8,7 +8,7 @@ from typing import Annotated
 from langchain_core.tools import BaseTool
 from pydantic import Field
 
-from t2agent.tooling.content import Arguments, Text, content_tool
+from t2agent.toolbox.content import Arguments, Text, content_tool
 
 # What a reader takes for one character stays as it is: a letter with its accents, a flag, an
 # emoji with its colour of skin, a family.

@@ -18,7 +18,7 @@ from langchain_core.tools import BaseTool, ToolException
 from pydantic import Field
 
 from t2agent.errors import ConfigError
-from t2agent.tooling.content import Arguments, Text, content_tool, shown
+from t2agent.toolbox.content import Arguments, Text, content_tool, shown
 
 _MAX_QUERY = 200
 _MAX_FILES = 5000

@@ -9,8 +9,8 @@ from langchain.tools import InjectedState
 from langchain_core.tools import BaseTool, ToolException
 from pydantic import Field
 
-from t2agent.tooling.content import Arguments, Text, content_tool
-from t2agent.tooling.experts import DECISIONS, USE_EXPERT, naming, registry_of, with_names
+from t2agent.toolbox.content import Arguments, Text, content_tool
+from t2agent.toolbox.experts import DECISIONS, USE_EXPERT, naming, registry_of, with_names
 
 
 class UseExpertArguments(Arguments):

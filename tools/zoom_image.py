@@ -9,8 +9,8 @@ from PIL.Image import Resampling
 from pydantic import Field
 
 from t2agent.images import ImagePolicy
-from t2agent.tooling.content import content_tool, shown
-from t2agent.tooling.images import (
+from t2agent.toolbox.content import content_tool, shown
+from t2agent.toolbox.images import (
     MAX_MADE_PIXELS,
     Content,
     ImageArguments,

@@ -126,7 +126,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     ),
     "nano": Benchmark(
         "t2-nano: experts of three seeds, trained and measured (some twenty minutes)",
-        "t2agent.nano.benchmark",
+        "t2agent.bench.nano",
         {
             "tasks.math.right expert": Wanted(">=", 0.95),
             "tasks.code.right expert": Wanted(">=", 0.82),

@@ -1,16 +1,16 @@
 """t2-nano: accuracy of the base model, wrong experts, the right expert and dispatched.
 
-On unseen requests of each domain, decoded greedily and scored strictly (`t2agent.nano.accuracy`).
+On unseen requests of each domain, decoded greedily and scored strictly (`t2agent.bench.nano_accuracy`).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from t2agent.bench.nano_accuracy import table
+from t2agent.bench.nano_chart import summary
 from t2agent.dispatch import EmbeddingDispatcher
-from t2agent.model import T2Model
-from t2agent.nano.accuracy import table
-from t2agent.nano.chart import summary
+from t2agent.models.model import T2Model
 
 
 def run(requests: int = 200) -> dict[str, Any]:

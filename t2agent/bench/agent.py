@@ -20,8 +20,8 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
-from t2agent.agent import T2Middleware, create_t2_agent
-from t2agent.chat_model import ChatT2
+from t2agent.chat.agent import T2Middleware, create_t2_agent
+from t2agent.chat.chat_model import ChatT2
 from t2agent.errors import ConfigError, T2Error
 from t2agent.nano.domains import errands, tools
 from t2agent.nano.domains.known_tools import SHIPPED
@@ -29,7 +29,7 @@ from t2agent.nano.habits import is_right
 from t2agent.nano.problem import Maker, Problem, Split, draw
 from t2agent.progress import progress_bar
 from t2agent.toolbox import load_tools
-from t2agent.tooling.images import image_block
+from t2agent.toolbox.images import image_block
 
 KINDS: Mapping[str, tuple[Maker, int]] = {
     "chain": (tools.chain, 10),

@@ -20,9 +20,9 @@ import torch
 
 from t2agent.bench.datasets import TOKENIZER
 from t2agent.bench.shapes import endless, median, qwen2_with_tokenizer
-from t2agent.chat_model import ChatT2
-from t2agent.generate import Prompt, encode
-from t2agent.model import T2Model
+from t2agent.chat.chat_model import ChatT2
+from t2agent.models.generate import Prompt, encode
+from t2agent.models.model import T2Model
 
 REQUEST = "What is 7 * 3 + 12?"
 

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from t2agent.bench.shapes import endless, median
-from t2agent.chat_model import ChatT2
-from t2agent.model import T2Model
+from t2agent.chat.chat_model import ChatT2
+from t2agent.models.model import T2Model
 from t2agent.nano.tasks import TASKS
 
 _TASKS = ("math", "code", "reasoning", "json")

@@ -10,7 +10,7 @@ from t2agent.bench.shapes import clock, median
 from t2agent.dispatch import EmbeddingDispatcher, Request
 from t2agent.dispatch.encoder import Encoder
 from t2agent.errors import ConfigError
-from t2agent.registry import Registry
+from t2agent.experts.registry import Registry
 
 _TEXTS = (
     "A train covers {n} kilometres in three hours. How far does it go in five?",

@@ -21,13 +21,13 @@ import psutil
 import torch
 
 from t2agent.bench.shapes import clock, expert, median, private_cache
-from t2agent.card import ExpertCard
 from t2agent.dispatch import EmbeddingDispatcher, Request
-from t2agent.dispatch.fitted import forget
+from t2agent.dispatch.fitting import forget
 from t2agent.errors import ConfigError
-from t2agent.expert_folder import CONFIG_FILE, VECTORS_FILE
-from t2agent.model import T2Model
-from t2agent.registry import Registry
+from t2agent.experts.card import ExpertCard
+from t2agent.experts.folder import CONFIG_FILE, VECTORS_FILE
+from t2agent.experts.registry import Registry
+from t2agent.models.model import T2Model
 
 _VERBS = (
     "book cancel repair compare describe schedule translate review measure design clean replace "

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from t2agent.bench.shapes import clock, expert, median, private_cache, qwen2
-from t2agent.model import T2Model
+from t2agent.models.model import T2Model
 from t2agent.svf.layer import shape
 from t2agent.svf.merge import correction_flops
 

@@ -18,9 +18,9 @@ from t2agent.bench.clinc import auroc
 from t2agent.bench.datasets import CLINC, EXAMPLES, REQUESTS, read_json, read_jsonl
 from t2agent.bench.shapes import private_cache
 from t2agent.dispatch import EmbeddingDispatcher
-from t2agent.dispatch.examples import DOMAINS, written_requests
+from t2agent.dispatch.shipped_requests import DOMAINS, written_requests
 from t2agent.errors import ConfigError
-from t2agent.registry import Registry
+from t2agent.experts.registry import Registry
 
 _OTHER = "other"
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from transformers import AutoTokenizer, Cache, DynamicCache, Qwen2Config, Qwen2ForCausalLM
 
 from t2agent.errors import ConfigError
-from t2agent.expert import Expert, ExpertCard
-from t2agent.model import T2Model
+from t2agent.experts.expert import Expert, ExpertCard
+from t2agent.models.model import T2Model
 
 
 class Tokens:

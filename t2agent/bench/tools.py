@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from t2agent.bench.everyday import EVERYDAY
-from t2agent.chat_model import ChatT2
+from t2agent.chat.chat_model import ChatT2
 from t2agent.errors import ConfigError
 from t2agent.nano.domains.known_tools import COMMON, SHIPPED, UNSEEN
 from t2agent.nano.domains.toolkit import ToolSpec

@@ -78,7 +78,7 @@ def _message(prompt: str, image: Path | None) -> Any:
     if image is None:
         return HumanMessage(prompt)
     from t2agent.images import ImagePolicy, read_image
-    from t2agent.tooling.images import image_block
+    from t2agent.toolbox.images import image_block
 
     picture = read_image({"type": "image", "path": str(image)}, ImagePolicy(allow_files=True))
     return HumanMessage([dict(image_block(picture)), {"type": "text", "text": prompt}])
@@ -94,8 +94,8 @@ def _run(
     max_tokens: int,
 ) -> Iterator[tuple[int, BaseMessage]]:
     """Start the agent; the steps as they come, each with the number of its model call."""
-    from t2agent.agent import T2Middleware, create_t2_agent
-    from t2agent.chat_model import ChatT2
+    from t2agent.chat.agent import T2Middleware, create_t2_agent
+    from t2agent.chat.chat_model import ChatT2
     from t2agent.toolbox import load_tools
 
     chat = ChatT2(load(model), dispatch=dispatch, max_tokens=max_tokens)

@@ -15,14 +15,14 @@ from t2agent.cli.command import Report, command, console, one_line
 from t2agent.cli.options import Image, Model, Seed, Strategy
 from t2agent.cli.replies import answered_by, printable
 from t2agent.cli.start import load, starting
-from t2agent.config import GenerationOptions
 from t2agent.errors import ContextLengthError, T2Error
+from t2agent.paths import GenerationOptions
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
-    from t2agent.answers import Answer
-    from t2agent.engine import Engine, Given
+    from t2agent.engine.answers import Answer
+    from t2agent.engine.two_passes import Engine, Given
 
 _HELP = "/new forgets the conversation, /quit or Ctrl-D ends it."
 
@@ -83,7 +83,7 @@ class _Talk:
 
     def stream(self, text: str) -> Iterator[str | Answer]:
         """The pieces of the answer and the answer; the turn is remembered once it is whole."""
-        from t2agent.prompt import Prompt
+        from t2agent.models.prompt import Prompt
 
         turn = Prompt.user(text, self.picture)
         asked = Prompt((*self.messages, *turn.messages), (*self.pictures, *turn.images))
@@ -111,7 +111,7 @@ def _start(
     show: bool,
 ) -> _Talk:
     if expert is not None:
-        from t2agent.registry import Registry
+        from t2agent.experts.registry import Registry
 
         Registry(model).card(expert)  # an unknown name is told before seconds of loading
     with starting(f"Loading {model}", show=show):
@@ -121,7 +121,7 @@ def _start(
         if image is not None:
             block = {"type": "image", "path": str(image)}
             picture = read_image(block, ImagePolicy(allow_files=True))
-        from t2agent.engine import Engine, Given
+        from t2agent.engine.two_passes import Engine, Given
 
         strategy = "off" if expert is not None else dispatch or "embedding"
         engine = Engine(load(model), strategy)

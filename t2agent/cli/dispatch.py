@@ -31,8 +31,8 @@ def show(
     from rich.table import Table
     from rich.text import Text
 
-    from t2agent.mixture import Mixture
-    from t2agent.registry import Registry
+    from t2agent.experts.mixture import Mixture
+    from t2agent.experts.registry import Registry
 
     with starting("Loading the dispatcher", show=not as_json):
         if image is not None:
@@ -45,7 +45,7 @@ def show(
         if dispatch in (None, "embedding"):
             dispatcher = EmbeddingDispatcher(Registry(model))  # needs no base model
         else:
-            from t2agent.strategies import make_dispatcher
+            from t2agent.dispatch.strategies import make_dispatcher
 
             dispatcher = make_dispatcher(dispatch, load(model))
         request = Request(prompt, images=int(image is not None))

@@ -19,7 +19,7 @@ import typer
 from t2agent import __version__
 from t2agent.bundle import bundled
 from t2agent.cli.command import Report, command
-from t2agent.config import home
+from t2agent.paths import home
 
 _NEEDED = {
     "torch": "torch",
@@ -158,8 +158,8 @@ def _folders() -> Iterator[Check]:
 
 
 def _shipped() -> Iterator[Check]:
+    from t2agent.experts.registry import Registry
     from t2agent.nano.tasks import DOMAINS
-    from t2agent.registry import Registry
 
     folder = bundled("experts") / "t2-nano"
     base = folder / "base"

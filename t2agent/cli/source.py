@@ -34,9 +34,9 @@ def task_of(
     Raises:
         ConfigError: it is neither, or its data are not to be had.
     """
-    from t2agent.config import base_slug
     from t2agent.errors import ConfigError
     from t2agent.nano.tasks import TASKS
+    from t2agent.paths import base_slug
     from t2agent.train import REAL_TASKS, ExampleTask, load_task
 
     if source in TASKS and (source not in REAL_TASKS or base_slug(model) == _NANO):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from t2agent.cli.command import console
 
 if TYPE_CHECKING:
-    from t2agent.model import T2Model
+    from t2agent.models.model import T2Model
 
 
 @contextmanager
@@ -36,6 +36,6 @@ def starting(what: str, *, show: bool) -> Iterator[None]:
 
 def load(model: str, *, targets: str = "all", dtype: str = "auto") -> T2Model:
     """The base model of that name."""
-    from t2agent.model import T2Model
+    from t2agent.models.model import T2Model
 
     return T2Model.from_pretrained(model, targets=targets, dtype=dtype)

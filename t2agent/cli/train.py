@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from t2agent.cli.command import Report, command
-from t2agent.cli.experts.finding import check_free, registry_of
+from t2agent.cli.experts.naming import check_free, registry_of
 from t2agent.cli.options import Model, Settings, parsed
 from t2agent.cli.source import TASK_HELP, Reward, task_of
 from t2agent.cli.start import load, starting
@@ -100,6 +100,6 @@ def train(
 
 
 def _default_run(model: str, name: str) -> Path:
-    from t2agent.config import base_slug, home
+    from t2agent.paths import base_slug, home
 
     return home() / "runs" / base_slug(model) / name

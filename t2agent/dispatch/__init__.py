@@ -8,13 +8,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from t2agent.dispatch.base import CLASSIFIER, Decision, Dispatcher, Latest, Request
+from t2agent.dispatch.dispatcher import CLASSIFIER, Decision, Dispatcher, Latest, Request
 
 if TYPE_CHECKING:
     from t2agent.dispatch.embedding import EmbeddingDispatcher
-    from t2agent.dispatch.fewshot import FewShotDispatcher, RefinedDispatcher
+    from t2agent.dispatch.few_shot.search import SearchOptions, SearchResult
+    from t2agent.dispatch.few_shot.strategy import FewShotDispatcher, RefinedDispatcher
     from t2agent.dispatch.prompt import ClassifierDispatcher, PromptDispatcher
-    from t2agent.dispatch.search import SearchOptions, SearchResult
 
 __all__ = [
     "CLASSIFIER",
@@ -34,11 +34,11 @@ __all__ = [
 _LAZY = {
     "ClassifierDispatcher": "prompt",
     "EmbeddingDispatcher": "embedding",
-    "FewShotDispatcher": "fewshot",
+    "FewShotDispatcher": "few_shot.strategy",
     "PromptDispatcher": "prompt",
-    "RefinedDispatcher": "fewshot",
-    "SearchOptions": "search",
-    "SearchResult": "search",
+    "RefinedDispatcher": "few_shot.strategy",
+    "SearchOptions": "few_shot.search",
+    "SearchResult": "few_shot.search",
 }
 
 

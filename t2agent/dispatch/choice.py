@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2agent.dispatch.encoder import Vectors
-from t2agent.dispatch.fitted import Fitted
-from t2agent.mixture import Mixture
+from t2agent.dispatch.fitting import Fitted
+from t2agent.experts.mixture import Mixture
 
 Chosen = tuple[Mixture, dict[str, float], bool]
 """A mixture, each label's probability, and whether the request is in scope."""

@@ -10,16 +10,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from t2agent.card import Modality
-from t2agent.dispatch.base import Decision, Request
 from t2agent.dispatch.choice import Chosen, choose
+from t2agent.dispatch.dispatcher import Decision, Request
 from t2agent.dispatch.encoder import DEFAULT_ENCODER, Encoder, Vectors
-from t2agent.dispatch.fitted import Fitted, fit
-from t2agent.dispatch.offers import ToolSimilarity, without_offer
-from t2agent.dispatch.sources import MODALITIES, Experts, Sources
+from t2agent.dispatch.fitting import Fitted, fit
+from t2agent.dispatch.labels import MODALITIES, Experts, Sources
+from t2agent.dispatch.tool_offers import ToolSimilarity, without_offer
 from t2agent.dispatch.vectors import ExampleVectors
 from t2agent.errors import ConfigError
-from t2agent.mixture import Mixture
+from t2agent.experts.card import Modality
+from t2agent.experts.mixture import Mixture
 
 _VERSION = 6  # raise it with whatever changes decisions
 # Cosines of a request with the tool that is closest to it. Small talk stayed below the first, most

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from t2agent.config import home
 from t2agent.dispatch.classifier import Classifier
 from t2agent.files import write_bytes
+from t2agent.paths import home
 
 _LOG = logging.getLogger(__name__)
 _VERSION = 1  # raise it with whatever changes a fit to the same data

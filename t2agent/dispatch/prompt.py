@@ -17,16 +17,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from t2agent.completions import answer_tokens, log_likelihoods, rows_per_pass
-from t2agent.dispatch.base import CLASSIFIER, Decision, Request
-from t2agent.dispatch.offers import offer
+from t2agent.dispatch.dispatcher import CLASSIFIER, Decision, Request
+from t2agent.dispatch.labels import Experts
 from t2agent.dispatch.question import OTHERS, category_question
-from t2agent.dispatch.sources import Experts
+from t2agent.dispatch.tool_offers import offer
 from t2agent.errors import ConfigError, ContextLengthError, ExpertNotFoundError
-from t2agent.expert import Expert, MixtureLike
-from t2agent.mixture import Mixture
-from t2agent.model import T2Model
-from t2agent.prompt import Prompt, encode
+from t2agent.experts.expert import Expert, MixtureLike
+from t2agent.experts.mixture import Mixture
+from t2agent.models.likelihood import answer_tokens, log_likelihoods, rows_per_pass
+from t2agent.models.model import T2Model
+from t2agent.models.prompt import Prompt, encode
 
 _LONGEST = 1_024  # tokens of a question: a request's kind shows in its beginning and end
 _CHARACTERS = 16 * _LONGEST  # so that no whole book is tokenised
@@ -213,7 +213,7 @@ class ClassifierDispatcher(PromptDispatcher):
                 f"strategy {self.strategy!r} needs an expert {self._expert!r} for base model "
                 f"{self._model.name!r}, and there is none. Train one: task = "
                 f"ClassificationTask({self._expert!r}, {{expert's name: its task, ...}}) from "
-                "t2agent.train.classification, then model.registry.register(train_expert(model, "
+                "t2agent.dispatch.classification, then model.registry.register(train_expert(model, "
                 "task)); or use strategy 'prompt', which needs none"
             )
         return self._expert

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from t2agent.dispatch.base import Request
+from t2agent.dispatch.dispatcher import Request
 
 OTHERS = "others"
 """The answer where no category fits: the base model shall answer."""

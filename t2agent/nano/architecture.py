@@ -52,7 +52,7 @@ def build(tokenizer: PreTrainedTokenizerFast, seed: int) -> Idefics3ForCondition
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
     )
-    # What it needs where tools are bound (`t2agent.shortlist`).
+    # What it needs where tools are bound (`t2agent.engine.shortlist`).
     config.t2agent = {"max_tools": 1, "copy_arguments": True}
     config._attn_implementation = "eager"
     model = Idefics3ForConditionalGeneration(config)

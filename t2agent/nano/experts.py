@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from t2agent.bundle import bundled
-from t2agent.dispatch.base import CLASSIFIER
-from t2agent.dispatch.examples import real_examples
-from t2agent.expert import Expert
-from t2agent.model import T2Model
+from t2agent.dispatch.classification import ClassificationTask
+from t2agent.dispatch.dispatcher import CLASSIFIER
+from t2agent.dispatch.shipped_requests import real_examples
+from t2agent.experts.expert import Expert
+from t2agent.models.model import T2Model
 from t2agent.nano.errand_task import ErrandTask
 from t2agent.nano.tasks import DOMAINS, TASKS
 from t2agent.nano.words import SMALL_TALK
 from t2agent.train import Task, TrainOptions, attach_record, train_expert
-from t2agent.train.classification import ClassificationTask
 from t2agent.train.evaluation import accuracy
 
 DESCRIPTIONS = {

@@ -15,10 +15,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from t2agent.config import home
 from t2agent.files import write_bytes
+from t2agent.paths import home
 from t2agent.svf.basis import Basis, Side
-from t2agent.svf.content import digest
+from t2agent.svf.fingerprint import digest
 
 _VERSION = "2"
 

@@ -14,14 +14,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from t2agent.reward import contains, exact
+from t2agent.tasks.paper import REAL_TASKS, load_task
+from t2agent.tasks.reward import contains, exact
+from t2agent.tasks.task import Example, ExampleTask, Task
 from t2agent.train.options import TrainOptions
-from t2agent.train.task import Example, ExampleTask, Task
-from t2agent.train.tasks import REAL_TASKS, load_task
 
 if TYPE_CHECKING:
+    from t2agent.train.metrics import attach_record
     from t2agent.train.peft_baseline import load_adapter, train_adapter
-    from t2agent.train.record import attach_record
     from t2agent.train.trainer import train_expert
 
 __all__ = [
@@ -40,9 +40,9 @@ __all__ = [
 ]
 
 _LAZY = {
-    "attach_record": "record",
-    "load_adapter": "peft_baseline",
-    "train_adapter": "peft_baseline",
+    "attach_record": "metrics",
+    "load_adapter": "peft",
+    "train_adapter": "peft",
     "train_expert": "trainer",
 }
 

@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
-from t2agent.config import GenerationOptions
 from t2agent.errors import ConfigError
-from t2agent.expert import Mixture, MixtureLike
-from t2agent.generate import generate
-from t2agent.interval import Interval
-from t2agent.model import T2Model
+from t2agent.experts.expert import Mixture, MixtureLike
+from t2agent.models.generate import generate
+from t2agent.models.model import T2Model
+from t2agent.paths import GenerationOptions
 from t2agent.progress import Bar, progress_bar
-from t2agent.reward import scores
+from t2agent.tasks.reward import scores
+from t2agent.tasks.task import Example, Task, distinct
+from t2agent.train.confidence import Interval
 from t2agent.train.learner import to_prompt
 from t2agent.train.setup import modality_of
-from t2agent.train.task import Example, Task, distinct
 
 _ROWS = 50  # requests in one batch
 _MAX_TOKENS = 128  # of a reply, where the task says nothing

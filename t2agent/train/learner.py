@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 import torch
 from accelerate import Accelerator
 
-from t2agent.completions import Batch, completion_logits, make_batch
-from t2agent.config import GenerationOptions
 from t2agent.errors import ConfigError
-from t2agent.generate import Generation, Prompt, encode, generate
-from t2agent.model import T2Model
-from t2agent.train.adapter import Adapter
+from t2agent.models.generate import Generation, Prompt, encode, generate
+from t2agent.models.likelihood import Batch, completion_logits, make_batch
+from t2agent.models.model import T2Model
+from t2agent.paths import GenerationOptions
+from t2agent.tasks.task import Example
+from t2agent.train.adapters import Adapter
 from t2agent.train.options import TrainOptions
 from t2agent.train.setup import autocast, plain_sampling
-from t2agent.train.task import Example
 
 _LOGITS_PER_PASS = 2**26
 """Most logits in one pass: 256 MiB in float32, of which a pass holds a few copies."""

@@ -22,14 +22,14 @@ from torch import Tensor
 
 from t2agent.errors import ConfigError, ExpertFormatError, ExpertMismatchError
 from t2agent.files import replace_folder, write_bytes, write_text
-from t2agent.model import T2Model
-from t2agent.train.adapter import restore
+from t2agent.models.model import T2Model
+from t2agent.tasks.task import Task
+from t2agent.train.adapters import restore
 from t2agent.train.options import Method, TrainOptions
-from t2agent.train.peft_adapter import Kind, PeftAdapter, check_kind
+from t2agent.train.peft import Kind, PeftAdapter, check_kind
 from t2agent.train.policy import merges
 from t2agent.train.run import Run, checked
 from t2agent.train.setup import frozen_base
-from t2agent.train.task import Task
 
 RECORD = "training.json"
 TENSORS = "adapter_model.safetensors"  # PEFT's name

@@ -11,9 +11,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from t2agent.completions import Batch, completion_logits
-from t2agent.expert import Expert
-from t2agent.model import T2Model
+from t2agent.experts.expert import Expert
+from t2agent.models.likelihood import Batch, completion_logits
+from t2agent.models.model import T2Model
 from t2agent.svf.merge import merged_weight
 from t2agent.train.learner import to_prompt
 from t2agent.train.options import TrainOptions

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from t2agent.reward import scores
+from t2agent.tasks.reward import scores
+from t2agent.tasks.task import Example, Task
 from t2agent.train.learner import Learner, Row, StepFigures
 from t2agent.train.options import TrainOptions
-from t2agent.train.task import Example, Task
 
 
 def reinforce_step(

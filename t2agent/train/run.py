@@ -13,18 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from t2agent.errors import ConfigError
-from t2agent.model import T2Model
+from t2agent.models.model import T2Model
 from t2agent.progress import progress_bar
-from t2agent.reward import scores
-from t2agent.train.adapter import Adapter, snapshot
+from t2agent.tasks.reward import scores
+from t2agent.tasks.task import Example, Task, distinct
+from t2agent.train.adapters import Adapter, snapshot
 from t2agent.train.checkpoint import State, load_state, save_state
 from t2agent.train.learner import Learner
+from t2agent.train.metrics import METRIC_NAMES, Metrics, read_metrics, write_curve, write_metrics
 from t2agent.train.options import Method, TrainOptions, options_for
-from t2agent.train.record import METRIC_NAMES, Metrics, read_metrics, write_curve, write_metrics
 from t2agent.train.reinforce import reinforce_step
 from t2agent.train.setup import modality_of, start_accelerator
 from t2agent.train.sft import sft_step
-from t2agent.train.task import Example, Task, distinct
 
 _MAX_TOKENS = 128
 _MAX_SKIPPED = 5  # steps in a row without a finite gradient

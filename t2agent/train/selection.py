@@ -6,7 +6,7 @@ import re
 import warnings
 
 from t2agent.errors import ConfigError
-from t2agent.model import T2Model
+from t2agent.models.model import T2Model
 from t2agent.svf.targets import choose
 
 _SHOWN = 4

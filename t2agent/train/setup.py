@@ -10,11 +10,11 @@ import torch
 from accelerate import Accelerator
 from transformers import GenerationConfig, PreTrainedModel
 
-from t2agent.card import Modality
 from t2agent.errors import ConfigError, ModalityError
-from t2agent.model import T2Model
+from t2agent.experts.card import Modality
+from t2agent.models.model import T2Model
+from t2agent.tasks.task import Example
 from t2agent.train.options import TrainOptions
-from t2agent.train.task import Example
 
 
 def start_accelerator(model: T2Model, options: TrainOptions) -> Accelerator:

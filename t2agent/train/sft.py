@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from t2agent.completions import answer_tokens
 from t2agent.errors import ConfigError
+from t2agent.models.likelihood import answer_tokens
+from t2agent.tasks.task import Example, Task
 from t2agent.train.learner import Learner, Row, StepFigures
-from t2agent.train.task import Example, Task
 
 
 def sft_step(learner: Learner, task: Task, examples: Sequence[Example]) -> StepFigures:

@@ -60,8 +60,8 @@ def imported() -> Iterator[Imported]:
 def _serve() -> None:
     import sentence_transformers  # noqa: F401
 
-    import t2agent.agent
-    import t2agent.chat_model
+    import t2agent.chat.agent
+    import t2agent.chat.chat_model
     import t2agent.train.trainer  # noqa: F401
 
     for line in sys.stdin:

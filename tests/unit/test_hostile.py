@@ -14,17 +14,17 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from tests.unit.tool_calls.families import all_templates, model_with
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from t2agent.chat_model import ChatT2
+from t2agent.chat.chat_model import ChatT2
+from t2agent.chat.messages import to_prompt
 from t2agent.errors import ImageRefusedError, T2Error
-from t2agent.generate import Prompt, encode
 from t2agent.images import ImagePolicy
-from t2agent.messages import to_prompt
-from t2agent.model import T2Model
-from t2agent.prompt import tool_format
+from t2agent.models.generate import Prompt, encode
+from t2agent.models.model import T2Model
+from t2agent.models.prompt import tool_format
 from tests.models import build_tokenizer, tiny_vision_model
-from tests.unit.tool_calls.families import all_templates, model_with
 
 _CONTROL = re.compile(r"<[|｜]?[\w▁/.:-]+[|｜]?>|\[/?[A-Z_]+\]|\]~b\]|\[e~\[")
 _EXTRA = ("<s>", "</s>", "<|end|>", "<|eot_id|>", "<tool_call>", "</tool_call>", "<think>")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from t2agent.expert import Expert, ExpertCard
+from t2agent.experts.expert import Expert, ExpertCard
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = "{'torch', 'transformers', 'sklearn', 'sentence_transformers', 'langchain_core', 'numpy'}"
@@ -39,7 +39,7 @@ def test_importing_takes_less_than_a_third_of_a_second() -> None:
     [
         "t2agent",
         "t2agent.errors",
-        "t2agent.config",
+        "t2agent.paths",
         "t2agent.files",
         "t2agent.bundle",
         "t2agent.toolbox",

@@ -25,11 +25,11 @@ from t2agent.bench.paper.plan import FULL, QUICK, Plan
 from t2agent.bench.paper.suite import Suite, nano_suite, real_suite
 from t2agent.bench.paper.summary import summary
 from t2agent.bench.paper.training import METHODS, Trained
-from t2agent.dispatch.base import CLASSIFIER
+from t2agent.dispatch.dispatcher import CLASSIFIER
 from t2agent.errors import ConfigError
-from t2agent.expert import Expert
+from t2agent.experts.expert import Expert
 from t2agent.files import write_text
-from t2agent.model import T2Model
+from t2agent.models.model import T2Model
 
 _IN_KEYS = ("parts", "seeds", "methods", "rates", "compared_on", "scaling")
 _VERSION = 2  # raise it with whatever changes a result

@@ -7,7 +7,7 @@ from statistics import mean
 
 from t2agent.bench.paper.experiments import Experiments
 from t2agent.bench.paper.table import Cell, Table
-from t2agent.interval import Interval
+from t2agent.train.confidence import Interval
 
 _ABLATED = ("svf-attention", "svf-mlp", "svf")
 

@@ -9,25 +9,25 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from t2agent.bench.nano import swapped, without_image
+from t2agent.bench.paper.controls import RandomReward, random_like, shuffled
 from t2agent.bench.paper.ledger import Job, Ledger
 from t2agent.bench.paper.plan import Plan
 from t2agent.bench.paper.suite import Suite, draw
 from t2agent.bench.paper.training import Trained
-from t2agent.config import GenerationOptions
 from t2agent.dispatch import Decision, Dispatcher, Request
-from t2agent.dispatch.fewshot import adapt
-from t2agent.dispatch.search import SearchOptions, SearchResult
-from t2agent.engine import Engine
+from t2agent.dispatch.few_shot.search import SearchOptions, SearchResult
+from t2agent.dispatch.few_shot.strategy import adapt
+from t2agent.dispatch.strategies import Selection
+from t2agent.engine.two_passes import Engine
 from t2agent.errors import ConfigError
-from t2agent.expert import Mixture
-from t2agent.generate import Prompt
-from t2agent.model import T2Model
-from t2agent.nano.benchmark import swapped, without_image
-from t2agent.strategies import Selection
+from t2agent.experts.expert import Mixture
+from t2agent.experts.transfer import transfer
+from t2agent.models.generate import Prompt
+from t2agent.models.model import T2Model
+from t2agent.paths import GenerationOptions
 from t2agent.train import Example, Task
-from t2agent.train.controls import RandomReward, random_like, shuffled
 from t2agent.train.evaluation import accuracy
-from t2agent.transfer import transfer
 
 ONLINE = ("prompt", "classifier", "embedding")
 """The strategies that decide request by request."""

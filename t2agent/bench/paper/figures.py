@@ -15,7 +15,7 @@ from t2agent.bench.paper.findings import Findings
 from t2agent.bench.paper.table import Table
 from t2agent.bench.paper.training import METHODS
 from t2agent.files import write_bytes
-from t2agent.interval import Interval
+from t2agent.train.confidence import Interval
 
 Drawing = tuple[str, tuple[float, float], Callable[[Any], None]]
 """A name, a size in inches, and what draws on a figure."""

@@ -10,7 +10,7 @@ from typing import Any
 from t2agent.bench.paper.comparison import Comparison
 from t2agent.bench.paper.experiments import ONLINE, Experiments
 from t2agent.bench.paper.table import Cell, Table
-from t2agent.interval import Interval
+from t2agent.train.confidence import Interval
 
 _LETTERS = {
     "prompt": "A, prompt",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from t2agent.dispatch.search import search_options
+from t2agent.dispatch.few_shot.search import search_options
 from t2agent.errors import ConfigError
 from t2agent.train.options import options_for
 

@@ -7,17 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from t2agent.card import check_name
-from t2agent.dispatch.base import CLASSIFIER
-from t2agent.dispatch.examples import GENERAL, real_examples, written_requests
+from t2agent.dispatch.dispatcher import CLASSIFIER
 from t2agent.dispatch.question import OTHERS
+from t2agent.dispatch.shipped_requests import GENERAL, real_examples, written_requests
 from t2agent.errors import ConfigError, ModalityError
-from t2agent.model import T2Model
+from t2agent.experts.card import check_name
+from t2agent.models.model import T2Model
 from t2agent.nano.experts import DESCRIPTIONS, LEARNING_RATES, small_talk
 from t2agent.nano.tasks import COMBINATIONS, DOMAINS, SIBLINGS, TASKS, conflicting
+from t2agent.tasks.paper import REAL_TASKS, load_task
+from t2agent.tasks.paper.base import RealTask
 from t2agent.train import Example, ExampleTask, Task
-from t2agent.train.tasks import REAL_TASKS, load_task
-from t2agent.train.tasks.base import RealTask
 
 _UNSEEN = {
     "gsm8k": "math",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from t2agent.interval import Interval, short
+from t2agent.train.confidence import Interval, short
 
 Cell = str | int | float | Interval | None
 

@@ -13,10 +13,10 @@ from typing import Any
 from t2agent.bench.paper.ledger import Job, Ledger
 from t2agent.bench.paper.plan import Plan
 from t2agent.bench.paper.suite import Suite
-from t2agent.dispatch.base import CLASSIFIER
-from t2agent.expert import Expert
+from t2agent.dispatch.classification import ClassificationTask
+from t2agent.dispatch.dispatcher import CLASSIFIER
+from t2agent.experts.expert import Expert
 from t2agent.train import Task, train_expert
-from t2agent.train.classification import ClassificationTask
 from t2agent.train.options import options_for
 from t2agent.train.peft_baseline import load_adapter, train_adapter
 
@@ -171,7 +171,7 @@ class Trained:
 
     def curve(self, name: str, seed: int) -> list[dict[str, Any]]:
         """The training's metrics of an expert, step by step."""
-        from t2agent.train.record import read_metrics
+        from t2agent.train.metrics import read_metrics
 
         if not self._trains_experts:
             return []

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from t2agent.cli.command import Report, command
-from t2agent.cli.experts.finding import expert_of, registry_of
+from t2agent.cli.experts.naming import expert_of, registry_of
 from t2agent.cli.options import Model
 from t2agent.cli.start import load, starting
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from t2agent.comparing import Comparison
+    from t2agent.experts.compare import Comparison
 
 
 def add_to(experts: typer.Typer) -> None:
@@ -50,7 +50,7 @@ def diff(
     """Which layers and directions an expert moves, or where two agree and disagree."""
     registry = registry_of(model)
     one, other = expert_of(registry, a), None if b is None else expert_of(registry, b)
-    from t2agent.comparing import compare
+    from t2agent.experts.compare import compare
 
     bases = None
     if weighted:

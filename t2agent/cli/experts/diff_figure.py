@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from t2agent.comparing import Comparison, ModuleChange
+    from t2agent.experts.compare import Comparison, ModuleChange
 
 _PER_LAYER = 0.18  # inches
 _PER_KIND = 0.28

@@ -13,7 +13,7 @@ from t2agent.cli.options import Model, Targets
 from t2agent.cli.start import load, starting
 
 if TYPE_CHECKING:
-    from t2agent.exporting import LoraExport, MergedExport
+    from t2agent.models.exchange import LoraExport, MergedExport
 
 
 def add_to(experts: typer.Typer) -> None:
@@ -67,8 +67,8 @@ def export(
         raise typer.BadParameter("only a LoRA has a rank", param_hint="--rank")
     what = name if mixture is None else mixture_of(mixture)
     with starting(f"Loading {model}", show=not as_json):
-        from t2agent.exporting import export_lora, export_merged
-        from t2agent.exporting.folder import check_free
+        from t2agent.models.exchange import export_lora, export_merged
+        from t2agent.models.exchange.export_folder import check_free
 
         check_free(out)
         loaded = (kind == "merged" and dtype) or "auto"

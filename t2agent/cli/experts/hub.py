@@ -11,8 +11,8 @@ from t2agent.cli.command import Report, command
 from t2agent.cli.options import Model
 
 if TYPE_CHECKING:
-    from t2agent.hub import HubOptions
-    from t2agent.registry import Registry
+    from t2agent.experts.hub import HubOptions
+    from t2agent.experts.registry import Registry
 
 _Subfolder = Annotated[
     str,
@@ -49,7 +49,7 @@ def push(
     endpoint: _Endpoint = None,
 ) -> Report:
     """Put an expert on the Hub, in one commit."""
-    from t2agent.registry import Registry
+    from t2agent.experts.registry import Registry
 
     pushed = (
         Registry(model)
@@ -97,9 +97,9 @@ def pull(
     endpoint: _Endpoint = None,
 ) -> Report:
     """Take an expert from the Hub and pin its version, or bring back all that are pinned."""
-    from t2agent.hub import HubOptions
-    from t2agent.pulling import base_of
-    from t2agent.registry import Registry
+    from t2agent.experts.hub import HubOptions
+    from t2agent.experts.pulling import base_of
+    from t2agent.experts.registry import Registry
 
     options = HubOptions(token=token, endpoint=endpoint)
     if repo is None:
@@ -126,8 +126,8 @@ def pull(
 
 def _restored(model: str | None, replace: bool, options: HubOptions) -> Report:
     from t2agent.errors import T2Error
-    from t2agent.pulling import bases
-    from t2agent.registry import Registry
+    from t2agent.experts.pulling import bases
+    from t2agent.experts.registry import Registry
 
     rows: list[dict[str, Any]] = []
     for base in [model] if model else bases():

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from t2agent.card import NAME_LENGTH, check_name
 from t2agent.cli.command import Report, command
-from t2agent.cli.experts.finding import check_free, registry_of
+from t2agent.cli.experts.naming import check_free, registry_of
 from t2agent.cli.options import Model, Targets
 from t2agent.cli.start import load, starting
+from t2agent.experts.card import NAME_LENGTH, check_name
 
 if TYPE_CHECKING:
-    from t2agent.expert import Expert
-    from t2agent.importing.lora import LoraImport
-    from t2agent.model import T2Model
+    from t2agent.experts.expert import Expert
+    from t2agent.models.exchange.peft_import import LoraImport
+    from t2agent.models.model import T2Model
 
 _HALF = 0.5
 
@@ -68,7 +68,7 @@ def import_expert(
     if out is None:
         check_free(registry_of(model), name, replace=replace)
     with starting(f"Loading {model}", show=not as_json):
-        from t2agent.importing import import_lora, import_sakana
+        from t2agent.models.exchange import import_lora, import_sakana
 
         base = load(model, targets=targets)
     base.decompose(progress=not as_json)

@@ -12,7 +12,7 @@ import typer
 from t2agent.errors import ConfigError
 
 if TYPE_CHECKING:
-    from t2agent.mixture import Mixture
+    from t2agent.experts.mixture import Mixture
 
 Mixing = Annotated[
     list[str] | None,
@@ -35,7 +35,7 @@ def mixture_of(given: list[str]) -> Mixture:
     Raises:
         ConfigError: a value is none of these.
     """
-    from t2agent.mixture import Mixture
+    from t2agent.experts.mixture import Mixture
 
     if len(given) == 1 and (given[0].lstrip().startswith("{") or given[0].endswith(".json")):
         inline = given[0].lstrip().startswith("{")

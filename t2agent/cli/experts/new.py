@@ -42,10 +42,10 @@ def new(
     as_json: bool = False,
 ) -> Report:
     """Write a Python package with an expert, its task, training script and test."""
-    from t2agent.card import check_name
-    from t2agent.config import is_path
-    from t2agent.scaffold import check_target, write_package
-    from t2agent.train.jsonl import read_examples
+    from t2agent.cli.experts.scaffold import check_target, write_package
+    from t2agent.experts.card import check_name
+    from t2agent.paths import is_path
+    from t2agent.tasks.jsonl import read_examples
 
     # Whatever can be wrong is found before the base model is loaded.
     check_name(name)

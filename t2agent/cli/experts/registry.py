@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from t2agent.cli.command import Report, command
-from t2agent.cli.experts.finding import registry_of
+from t2agent.cli.experts.naming import registry_of
 from t2agent.cli.options import Model
 
 if TYPE_CHECKING:
-    from t2agent.registry import Registry
+    from t2agent.experts.registry import Registry
 
 _Name = Annotated[str, typer.Argument(metavar="NAME", help="The expert's name.")]
 
@@ -102,8 +102,8 @@ def add(
     ] = False,
 ) -> Report:
     """Copy an expert into the user's folder, where every later process finds it."""
-    from t2agent.expert import Expert
-    from t2agent.registry import Registry
+    from t2agent.experts.expert import Expert
+    from t2agent.experts.registry import Registry
 
     expert = Expert.load(folder)
     base = model or expert.card.base or "t2-nano"

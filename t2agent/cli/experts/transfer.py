@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from t2agent.cli.command import Report, command
-from t2agent.cli.experts.finding import check_free, expert_of, registry_of
+from t2agent.cli.experts.naming import check_free, expert_of, registry_of
 from t2agent.cli.options import Targets
 from t2agent.cli.start import load, starting
 
 if TYPE_CHECKING:
-    from t2agent.transfer import TransferReport
+    from t2agent.experts.transfer import TransferReport
 
 
 def add_to(experts: typer.Typer) -> None:
@@ -63,7 +63,7 @@ def transfer(
     named = new or expert.name
     check_free(registry_of(to), named, replace=replace)
     with starting(f"Loading {to}", show=not as_json):
-        from t2agent.transfer import transfer as carry_over
+        from t2agent.experts.transfer import transfer as carry_over
 
         model = load(to, targets=targets)
     result = carry_over(

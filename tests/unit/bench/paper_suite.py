@@ -13,8 +13,8 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from t2agent.bench.paper.plan import Plan
 from t2agent.bench.paper.suite import Suite
 from t2agent.errors import ConfigError
-from t2agent.expert import Expert
-from t2agent.model import T2Model
+from t2agent.experts.expert import Expert
+from t2agent.models.model import T2Model
 from t2agent.train import Example
 from tests.models import build_tokenizer
 

@@ -7,7 +7,7 @@ import pytest
 from t2agent.bench import BENCHMARKS, figures, run
 from t2agent.bench import agent as bench
 from t2agent.bench.agent import KINDS, agent_tasks, attempt
-from t2agent.chat_model import ChatT2
+from t2agent.chat.chat_model import ChatT2
 from t2agent.errors import ConfigError
 from t2agent.nano.problem import split_of
 from t2agent.toolbox import tool_names

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from t2agent.bench import BENCHMARKS, chat_overhead, concurrent, constrained, figures, run
-from t2agent.chat_model import ChatT2
+from t2agent.chat.chat_model import ChatT2
 from t2agent.errors import ConfigError
 from tests.experts import WordDispatcher, random_expert
 from tests.models import build_text_model

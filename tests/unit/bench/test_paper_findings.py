@@ -13,7 +13,7 @@ from t2agent.bench.paper.findings import Findings
 from t2agent.bench.paper.ledger import Job, Ledger
 from t2agent.bench.paper.summary import summary
 from t2agent.bench.paper.training import METHODS, Trained
-from t2agent.interval import Interval
+from t2agent.train.confidence import Interval
 from tests.unit.bench.paper_suite import plan, suite
 
 SEEDS = (0, 1, 2)

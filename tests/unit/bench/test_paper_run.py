@@ -15,7 +15,7 @@ from t2agent.bench.paper.ledger import Ledger
 from t2agent.bench.paper.plan import FULL
 from t2agent.bench.paper.training import Trained
 from t2agent.errors import ConfigError
-from t2agent.expert import Expert
+from t2agent.experts.expert import Expert
 from tests.unit.bench.paper_suite import build, expert, plan, shared, suite
 
 CONFUSIONS = [f"confusion-{strategy}" for strategy in ONLINE]

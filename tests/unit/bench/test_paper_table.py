@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from t2agent.bench.paper.table import Table
-from t2agent.interval import Interval
+from t2agent.train.confidence import Interval
 
 
 def test_a_table_in_markdown_and_in_json():

@@ -6,7 +6,7 @@ import pytest
 
 from t2agent.bench import BENCHMARKS, figures, run
 from t2agent.bench.datasets import REQUESTS
-from t2agent.dispatch.examples import DOMAINS, GENERAL, shipped_requests
+from t2agent.dispatch.shipped_requests import DOMAINS, GENERAL, shipped_requests
 from t2agent.errors import ConfigError
 
 PROMPTS = {

@@ -13,8 +13,8 @@ from transformers.utils import logging
 from typer.testing import CliRunner, Result
 
 from t2agent.cli.app import app
-from t2agent.expert import Expert
-from t2agent.model import T2Model
+from t2agent.experts.expert import Expert
+from t2agent.models.model import T2Model
 from tests.models import build_text_model, build_vision_model
 
 Run = Callable[..., Result]

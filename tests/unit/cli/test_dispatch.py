@@ -5,7 +5,7 @@ from typing import get_args
 from PIL import Image
 
 from t2agent.cli import options
-from t2agent.strategies import NAMES
+from t2agent.dispatch.strategies import NAMES
 
 
 def test_strategies_are_those_of_the_library():

@@ -9,7 +9,7 @@ from t2agent.bundle import bundled
 
 @pytest.fixture
 def nothing_shipped(tmp_path, monkeypatch):
-    for module in ("t2agent.cli.doctor", "t2agent.catalogue"):
+    for module in ("t2agent.cli.doctor", "t2agent.experts.catalogue"):
         monkeypatch.setattr(f"{module}.bundled", lambda kind: tmp_path / "none" / kind)
 
 

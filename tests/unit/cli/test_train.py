@@ -8,9 +8,9 @@ import pytest
 
 from t2agent.cli import train as command
 from t2agent.cli.source import task_of
-from t2agent.expert import Expert
+from t2agent.experts.expert import Expert
 from t2agent.nano.tasks import TASKS
-from t2agent.train.tasks.rows import ENVIRONMENT
+from t2agent.tasks.paper.rows import ENVIRONMENT
 
 QUICK = (
     "--steps", "2", "--set", "prompts=2", "--set", "samples=2", "--set", "validation=2",

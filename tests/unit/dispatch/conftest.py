@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from t2agent.card import ExpertCard, Modality
 from t2agent.dispatch import encoder as encoder_module
-from t2agent.dispatch import fitted
+from t2agent.dispatch import fitting as fitted
+from t2agent.experts.card import ExpertCard, Modality
 
 DIMENSION = 64
 

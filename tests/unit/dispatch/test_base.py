@@ -7,7 +7,7 @@ import pytest
 
 from t2agent.dispatch import Decision, Dispatcher, EmbeddingDispatcher, Request
 from t2agent.errors import ConfigError
-from t2agent.mixture import Mixture
+from t2agent.experts.mixture import Mixture
 
 
 @pytest.mark.parametrize("text", [None, 3, b"bytes"])

@@ -8,7 +8,6 @@ import pytest
 import torch
 import transformers
 
-from t2agent.card import ExpertCard
 from t2agent.dispatch import (
     CLASSIFIER,
     ClassifierDispatcher,
@@ -19,9 +18,10 @@ from t2agent.dispatch import (
 from t2agent.dispatch import prompt as module
 from t2agent.dispatch.question import OTHERS, category_question
 from t2agent.errors import ConfigError, ContextLengthError, ExpertNotFoundError
-from t2agent.expert import Expert, Mixture
-from t2agent.model import T2Model
-from t2agent.prompt import Prompt, encode
+from t2agent.experts.card import ExpertCard
+from t2agent.experts.expert import Expert, Mixture
+from t2agent.models.model import T2Model
+from t2agent.models.prompt import Prompt, encode
 from tests.experts import random_expert
 from tests.models import CONTEXT, END, build_text_model, build_tokenizer, build_vision_model
 from tests.unit.dispatch.conftest import Cards

@@ -5,10 +5,10 @@ import threading
 import numpy as np
 import pytest
 
-from t2agent.card import ExpertCard
 from t2agent.dispatch import EmbeddingDispatcher, Request
 from t2agent.errors import ConfigError
-from t2agent.mixture import Mixture
+from t2agent.experts.card import ExpertCard
+from t2agent.experts.mixture import Mixture
 
 UNSEEN = ["fish1 fish with word3", "iron0 iron4 iron", "moon2 moon", "how are you today", ""]
 

@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from t2agent.card import ExpertCard
 from t2agent.dispatch import EmbeddingDispatcher
 from t2agent.errors import ConfigError
+from t2agent.experts.card import ExpertCard
 
 UNSEEN = ["fish1 fish with word3", "iron0 iron4 iron", "moon2 moon", "how are you today", ""]
 

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from t2agent.dispatch import examples
-from t2agent.dispatch import fitted as module
+from t2agent.dispatch import fitting as module
+from t2agent.dispatch import shipped_requests as examples
 from t2agent.dispatch.encoder import Encoder
-from t2agent.dispatch.examples import WRITTEN, ShippedRequest, shipped_requests
-from t2agent.dispatch.fitted import fit, widened
+from t2agent.dispatch.fitting import fit, widened
+from t2agent.dispatch.shipped_requests import WRITTEN, ShippedRequest, shipped_requests
 from t2agent.dispatch.vectors import ExampleVectors
 
 

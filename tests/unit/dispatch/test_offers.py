@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from t2agent.answers import request
 from t2agent.dispatch import EmbeddingDispatcher, Request
 from t2agent.dispatch.encoder import Encoder
-from t2agent.dispatch.offers import (
+from t2agent.dispatch.tool_offers import (
     ToolSimilarity,
     calls_tools,
     offer,
@@ -17,8 +16,9 @@ from t2agent.dispatch.offers import (
     signature,
     without_offer,
 )
+from t2agent.engine.answers import request
 from t2agent.errors import ConfigError
-from t2agent.generate import Prompt
+from t2agent.models.generate import Prompt
 
 
 def tool(name: str, description: str, **types: str) -> dict[str, Any]:

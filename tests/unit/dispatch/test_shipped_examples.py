@@ -1,11 +1,11 @@
-"""t2agent/dispatch/examples.py. (A test_examples.py exists: test modules' names must differ.)"""
+"""t2agent/dispatch/shipped_requests.py. (A test_examples.py exists: test modules' names must differ.)"""
 
 from __future__ import annotations
 
 import pytest
 
-from t2agent.dispatch import examples
-from t2agent.dispatch.examples import (
+from t2agent.dispatch import shipped_requests as examples
+from t2agent.dispatch.shipped_requests import (
     DOMAINS,
     GENERAL,
     WRITTEN,

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from t2agent.card import ExpertCard
-from t2agent.dispatch.base import CLASSIFIER
-from t2agent.dispatch.sources import Sources, in_words
+from t2agent.dispatch.dispatcher import CLASSIFIER
+from t2agent.dispatch.labels import Sources, in_words
 from t2agent.errors import ConfigError
+from t2agent.experts.card import ExpertCard
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 from t2agent.dispatch import EmbeddingDispatcher
 from t2agent.dispatch import vectors as module
 from t2agent.dispatch.encoder import Encoder
-from t2agent.dispatch.examples import examples_folder
+from t2agent.dispatch.shipped_requests import examples_folder
 from t2agent.dispatch.vectors import ExampleVectors, _read_shipped, _shipped_texts, write_shipped
-from t2agent.registry import Registry
+from t2agent.experts.registry import Registry
 
 TEXTS = ["one fish", "two fish", "half a pair: \ud83d", "one fish"]
 

@@ -12,7 +12,7 @@ from t2agent.nano.domains import errands, tools
 from t2agent.nano.domains.tools import describe
 from t2agent.nano.problem import Maker, draw
 from t2agent.toolbox import load_tools
-from t2agent.tooling.images import image_block
+from t2agent.toolbox.images import image_block
 
 MAKERS = [
     errands.convert, errands.count_words, errands.sort, errands.search, errands.ask_expert,

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from t2agent import Expert, T2Model
-from t2agent.dispatch.base import CLASSIFIER
-from t2agent.dispatch.examples import real_examples
+from t2agent.dispatch.dispatcher import CLASSIFIER
+from t2agent.dispatch.shipped_requests import real_examples
 from t2agent.nano import experts
 from t2agent.nano.errand_task import ErrandTask
 from t2agent.nano.tasks import DOMAINS, TASKS

@@ -12,7 +12,7 @@ from transformers.pytorch_utils import Conv1D
 
 from t2agent.errors import ConfigError
 from t2agent.svf import layer
-from t2agent.svf.content import digest
+from t2agent.svf.fingerprint import digest
 
 
 class Int8Linear(nn.Linear):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import threading
 
-from t2agent.svf.lock import WeightLock
+from t2agent.svf.locking import WeightLock
 
 WAIT = 0.1
 

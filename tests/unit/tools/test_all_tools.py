@@ -15,7 +15,7 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import BaseTool
 from PIL import Image
 
-from t2agent.registry import Registry
+from t2agent.experts.registry import Registry
 from t2agent.toolbox import load_tools, tool_names
 
 CHAT = SimpleNamespace(

@@ -10,8 +10,8 @@ from langchain_core.messages import AIMessage, HumanMessage
 from PIL import Image
 
 from t2agent.errors import ConfigError, ContextLengthError
-from t2agent.expert import Expert, ExpertCard
-from t2agent.registry import Registry
+from t2agent.experts.expert import Expert, ExpertCard
+from t2agent.experts.registry import Registry
 from t2agent.toolbox import load_tools
 
 Text = Callable[..., str]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t2agent.toolbox import load_tools
-from t2agent.tooling.numbers import written
+from t2agent.toolbox.numbers import written
 
 Text = Callable[..., str]
 (CALCULATOR,) = load_tools("calculator")

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from t2agent.errors import ConfigError
-from t2agent.expert import Expert, ExpertCard
-from t2agent.registry import Registry
+from t2agent.experts.expert import Expert, ExpertCard
+from t2agent.experts.registry import Registry
 from t2agent.toolbox import load_tools
 
 Text = Callable[..., str]

@@ -10,12 +10,12 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.graph import StateGraph
 from langgraph.prebuilt import ToolNode
 
-from t2agent.agent import T2State
+from t2agent.chat.agent import T2State
 from t2agent.errors import ConfigError
-from t2agent.expert import Expert, ExpertCard
-from t2agent.registry import Registry
+from t2agent.experts.expert import Expert, ExpertCard
+from t2agent.experts.registry import Registry
 from t2agent.toolbox import load_tools
-from t2agent.tooling.experts import asked_for
+from t2agent.toolbox.experts import asked_for
 
 
 @pytest.fixture

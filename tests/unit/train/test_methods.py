@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from t2agent.completions import answer_tokens, end_token
-from t2agent.config import GenerationOptions
-from t2agent.generate import generate
-from t2agent.model import T2Model
+from t2agent.models.generate import generate
+from t2agent.models.likelihood import answer_tokens, end_token
+from t2agent.models.model import T2Model
+from t2agent.paths import GenerationOptions
 from t2agent.train import Example, ExampleTask, TrainOptions, train_expert
 from t2agent.train.policy import to_prompt
 from t2agent.train.reinforce import advantages

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from t2agent import train
-from t2agent.train import peft_baseline, tasks, trainer
+from t2agent.tasks import paper as tasks
+from t2agent.train import peft_baseline, trainer
 
 
 @pytest.mark.parametrize("name", train.__all__)

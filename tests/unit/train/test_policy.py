@@ -11,9 +11,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from t2agent.errors import ConfigError
-from t2agent.expert import Expert
-from t2agent.generate import encode
-from t2agent.model import T2Model
+from t2agent.experts.expert import Expert
+from t2agent.models.generate import encode
+from t2agent.models.model import T2Model
 from t2agent.train import Example, TrainOptions, policy
 from t2agent.train.learner import Learner, Row, to_prompt
 from t2agent.train.policy import SvfAdapter

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from t2agent.errors import ConfigError, ExpertMismatchError, ModalityError
-from t2agent.expert import Expert
+from t2agent.experts.expert import Expert
 from t2agent.train import Example, ExampleTask, attach_record, train_expert
 from t2agent.train.learner import to_prompt
 from tests.models import build_text_model, tiny_text_model

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from t2agent.registry import Registry
+from t2agent.experts.registry import Registry
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from t2agent.cli.experts.diff_figure import draw
-from t2agent.comparing import compare
-from t2agent.registry import Registry
+from t2agent.experts.compare import compare
+from t2agent.experts.registry import Registry
 from tests.experts import random_expert
 from tests.models import tiny_vision_model
 

@@ -10,8 +10,8 @@ from transformers import AutoModelForCausalLM
 
 from t2agent.cli.experts.mixing import mixture_of
 from t2agent.errors import ConfigError
-from t2agent.expert import Mixture
-from t2agent.model import T2Model
+from t2agent.experts.expert import Mixture
+from t2agent.models.model import T2Model
 
 
 def logits(model, text: str = "What is 2 plus 3?"):

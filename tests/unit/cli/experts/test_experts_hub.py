@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from t2agent.registry import Registry
+from t2agent.experts.registry import Registry
 
 REPO = "someone/sums"
 

@@ -6,9 +6,9 @@ import peft
 import pytest
 import torch
 
-from t2agent.expert import Expert
-from t2agent.model import T2Model
-from t2agent.registry import Registry
+from t2agent.experts.expert import Expert
+from t2agent.experts.registry import Registry
+from t2agent.models.model import T2Model
 
 
 @pytest.fixture

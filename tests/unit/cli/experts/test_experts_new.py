@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from t2agent.cli.experts import new as module
-from t2agent.expert import Expert
+from t2agent.experts.expert import Expert
 
 
 def test_a_package_in_a_folder_of_its_name(run, run_json, tiny, tmp_path, monkeypatch):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from t2agent.registry import Registry
+from t2agent.experts.registry import Registry
 
 
 def test_add_list_show_and_remove(run, run_json, tiny, expert_folders, t2agent_home):
@@ -95,7 +95,7 @@ def test_unknown_names(run, tiny, expert_folders):
 
 def test_a_shipped_expert_cannot_be_removed(run, expert_folders, tmp_path, monkeypatch):
     shutil.copytree(expert_folders["sums"], tmp_path / "shipped" / "tiny-text" / "sums")
-    monkeypatch.setattr("t2agent.catalogue.bundled", lambda kind: tmp_path / "shipped")
+    monkeypatch.setattr("t2agent.experts.catalogue.bundled", lambda kind: tmp_path / "shipped")
 
     result = run("experts", "remove", "sums", "-m", "tiny-text")
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from t2agent.model import T2Model
-from t2agent.registry import Registry
+from t2agent.experts.registry import Registry
+from t2agent.models.model import T2Model
 from tests.models import build_text_model
 from tests.unit.cli.conftest import save
 

@@ -1,0 +1,255 @@
+"""The agent: LangChain's create_agent with a ChatT2, which adapts itself at every step.
+
+Dispatch happens at each model call, from the messages of that step, so a request that turns from
+arithmetic to an image changes its experts on the way. `T2Middleware` does the same for an agent
+that somebody builds with create_agent.
+"""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Any, NotRequired
+
+from langchain.agents import create_agent
+from langchain.agents.middleware import AgentMiddleware, AgentState
+from langchain.agents.middleware.types import (
+    ExtendedModelResponse,
+    ModelRequest,
+    ModelResponse,
+    OmitFromInput,
+)
+from langchain_core.messages import AIMessage, SystemMessage
+from langchain_core.runnables import RunnableBinding
+from langchain_core.tools import BaseTool
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.types import Command
+from langsmith import get_current_run_tree
+
+from t2agent.chat.chat_model import ChatT2
+from t2agent.chat.remote import ChatT2Remote
+from t2agent.chat.settings import CHOICE
+from t2agent.errors import ConfigError, StepLimitError
+from t2agent.models.model import T2Model
+from t2agent.toolbox import load_tools
+from t2agent.toolbox.experts import DECISIONS, asked_for, since_user
+from t2agent.toolbox.images import needs_image
+
+Options = Mapping[str, Any]
+"""Options of one model call, as `ChatT2` takes them: ``{"expert": "math"}``."""
+Choose = Callable[[ModelRequest[Any]], Options | None]
+Handler = Callable[[ModelRequest[Any]], ModelResponse[Any]]
+AsyncHandler = Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
+
+
+class T2State(AgentState[Any]):
+    """An agent's state with the decision of each model call, the first one first.
+
+    A decision is plain JSON, `t2agent.Decision.to_dict`: the same as in the message's
+    ``response_metadata["dispatch"]``.
+    """
+
+    t2_decisions: NotRequired[Annotated[list[dict[str, Any]], OmitFromInput, operator.add]]
+
+
+class T2Middleware(AgentMiddleware[T2State, Any, Any]):
+    """Gives an agent of create_agent its say in which experts answer, and keeps the decisions.
+
+        create_agent(ChatT2(), tools, middleware=[T2Middleware(dispatch="prompt")])
+
+    Without options each step goes through the dispatcher of the agent's ChatT2. What decides, the
+    first of these that says something: an expert that was asked for with the tool use_expert
+    since the user spoke; ``choose``; ``options``. Each step's decision is added to the state's
+    "t2_decisions" and, where LangSmith traces, to the metadata of the step's run.
+
+    Args:
+        options: of every model call, as of `ChatT2.bind`: one of ``expert``, ``mixture`` and
+            ``dispatch``, and ``temperature``, ``max_tokens`` and the like.
+        choose: called with each model call's request; what it returns goes before ``options``.
+            None leaves it to them.
+        max_steps: most model calls for one message of the user; None for any number.
+
+    Raises:
+        ConfigError: options that no call takes, or ``max_steps`` below 1; when it runs, an agent
+            whose model is neither a ChatT2 nor a ChatT2Remote.
+        StepLimitError: when it runs, after ``max_steps`` model calls without an answer.
+    """
+
+    state_schema = T2State
+
+    def __init__(
+        self, *, choose: Choose | None = None, max_steps: int | None = 25, **options: Any
+    ) -> None:
+        super().__init__()
+        self.tools = []
+        if max_steps is not None and (not isinstance(max_steps, int) or max_steps < 1):
+            raise ConfigError(f"max_steps is {max_steps!r}: give a whole number from 1, or None")
+        if choose is not None and not callable(choose):
+            raise ConfigError(f"choose is {choose!r:.80}: give a function of a ModelRequest")
+        _check(options)
+        self.choose, self.max_steps, self.options = choose, max_steps, options
+
+    def wrap_model_call(
+        self, request: ModelRequest[Any], handler: Handler
+    ) -> ExtendedModelResponse[Any]:
+        """One step: choose, call the model, keep the decision."""
+        return _kept(handler(self._chosen(request)))
+
+    async def awrap_model_call(
+        self, request: ModelRequest[Any], handler: AsyncHandler
+    ) -> ExtendedModelResponse[Any]:
+        """The same for asynchronous agents."""
+        return _kept(await handler(self._chosen(request)))
+
+    def _chosen(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
+        """The request with the options of its model call."""
+        if not isinstance(request.model, ChatT2 | ChatT2Remote):
+            raise ConfigError(
+                f"T2Middleware got a {type(request.model).__name__} as the agent's model, which "
+                "has no experts: give create_agent a ChatT2 or a ChatT2Remote, or leave the "
+                "middleware out"
+            )
+        self._check_steps(request)
+        settings = dict(request.model_settings)
+        for more in (self.options, self._by_function(request), _by_tool(request)):
+            if any(name in more for name in CHOICE):
+                settings = {k: v for k, v in settings.items() if k not in CHOICE}
+            settings |= more
+        return request.override(model_settings=settings)
+
+    def _by_function(self, request: ModelRequest[Any]) -> Options:
+        given = None if self.choose is None else self.choose(request)
+        if given is None:
+            return {}
+        if not isinstance(given, Mapping):
+            raise ConfigError(
+                f"choose returned {given!r:.80}: let it return options of a call, such as "
+                "{'expert': 'math'}, or None"
+            )
+        _check(given)
+        return given
+
+    def _check_steps(self, request: ModelRequest[Any]) -> None:
+        steps = [m for m in since_user(request.messages) if isinstance(m, AIMessage)]
+        if self.max_steps is None or len(steps) < self.max_steps:
+            return
+        called = ", ".join(call["name"] for call in steps[0].tool_calls) or "no tool"
+        raise StepLimitError(
+            f"the agent has no answer after {len(steps)} model call(s), the most it may make (the "
+            f"last one called {called}): ask for less at a time, or allow more (max_steps)"
+        )
+
+
+def create_t2_agent(
+    model: ChatT2 | T2Model | str | None = None,
+    tools: str | Iterable[str | BaseTool | Callable[..., Any] | dict[str, Any]] | None = None,
+    *,
+    system_prompt: str | SystemMessage | None = None,
+    **create_agent_options: Any,
+) -> CompiledStateGraph[Any, Any, Any, Any]:
+    """A LangGraph agent that chooses experts at every step and calls tools.
+
+        agent = create_t2_agent()
+        agent.invoke({"messages": [("user", "Compute 54 * 77, then add 13.")]})
+
+    Each AIMessage tells in ``response_metadata["dispatch"]`` which experts answered it, and the
+    state in "t2_decisions" all decisions.
+
+    Args:
+        model: a base model's name, a T2Model or a ChatT2, or one with options (``chat.bind(...)``),
+            which are then those of every step; None for t2-nano.
+        tools: names of bundled tools and plugins, LangChain tools and functions, mixed; None for
+            all bundled tools and plugins that need no option but the model (those for images only
+            with a model that sees). What else a tool needs, `t2agent.toolbox.load_tools` takes.
+        system_prompt: stands before each conversation.
+        create_agent_options: as of `langchain.agents.create_agent`: middleware, response_format,
+            checkpointer, ... A `T2Middleware` is added where ``middleware`` has none.
+
+    Raises:
+        ConfigError: another kind of model (for these there is create_agent), an unknown tool or
+            option, two tools of one name.
+    """
+    known = set(inspect.signature(create_agent).parameters) - {"model", "tools", "system_prompt"}
+    if unknown := sorted(set(create_agent_options) - known):
+        raise ConfigError(
+            f"unknown option(s) {', '.join(unknown)}: create_agent takes {', '.join(sorted(known))}"
+        )
+    chat, options = _chat(model)
+    middleware: Sequence[AgentMiddleware[Any, Any, Any]] = create_agent_options.pop(
+        "middleware", ()
+    )
+    if not any(isinstance(one, T2Middleware) for one in middleware):
+        middleware = [*middleware, T2Middleware(**options)]
+    elif options:
+        raise ConfigError(
+            f"the model is bound to {', '.join(options)} and the middleware holds a T2Middleware: "
+            "give these options to T2Middleware"
+        )
+    agent: CompiledStateGraph[Any, Any, Any, Any] = create_agent(
+        chat,
+        _tools(chat, tools),
+        system_prompt=system_prompt,
+        middleware=middleware,
+        **create_agent_options,
+    )
+    return agent
+
+
+def _chat(model: object) -> tuple[ChatT2, dict[str, Any]]:
+    """The chat model, and what it is bound to: create_agent would lose that without a word."""
+    options: dict[str, Any] = {}
+    while isinstance(model, RunnableBinding) and not isinstance(model, ChatT2):
+        options = {**model.kwargs, **options}
+        model = model.bound
+    if isinstance(model, ChatT2):
+        return model, options
+    if model is None or isinstance(model, str | T2Model):
+        return ChatT2("t2-nano" if model is None else model), options
+    raise ConfigError(
+        f"create_t2_agent got a {type(model).__name__} as model: give a base model's name, a "
+        "T2Model or a ChatT2; agents of other models are made with langchain.agents.create_agent"
+    )
+
+
+def _tools(chat: ChatT2, given: object) -> list[Any]:
+    defaults = {
+        "chat": chat,
+        "allow_image_urls": chat.allow_image_urls,
+        "allow_image_files": chat.allow_image_files,
+    }
+    if given is None:
+        sees = "image" in chat.t2.modalities
+        return [tool for tool in load_tools(defaults=defaults) if sees or not needs_image(tool)]
+    if isinstance(given, str | BaseTool) or not isinstance(given, Iterable):
+        given = [given]
+    tools: list[Any] = []
+    for one in given:
+        tools += load_tools(one, defaults=defaults) if isinstance(one, str) else [one]
+    names = [tool.name for tool in tools if isinstance(tool, BaseTool)]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ConfigError(f"two tools are named {min(twice)!r}: leave one of them out")
+    return tools
+
+
+def _by_tool(request: ModelRequest[Any]) -> Options:
+    expert = asked_for(request.messages)
+    return {} if expert is None else {"expert": expert}
+
+
+def _check(options: Options) -> None:
+    """Refuse early what a call would refuse."""
+    if len(chosen := [name for name in CHOICE if name in options]) > 1:
+        raise ConfigError(f"{' and '.join(chosen)} were given: give one of them")
+
+
+def _kept(response: ModelResponse[Any]) -> ExtendedModelResponse[Any]:
+    decisions = [
+        message.response_metadata["dispatch"]
+        for message in response.result
+        if isinstance(message, AIMessage) and "dispatch" in message.response_metadata
+    ]
+    run = get_current_run_tree()
+    if run is not None and decisions:
+        run.add_metadata({DECISIONS: decisions})
+    return ExtendedModelResponse(response, Command(update={DECISIONS: decisions}))

@@ -1,0 +1,256 @@
+"""ChatT2: a LangChain chat model that adapts itself to each request."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models.base import LangSmithParams
+from langchain_core.language_models.model_profile import ModelProfile
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from pydantic import ConfigDict
+
+from t2agent.chat.batching import JointChatModel
+from t2agent.chat.counting import Counting
+from t2agent.chat.settings import digests, in_thread, metadata, usage
+from t2agent.chat.tool_calling import Binding
+from t2agent.dispatch.few_shot.search import search_options
+from t2agent.dispatch.few_shot.shots import Reward
+from t2agent.engine.answers import Answer
+from t2agent.engine.batching import Call, answer_together, gathered, may_wait, submit
+from t2agent.engine.openmp import giving_back_threads
+from t2agent.engine.reply_form import FIELDS, ReplyForm
+from t2agent.engine.shortlist import Shortlist
+from t2agent.engine.threads import pump
+from t2agent.experts.expert import Mixture, MixtureLike
+
+
+class ChatT2(Counting, Binding, JointChatModel):
+    """A chat model with experts: each request is dispatched, then answered by its mixture.
+
+        chat = ChatT2("t2-nano")
+        reply = chat.invoke("What is 7 * 3 + 12?")
+        reply.response_metadata["dispatch"]   # strategy, mixture, scores, in_scope, seconds
+
+    Options of one call, or of `.bind(...)`: ``stop``, ``max_tokens``, ``temperature``, ``top_p``,
+    ``seed``, ``model`` (another base model, which is then loaded and kept), and one of ``expert``
+    (a name or an Expert), ``mixture`` and ``dispatch`` (a strategy's name or a Dispatcher).
+
+    `batch` runs as one batch with a mixture for each row. Calls by `invoke` and `ainvoke` that come
+    while the model is busy are gathered, and answered as one batch when it is free: see
+    `t2agent.engine.batching`. Each gets the answer that it would get alone. Streams run by themselves.
+    Closing a stream, or cancelling a task, ends the generation at the next token.
+
+    Images are content blocks in the forms of LangChain, OpenAI and Anthropic (`t2agent.images`), in
+    the results of tools as well: where the model's template shows no results, they come as a user's
+    message, with their images. Places that a message names are read only where that is allowed.
+
+    LangChain's other facilities: `configurable_fields` and `configurable_alternatives` work for
+    all fields, and copies share the model. A cache's key holds all that changes an answer. The
+    dispatch decision is in the response_metadata of the message, and so in what `on_llm_end` is
+    told; LangSmith shows it in a run's output, beside the parameters ``ls_...`` in its metadata.
+    `init_chat_model` knows only LangChain's own providers (there is no entry point for others):
+    pass a ChatT2 where a name would do, or choose among several by `configurable_alternatives`.
+    `copy.copy` and `model_copy` share the loaded model; a ChatT2 cannot be pickled, copied deeply
+    or serialised by `dumpd` (LangChain's `load` takes only classes of its own list).
+
+    Raises, when called: ModalityError for an image where the model reads text only,
+    ImageRefusedError for one that may not be read, ContextLengthError for a prompt that is too
+    long, ExpertNotFoundError for an unknown expert and ConfigError for unusable options.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    @property
+    def _llm_type(self) -> str:
+        return "t2agent-chat"
+
+    def __init__(self, model: Any = "t2-nano", **fields: Any) -> None:
+        super().__init__(model=model, **fields)
+        if self.profile is None:
+            self.profile = ModelProfile(
+                max_input_tokens=self.t2.context_length,
+                text_inputs=True,
+                text_outputs=True,
+                image_inputs="image" in self.t2.modalities,
+                image_url_inputs="image" in self.t2.modalities and self.allow_image_urls,
+                image_tool_message="image" in self.t2.modalities,
+                tool_calling=True,
+                tool_choice=True,
+                tool_call_streaming=True,
+                structured_output=True,
+            )
+
+    def adapt(
+        self,
+        examples: object,
+        *,
+        name: str | None = None,
+        reward: Reward | None = None,
+        start: MixtureLike = None,
+        replace: bool = False,
+        persist: bool = False,
+        progress: bool = True,
+        cancel: threading.Event | None = None,
+        **options: Any,
+    ) -> Mixture:
+        """Find a mixture of the experts for a task of which a few examples are known.
+
+            chat.adapt([("3 * 4?", "The answer is 12."), ...], name="tables")
+
+        Searched is the best mean reward; among equal ones the likelihood of the answers decides,
+        so whole replies serve it best. With a name, the mixture becomes an expert of the registry,
+        with the examples' requests on its card. Without, strategy "few-shot" of this object
+        answers with it, and "embedding+few-shot" where a request is like the examples.
+
+        Args:
+            examples: some ten pairs (request, answer), triples (request, result, whole reply) or
+                `t2agent.train.Example`s, or a `Task`.
+            name: of the expert that is registered; with `replace`, in the place of another.
+            reward: as of `t2agent.train.ExampleTask`; None for the task's own, else "exact".
+            persist: whether that expert is saved in the user's folder, for later processes.
+            start: a mixture to try first; "embedding" for what that strategy says of them.
+            progress: show a bar on stderr.
+            cancel: ends the search when it is set; the best mixture until then counts.
+            options: fields of `t2agent.dispatch.SearchOptions`.
+
+        Raises:
+            ConfigError, ExpertExistsError: as `t2agent.dispatch.few_shot.strategy.adapt`.
+        """
+        return self.engine.adapt(
+            examples,
+            name=name,
+            reward=reward,
+            start=start,
+            replace_existing=replace,
+            persist=persist,
+            options=search_options(options),
+            progress=progress,
+            cancel=cancel,
+        ).mixture
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002
+        **kwargs: Any,
+    ) -> ChatResult:
+        call, form, tools = self._call(messages, stop, kwargs)
+        seat = self._seat()
+        if seat is not None:
+            return self._result(seat.submit(call).result(), form, call, tools)
+        if not may_wait(call):
+            return self._result(answer_together([call])[0], form, call, tools)
+        return self._result(gathered(call), form, call, tools)
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002
+        **kwargs: Any,
+    ) -> ChatResult:
+        prepare = giving_back_threads(self._call)  # tools are ranked by the encoder
+        call, form, tools = await asyncio.to_thread(prepare, messages, stop, kwargs)
+        seat = self._seat()
+        if seat is not None:
+            answer = await asyncio.wrap_future(seat.submit(call))
+        elif not may_wait(call):
+            [answer] = await in_thread(lambda cancel: answer_together([call], cancel))
+        else:
+            ticket = submit(call)
+            try:
+                answer = await asyncio.wrap_future(ticket.future)
+            finally:
+                ticket.give_up()
+        return self._result(answer, form, call, tools)
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002
+        *,
+        _cancel: threading.Event | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        call, form, tools = self._call(messages, stop, kwargs)
+        reader = form.reader(call.model, call.prompt)
+        pieces = call.engine.stream(
+            call.prompt,
+            call.options,
+            choice=call.choice,
+            cancel=_cancel,
+            constraint=call.constraint,
+            keep=call.keep,
+        )
+        for piece in pieces:
+            if isinstance(piece, str):
+                for message in reader.chunks(piece):
+                    yield ChatGenerationChunk(message=message)
+                continue
+            for message in reader.chunks("", last=True):
+                yield ChatGenerationChunk(message=message)
+            yield ChatGenerationChunk(
+                message=AIMessageChunk(
+                    content="",
+                    usage_metadata=usage(piece),
+                    response_metadata=metadata(
+                        piece, call.model.name, called=reader.called, tools=tools
+                    ),
+                    chunk_position="last",
+                )
+            )
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        chunks = pump(lambda cancel: self._stream(messages, stop, _cancel=cancel, **kwargs))
+        try:
+            async for chunk in chunks:
+                yield chunk
+        finally:
+            await chunks.aclose()
+
+    def _call(
+        self,
+        messages: Sequence[BaseMessage],
+        stop: list[str] | None,
+        given: builtins.dict[str, Any],
+    ) -> tuple[Call, ReplyForm, Shortlist]:
+        """A request with all that its answer depends on, the form of its reply, and the tools that
+        it shows."""
+        form = ReplyForm.of(given)
+        own = {name: value for name, value in given.items() if name not in (*FIELDS, "model")}
+        options, choice = self._options(stop, own)
+        engine = self.other(given["model"]).engine if given.get("model") else self.engine
+        form, prompt, tools = self._prepared(messages, form, engine, choice, given)
+        constraint, keep = form.constraint(engine.model, prompt), form.marks(engine.model)
+        return Call(engine, prompt, options, choice, constraint, keep), form, tools
+
+    def _result(self, answer: Answer, form: ReplyForm, call: Call, tools: Shortlist) -> ChatResult:
+        reader = form.reader(call.model, call.prompt)
+        message: AIMessage = reader.message(answer.generation.text)
+        message.usage_metadata = usage(answer)
+        message.response_metadata = metadata(
+            answer, call.model.name, called=reader.called, tools=tools
+        )
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        return super()._get_llm_string(stop=stop, **digests(kwargs))
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        params = super()._get_ls_params(stop=stop, **kwargs)
+        self._trace(params, kwargs)
+        return params

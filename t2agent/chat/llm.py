@@ -1,0 +1,119 @@
+"""T2LLM: a LangChain model for plain completion, without a chat template."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseLLM
+from langchain_core.language_models.base import LangSmithParams
+from langchain_core.outputs import Generation, GenerationChunk, LLMResult
+from pydantic import ConfigDict
+
+from t2agent.chat.settings import Settings, in_thread, metadata, usage
+from t2agent.engine.answers import Answer
+from t2agent.engine.threads import pump
+
+
+class T2LLM(Settings, BaseLLM):
+    """Continues a text with a base model and its experts, each text with a mixture of its own.
+
+        llm = T2LLM("t2-nano")
+        llm.invoke("7 * 3 + 12 =")
+
+    Fields and options of a call are those of `ChatT2`, without images. The spelling of a control
+    token in a text is text here too. `generation_info` holds what a chat reply's
+    response_metadata does, and the usage. `batch` runs as one batch. Raises as `ChatT2`.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    @property
+    def _llm_type(self) -> str:
+        return "t2agent-llm"
+
+    def _generate(
+        self,
+        prompts: list[str],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002
+        **kwargs: Any,
+    ) -> LLMResult:
+        return self._result(self._answers(prompts, stop, kwargs, threading.Event()))
+
+    async def _agenerate(
+        self,
+        prompts: list[str],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002
+        **kwargs: Any,
+    ) -> LLMResult:
+        return self._result(
+            await in_thread(lambda cancel: self._answers(prompts, stop, kwargs, cancel))
+        )
+
+    def _stream(
+        self,
+        prompt: str,
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[GenerationChunk]:
+        for chunk in self._chunks(prompt, stop, kwargs, threading.Event()):
+            if run_manager is not None:
+                run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+            yield chunk
+
+    async def _astream(
+        self,
+        prompt: str,
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[GenerationChunk]:
+        chunks = pump(lambda cancel: self._chunks(prompt, stop, kwargs, cancel))
+        try:
+            async for chunk in chunks:
+                if run_manager is not None:
+                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
+        finally:
+            await chunks.aclose()
+
+    def _answers(
+        self,
+        prompts: list[str],
+        stop: list[str] | None,
+        given: dict[str, Any],
+        cancel: threading.Event,
+    ) -> list[Answer]:
+        options, choice = self._options(stop, given)
+        return self.engine.answer(prompts, options, choice=choice, cancel=cancel)
+
+    def _chunks(
+        self, prompt: str, stop: list[str] | None, given: dict[str, Any], cancel: threading.Event
+    ) -> Iterator[GenerationChunk]:
+        options, choice = self._options(stop, given)
+        for piece in self.engine.stream(prompt, options, choice=choice, cancel=cancel):
+            if isinstance(piece, str):
+                yield GenerationChunk(text=piece)
+            else:
+                yield GenerationChunk(text="", generation_info=self._info(piece))
+
+    def _info(self, answer: Answer) -> dict[str, Any]:
+        return {**metadata(answer, self.t2.name), "usage_metadata": dict(usage(answer))}
+
+    def _result(self, answers: list[Answer]) -> LLMResult:
+        return LLMResult(
+            generations=[
+                [Generation(text=answer.generation.text, generation_info=self._info(answer))]
+                for answer in answers
+            ]
+        )
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        params = super()._get_ls_params(stop=stop, **kwargs)
+        self._trace(params, kwargs)
+        return params

@@ -1,0 +1,145 @@
+"""LangChain messages to prompts, and to the form of OpenAI's API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    ChatMessage,
+    FunctionMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
+from PIL.Image import Image
+
+from t2agent.errors import ConfigError, ModalityError
+from t2agent.images import ImagePolicy, data_url, is_image_block, read_image
+from t2agent.models.generate import Prompt
+from t2agent.models.prompt import as_unicode, text_of
+
+TakeImage = Callable[[Mapping[str, Any]], dict[str, Any]]
+"""Turns a block that holds an image into a part of a prompt."""
+
+_ROLES: dict[type[BaseMessage], str] = {
+    HumanMessage: "user",
+    AIMessage: "assistant",
+    SystemMessage: "system",
+    ToolMessage: "tool",
+    FunctionMessage: "tool",
+}
+_TEXTS = ("text", "text-plain")
+# Of an earlier answer: what the model thought, and calls, which the message holds a second time.
+_LEFT_OUT = frozenset(
+    {
+        "reasoning", "thinking", "tool_call", "tool_call_chunk", "invalid_tool_call", "tool_use",
+        "server_tool_call", "server_tool_call_chunk", "server_tool_result",
+    }
+)  # fmt: skip
+
+
+def to_prompt(messages: Sequence[BaseMessage], policy: ImagePolicy) -> Prompt:
+    """The conversation as a prompt; an earlier answer's tool calls in Hugging Face's form.
+
+    Raises ImageRefusedError as `read_image`, ModalityError for content that is neither text nor
+    an image, and ConfigError for no message at all, one that is none of a conversation, or a text
+    that is no string or not Unicode.
+    """
+    images: list[Image] = []
+
+    def keep(block: Mapping[str, Any]) -> dict[str, Any]:
+        images.append(read_image(block, policy))
+        return {"type": "image"}
+
+    return Prompt(_converted(messages, keep), tuple(images))
+
+
+def to_openai(messages: Sequence[BaseMessage], policy: ImagePolicy) -> list[dict[str, Any]]:
+    """The conversation in the form of OpenAI's API, with every image in it as a data: URL.
+
+    Contents of text alone are strings, which every endpoint takes. Raises as `to_prompt`.
+    """
+
+    def embed(block: Mapping[str, Any]) -> dict[str, Any]:
+        return {"type": "image_url", "image_url": {"url": data_url(block, policy)}}
+
+    return [_for_openai(message) for message in _converted(messages, embed)]
+
+
+def _for_openai(message: dict[str, Any]) -> dict[str, Any]:
+    parts = message["content"]
+    if all(part["type"] == "text" for part in parts):
+        message = {**message, "content": "".join(part["text"] for part in parts)}
+    as_unicode(text_of(message))
+    if not (calls := message.get("tool_calls")):
+        return message
+    written = [
+        {**call, "function": {**function, "arguments": json.dumps(function["arguments"])}}
+        for call in calls
+        for function in (call["function"],)
+    ]
+    return {**message, "content": message["content"] or None, "tool_calls": written}
+
+
+def _converted(messages: Sequence[BaseMessage], take: TakeImage) -> tuple[dict[str, Any], ...]:
+    if not messages:
+        raise ConfigError("no message was given: give at least one, of the user")
+    return tuple(_message(message, take) for message in messages)
+
+
+def _message(message: BaseMessage, take: TakeImage) -> dict[str, Any]:
+    converted: dict[str, Any] = {"role": _role(message), "content": []}
+    if isinstance(message.content, str):
+        blocks: Sequence[Any] = [{"type": "text", "text": message.content}]
+    else:
+        # Blocks as they were given: an image is read from any of its forms, and content_blocks
+        # wraps those that LangChain does not know.
+        blocks = message.content
+    for block in blocks:
+        if isinstance(block, str):
+            converted["content"].append({"type": "text", "text": block})
+        elif block.get("type") in _TEXTS:
+            converted["content"].append({"type": "text", "text": _text(block)})
+        elif is_image_block(block):
+            converted["content"].append(take(block))
+        elif block.get("type") not in _LEFT_OUT:
+            raise ModalityError(
+                f"a message holds a block of type {block.get('type')!r}: give text or images"
+            )
+    if isinstance(message, AIMessage) and message.tool_calls:
+        converted["tool_calls"] = [
+            {
+                "type": "function",
+                "id": call["id"] or "",
+                "function": {"name": call["name"], "arguments": call["args"]},
+            }
+            for call in message.tool_calls
+        ]
+    if isinstance(message, ToolMessage):
+        converted["tool_call_id"] = message.tool_call_id
+    if isinstance(message, ToolMessage | FunctionMessage) and message.name:
+        converted["name"] = message.name
+    return converted
+
+
+def _text(block: Mapping[str, Any]) -> str:
+    text = block.get("text", "")
+    if not isinstance(text, str):
+        raise ConfigError(f"a text block holds a {type(text).__name__}: give a string in 'text'")
+    return text
+
+
+def _role(message: BaseMessage) -> str:
+    if isinstance(message, ChatMessage):
+        return message.role
+    for kind, role in _ROLES.items():
+        if isinstance(message, kind):
+            return role
+    raise ConfigError(
+        f"a {type(message).__name__} was given, which is no message of a conversation: give "
+        "human, AI, system or tool messages"
+    )

@@ -1,0 +1,281 @@
+"""Which model of an endpoint answers a request: the dispatcher's choice among what it serves."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from t2agent.chat.remote.endpoint import Access, Endpoint
+from t2agent.dispatch import CLASSIFIER, Decision, Dispatcher, EmbeddingDispatcher, Request
+from t2agent.dispatch.strategies import Selection, version_of
+from t2agent.engine.two_passes import Choice, Given
+from t2agent.errors import ConfigError, ExpertNotFoundError
+from t2agent.experts.expert import Expert, as_mixture
+from t2agent.experts.mixture import Mixture
+from t2agent.experts.registry import Registry
+
+STRATEGIES = ("embedding", "off")
+"""Those that need no base model here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Who answers a request.
+
+    Attributes:
+        model: the name under which the endpoint serves it.
+        decision: the dispatcher's, or the caller's.
+        expert: whose weights answer; None for the base model's.
+        exact: whether that is the decision's mixture. An endpoint adds one LoRA to a request, with
+            weight 1: of several experts the likeliest one answers.
+    """
+
+    model: str
+    decision: Decision
+    expert: str | None = None
+    exact: bool = True
+
+    def to_dict(self) -> dict[str, Any]:
+        """What answers, in plain JSON, beside the decision."""
+        return {"model": self.model, "expert": self.expert, "exact": self.exact}
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What an endpoint serves.
+
+    Attributes:
+        base: the base model's name there.
+        names: expert -> its name there; None where the endpoint does not tell.
+    """
+
+    base: str
+    names: Mapping[str, str] | None
+
+    def name_of(self, expert: str) -> str | None:
+        """An expert's name there; None where it is not served."""
+        return expert if self.names is None else self.names.get(expert)
+
+
+class Router:
+    """Chooses among the experts of a registry that an endpoint serves.
+
+    What it serves is asked for once, and again by `refresh`, or where an expert that a caller
+    names is not among it. All methods may be called from any thread.
+
+    Args:
+        access: the endpoint.
+        model: the base model's name, as its experts know it.
+        registry: the experts; None for those of ``model``.
+        experts: those that may be chosen, as of `ChatT2`.
+        served: expert -> its name at the endpoint, which is then not asked.
+    """
+
+    def __init__(
+        self,
+        access: Access,
+        model: str,
+        registry: Registry | None,
+        experts: Sequence[Expert | Path | str] | None,
+        served: Mapping[str, str] | None,
+    ) -> None:
+        self.endpoint = Endpoint(access)
+        self.registry = Registry(model) if registry is None else registry
+        self._model = model
+        self._made_of = (access, model, registry, experts, served)
+        self._allowed = None if experts is None else Selection.of(self.registry, experts)
+        self._fixed = None if served is None else _fixed(model, served)
+        self._served = self._fixed
+        self._embedding: EmbeddingDispatcher | None = None
+        self._named: set[str] = set()
+        self._lock = threading.RLock()
+
+    def serves(self, *made_of: object) -> bool:
+        """Whether these arguments would make a router like this one."""
+        return self._made_of == made_of
+
+    def route(self, request: Request, choice: Choice) -> Route:
+        """Who answers a request.
+
+        Raises ExpertNotFoundError for an expert that is not served, ConfigError for a mixture that
+        no endpoint can serve or a strategy that needs the base model, EndpointError where the
+        endpoint must be asked and fails.
+        """
+        if isinstance(choice, Given):
+            return self._given(as_mixture(choice.what)[0])
+        dispatcher = self.dispatcher(choice)
+        if dispatcher is None:
+            return Route(self.served.base, Decision(Mixture(), "off", {}, True, 0.0))
+        decisions = dispatcher.dispatch([request])
+        if len(decisions) != 1:
+            raise ConfigError(
+                f"{type(dispatcher).__name__}.dispatch returned {len(decisions)} decisions for one "
+                "request: it must return one for each"
+            )
+        return self._decided(decisions[0])
+
+    def named(self, model: str) -> Route:
+        """The route to a model that the caller named as the endpoint does."""
+        names = self.served.names or {name: name for name in self.registry}
+        expert = next((one for one, name in names.items() if name == model), None)
+        mixture = Mixture({} if expert is None else {expert: 1.0})
+        return Route(model, Decision(mixture, "given", dict(mixture.weights)), expert)
+
+    def dispatcher(self, choice: Dispatcher | str | None) -> Dispatcher | None:
+        """The dispatcher of a strategy; None where the base model answers.
+
+        Raises ConfigError for a strategy that needs the base model, and what is no dispatcher.
+        """
+        checked = check_dispatch(choice)
+        if checked == "embedding":
+            served = self.served
+            with self._lock:
+                if self._embedding is None:
+                    self._embedding = EmbeddingDispatcher(self._choosable(served))
+                return self._embedding
+        return checked if not isinstance(checked, str) else None
+
+    def version(self, choice: Dispatcher | str | None) -> str:
+        """Changes with whatever changes a choice; for caches."""
+        return f"{version_of(self.dispatcher(choice))} {self.served} {self.registry.fingerprint}"
+
+    @property
+    def served(self) -> Served:
+        """What the endpoint serves, asked for where it is not known yet."""
+        with self._lock:
+            if self._served is None:
+                self.refresh()
+            assert self._served is not None
+            return self._served
+
+    def refresh(self) -> bool:
+        """Ask the endpoint anew what it serves; tells whether that has changed.
+
+        Raises EndpointError where it fails.
+        """
+        with self._lock:
+            if self._fixed is not None:
+                return False
+            found, before = self._asked(), self._served
+            if found != before:
+                self._served, self._embedding = found, None
+            return before is not None and found != before
+
+    def _asked(self) -> Served:
+        listed = self.endpoint.models()
+        experts = list(self.registry if self._allowed is None else self._allowed)
+        if listed is None:
+            self._warn(
+                "",
+                f"{self.endpoint.access.url} does not list its models: each expert is taken to be "
+                "served under its own name; say otherwise with served={expert: name}",
+            )
+            return Served(self._model, None)
+        names = {str(one["id"]) for one in listed}
+        missing = [one for one in experts if one not in names and one != CLASSIFIER]
+        for name in missing:
+            self._warn(
+                name,
+                f"expert {name!r} is not served at {self.endpoint.access.url} and so never chosen: "
+                f"start vLLM with --lora-modules {name}=FOLDER, or say its name there with served=",
+            )
+        return Served(_base(self._model, listed, experts), {name: name for name in names})
+
+    def _choosable(self, served: Served) -> Registry | Selection:
+        """The experts that a strategy by name may choose."""
+        if served.names is None:
+            return self.registry if self._allowed is None else self._allowed
+        names = [name for name in served.names if name != served.base]
+        if self._allowed is not None:
+            names = [name for name in names if name in self._allowed]
+        # An expert that is registered later is among them if the endpoint has it already.
+        return Selection(self.registry, names)
+
+    def _given(self, mixture: Mixture) -> Route:
+        weights = {name: weight for name, weight in mixture.weights.items() if weight}
+        decision = Decision(mixture, "given", dict(mixture.weights))
+        if not mixture:
+            return Route(self.served.base, decision)
+        if mixture.layers or list(weights.values()) != [1.0]:
+            raise ConfigError(
+                f"the mixture {weights} was given, but an endpoint adds one LoRA to a request, "
+                "with weight 1: export the mixture as an expert of its own, serve that, and give "
+                "expert=NAME"
+            )
+        [expert] = weights
+        if self.served.name_of(expert) is None:
+            self.refresh()
+        name = self.served.name_of(expert)
+        if name is None:
+            raise self._unserved(expert)
+        if self.served.names is None:
+            self.registry.card(expert)  # for its error: nobody else would tell of a slip
+        return Route(name, decision, expert)
+
+    def _decided(self, decision: Decision) -> Route:
+        weights = {name: w for name, w in decision.mixture.weights.items() if w}
+        served = self.served
+        usable = {n: w for n, w in weights.items() if w > 0 and served.name_of(n) is not None}
+        exact = not decision.mixture.layers and list(weights.values()) in ([], [1.0])
+        if not usable:
+            return Route(served.base, decision, exact=exact and not weights)
+        best = max(usable, key=lambda name: usable[name])
+        name = served.name_of(best)
+        assert name is not None
+        return Route(name, decision, best, exact=exact)
+
+    def _unserved(self, expert: str) -> ExpertNotFoundError:
+        names = self.served.names or {}
+        return ExpertNotFoundError(
+            f"expert {expert!r} is not served at {self.endpoint.access.url}, which serves "
+            f"{', '.join(sorted(names)) or 'none'}: start vLLM with --lora-modules {expert}=FOLDER "
+            "(a folder of `t2agent experts export`), or give served={expert: its name there}"
+        )
+
+    def _warn(self, about: str, text: str) -> None:
+        """Say something once."""
+        if about not in self._named:
+            self._named.add(about)
+            warnings.warn(text, stacklevel=2)
+
+
+def check_dispatch(choice: object) -> Any:
+    """A strategy's name or a Dispatcher; "off" for None.
+
+    Raises ConfigError for a strategy that needs the base model, and what is no dispatcher.
+    """
+    if choice is None:
+        return "off"
+    known = choice in STRATEGIES if isinstance(choice, str) else _dispatches(choice)
+    if not known:
+        raise ConfigError(
+            f"dispatch is {choice!r:.80}: where the base model is at an endpoint, give one of "
+            f"{', '.join(STRATEGIES)}, or a Dispatcher"
+        )
+    return choice
+
+
+def _dispatches(choice: object) -> bool:
+    return callable(getattr(choice, "dispatch", None))
+
+
+def _fixed(model: str, served: Mapping[str, str]) -> Served:
+    names = {name: there for name, there in served.items() if name != model}
+    return Served(served.get(model, model), names)
+
+
+def _base(model: str, listed: Sequence[Mapping[str, Any]], experts: Sequence[str]) -> str:
+    """The base model's name in a list of models: as its experts know it, as vLLM's root of a
+    model that was given another name, or the only one that is neither a LoRA nor an expert."""
+    names = [str(one["id"]) for one in listed]
+    if model in names:
+        return model
+    bases = [one for one in listed if not one.get("parent") and one["id"] not in experts]
+    rooted = [str(one["id"]) for one in bases if one.get("root") == model]
+    if rooted:
+        return rooted[0]
+    return str(bases[0]["id"]) if len(bases) == 1 else model

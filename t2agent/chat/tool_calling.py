@@ -1,0 +1,167 @@
+"""Tools and structured output of a chat model: `bind_tools` and `with_structured_output`."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Any, Literal
+
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.messages import AIMessage
+from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
+from langchain_core.output_parsers.openai_tools import (
+    JsonOutputKeyToolsParser,
+    PydanticToolsParser,
+)
+from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import (
+    convert_to_json_schema,
+    convert_to_openai_tool,
+)
+from langchain_core.utils.pydantic import TypeBaseModel, is_basemodel_subclass
+
+from t2agent.engine.reply_form import chosen, function_tool
+from t2agent.errors import ConfigError
+
+Method = Literal["json_schema", "function_calling", "json_mode"]
+
+
+class Binding(BaseChatModel):
+    """What binds tools and schemas to a chat model."""
+
+    def bind_tools(
+        self,
+        tools: Sequence[builtins.dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: str | bool | builtins.dict[str, Any] | None = None,
+        strict: bool | None = None,
+        parallel_tool_calls: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """The model with tools that it may call.
+
+        Calls are held to the tools' names and schemas while they are decoded, so what comes has
+        the right form.
+
+        Args:
+            tools: LangChain tools, functions, pydantic or TypedDict classes, or OpenAI's tools.
+            tool_choice: "auto" (the same as None), "any" or "required" (or True), "none" (or
+                False), a tool's name, or OpenAI's and Anthropic's dicts for these.
+            strict: as of OpenAI: all arguments are required and none but these may be given.
+            parallel_tool_calls: whether a reply may hold several calls; None for yes, where the
+                model's format can.
+            kwargs: further options of calls, as of `bind`.
+
+        Raises:
+            ConfigError: what cannot be a tool, or a choice of a tool that is not there.
+        """
+        converted = [_converted(tool, strict) for tool in tools]
+        chosen(tool_choice, [tool["function"]["name"] for tool in converted])
+        if tool_choice is not None:
+            kwargs["tool_choice"] = tool_choice
+        if parallel_tool_calls is not None:
+            kwargs["parallel_tool_calls"] = parallel_tool_calls
+        return self.bind(tools=converted, **kwargs)
+
+    def with_structured_output(
+        self,
+        schema: builtins.dict[str, Any] | type | None = None,
+        *,
+        method: Method = "json_schema",
+        include_raw: bool = False,
+        strict: bool | None = None,
+        tools: Sequence[Any] | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]:
+        """The model with replies of a schema, parsed.
+
+        Args:
+            schema: a pydantic class (replies are its objects), a TypedDict or a JSON schema with a
+                title (replies are dicts). "json_mode" can do without one.
+            method: "json_schema" and "function_calling" hold decoding to the schema, and so does
+                "json_mode" where there is one; else to a JSON object of any form.
+            include_raw: give {"raw": message, "parsed": ..., "parsing_error": ...} instead, and
+                raise nothing where a reply cannot be parsed.
+            strict: as of `bind_tools`.
+            tools: further tools; a reply is then a call of one of them or the JSON ("json_schema").
+            kwargs: further options of calls.
+
+        Raises:
+            ConfigError: an unknown method, or no schema where one is needed.
+        """
+        if method not in ("json_schema", "function_calling", "json_mode"):
+            raise ConfigError(
+                f"method is {method!r}; give 'json_schema', 'function_calling' or 'json_mode'"
+            )
+        if schema is None and method != "json_mode":
+            raise ConfigError(f"method {method!r} needs a schema; give one, or use 'json_mode'")
+        if tools and method == "function_calling":
+            raise ConfigError(
+                "with method 'function_calling' the schema is itself the tool that is called; "
+                "give further tools with method 'json_schema'"
+            )
+        asked = {"kwargs": {"method": method, "strict": strict}, "schema": schema}
+        if method == "function_calling":
+            assert schema is not None
+            tool = _converted(schema, strict)
+            name = tool["function"]["name"]
+            model = self.bind_tools(
+                [schema],
+                tool_choice=name,
+                strict=strict,
+                parallel_tool_calls=False,
+                ls_structured_output_format=asked,
+                **kwargs,
+            )
+            parser = _tool_parser(schema, name)
+        else:
+            response: builtins.dict[str, Any] = {"type": "json_object"}
+            if schema is not None:
+                try:
+                    given = convert_to_json_schema(schema, strict=strict)
+                except (TypeError, ValueError) as error:
+                    raise ConfigError(
+                        f"{schema!r:.200} is no schema: {error}; give a pydantic or TypedDict "
+                        "class, or a JSON schema with a title"
+                    ) from error
+                named = {"name": given.get("title", "response"), "schema": given}
+                response = {"type": "json_schema", "json_schema": named}
+            more = {"response_format": response, "ls_structured_output_format": asked, **kwargs}
+            model = self.bind_tools(tools, strict=strict, **more) if tools else self.bind(**more)
+            parser = _json_parser(schema)
+        if not include_raw:
+            return model | parser
+        parsed = RunnablePassthrough.assign(
+            parsed=itemgetter("raw") | parser, parsing_error=lambda _: None
+        )
+        failed = RunnablePassthrough.assign(parsed=lambda _: None)
+        return RunnableMap(raw=model) | parsed.with_fallbacks(
+            [failed], exception_key="parsing_error"
+        )
+
+
+def _converted(tool: Any, strict: bool | None) -> builtins.dict[str, Any]:
+    try:
+        found = convert_to_openai_tool(tool, strict=strict)
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
+        raise ConfigError(
+            f"{tool!r:.200} cannot be a tool: {error}; give LangChain tools, functions with type "
+            "hints and a docstring, pydantic or TypedDict classes, or OpenAI's function tools"
+        ) from error
+    function_tool(found)
+    return found
+
+
+def _tool_parser(schema: Any, name: str) -> Runnable[AIMessage, Any]:
+    if is_basemodel_subclass(schema):
+        return PydanticToolsParser(tools=[schema], first_tool_only=True)
+    return JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
+
+
+def _json_parser(schema: Any) -> Runnable[AIMessage, Any]:
+    if isinstance(schema, type) and is_basemodel_subclass(schema):
+        pydantic: TypeBaseModel = schema
+        return PydanticOutputParser(pydantic_object=pydantic)
+    return JsonOutputParser()

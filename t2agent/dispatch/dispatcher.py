@@ -1,0 +1,107 @@
+"""What goes into a dispatcher and what comes out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Protocol, runtime_checkable
+
+from t2agent.errors import ConfigError
+from t2agent.experts.card import ExpertCard
+from t2agent.experts.mixture import Mixture
+
+CLASSIFIER = "classifier"
+"""The name of the expert that answers category questions (strategy B); no request goes to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a dispatcher sees of a request: its text and how many images come with it.
+
+    ``tools``: those that may be called to answer it, as OpenAI's function tools.
+
+    Raises:
+        ConfigError: the text is no string, the number of images not a whole number >= 0, or the
+            tools are no tuple.
+    """
+
+    text: str
+    images: int = 0
+    tools: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str):
+            raise ConfigError(f"text is a {type(self.text).__name__}; give a string")
+        if not isinstance(self.tools, tuple):
+            raise ConfigError(f"tools is a {type(self.tools).__name__}; give a tuple of tools")
+        if not isinstance(self.images, int) or isinstance(self.images, bool) or self.images < 0:
+            raise ConfigError(
+                f"images is {self.images!r}; give how many images there are, 0 or more"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Which mixture answers a request, and why.
+
+    ``mixture`` is empty where the base model answers. ``strategy`` names the dispatcher.
+    ``scores`` holds, for each expert that could have been chosen, its probability. ``in_scope``
+    tells whether the request is one that the experts are meant for. ``seconds`` is the time that
+    the decision took; of requests that were dispatched together, each bears an equal share.
+    """
+
+    mixture: Mixture
+    strategy: str
+    scores: Mapping[str, float] = field(default_factory=dict)
+    in_scope: bool = True
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        scores = {name: float(score) for name, score in self.scores.items()}
+        if not all(math.isfinite(score) for score in scores.values()):
+            raise ConfigError(f"scores are {scores}; each must be a finite number")
+        object.__setattr__(self, "scores", MappingProxyType(scores))
+
+    def __hash__(self) -> int:
+        scores = frozenset(self.scores.items())
+        return hash((self.mixture, self.strategy, scores, self.in_scope, self.seconds))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        scores = dict(self.scores)
+        return Decision, (self.mixture, self.strategy, scores, self.in_scope, self.seconds)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The decision in plain JSON."""
+        return {
+            "mixture": self.mixture.to_dict(),
+            "strategy": self.strategy,
+            "scores": dict(self.scores),
+            "in_scope": self.in_scope,
+            "seconds": self.seconds,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Adapted:
+    """A mixture that was found for a task (strategy C), and the card of the task."""
+
+    mixture: Mixture
+    card: ExpertCard
+
+
+@dataclass(slots=True)
+class Latest:
+    """Holds the latest mixture that was found for a task without a name."""
+
+    found: Adapted | None = None
+
+
+@runtime_checkable
+class Dispatcher(Protocol):
+    """Anything that turns requests into decisions, one for each, in their order."""
+
+    def dispatch(self, requests: Sequence[Request]) -> list[Decision]:
+        """Decide on each request."""
+        ...

@@ -1,0 +1,1 @@
+"""The paper's few-shot strategy (C): a search for the mixture that answers some examples best."""

@@ -1,0 +1,163 @@
+"""Fitting the classifier and the gate to example requests."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from t2agent.dispatch.classifier import (
+    Classifier,
+    HeldOut,
+    Labels,
+    fit_classifier,
+    is_large,
+)
+from t2agent.dispatch.fit_cache import key_of, read_fit, write_fit
+from t2agent.dispatch.labels import in_words
+from t2agent.dispatch.scope import UNKNOWN, Gate, General, fit_gate
+from t2agent.dispatch.shipped_requests import DOMAINS, GENERAL, shipped_requests, written_requests
+from t2agent.dispatch.tool_offers import calls_tools
+from t2agent.dispatch.vectors import ExampleVectors
+
+_NAMES = {
+    "code": "code",
+    "coding": "code",
+    "programming": "code",
+    "math": "math",
+    "maths": "math",
+    "mathematics": "math",
+    "reasoning": "reasoning",
+}
+_AGREE = 0.5
+_KEPT_BYTES = 160 << 20
+_KNOWN: OrderedDict[bytes, Fitted] = OrderedDict()
+_LOCK = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What was learnt for one modality: sorted labels, and which and whether.
+
+    ``calling``: the labels whose examples offer tools.
+    """
+
+    labels: tuple[str, ...]
+    classifier: Classifier
+    gate: Gate
+    calling: frozenset[str] = frozenset()
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of its numbers."""
+        examples = sum(one.nbytes for one in self.gate.examples)
+        return 2 * self.classifier.weight.nbytes + examples + self.gate.general.nbytes
+
+
+def forget() -> None:
+    """Forget the fits that are kept in memory."""
+    with _LOCK:
+        _KNOWN.clear()
+
+
+def fit(
+    examples: Mapping[str, Sequence[str]],
+    vectors: ExampleVectors,
+    temperature: float | None,
+    threshold: float | None,
+) -> Fitted | None:
+    """Fit to the examples of each label, in canonical order; None where there are no labels.
+
+    The latest fits are kept for the process: chat models of the same experts share them.
+    """
+    if not examples:
+        return None
+    key = hashlib.sha256(repr((vectors.identity, temperature, threshold)).encode())
+    for label, texts in examples.items():
+        key.update(repr((label, tuple(texts))).encode("utf-8", "surrogatepass"))
+    with _LOCK:
+        if key.digest() in _KNOWN:
+            _KNOWN.move_to_end(key.digest())
+            return _KNOWN[key.digest()]
+    found = _fit(examples, vectors, temperature, threshold)
+    with _LOCK:
+        _KNOWN[key.digest()] = found
+        while len(_KNOWN) > 1 and sum(one.bytes for one in _KNOWN.values()) > _KEPT_BYTES:
+            _KNOWN.popitem(last=False)
+    return found
+
+
+def _fit(
+    examples: Mapping[str, Sequence[str]],
+    vectors: ExampleVectors,
+    temperature: float | None,
+    threshold: float | None,
+) -> Fitted:
+    labels = tuple(examples)
+    texts = [[*examples[label], *extra] for label, extra in widened(examples, vectors).items()]
+    every = [text for own in texts for text in own]
+    features = vectors.of(every)
+    numbers = np.repeat(np.arange(len(labels)), [len(own) for own in texts])
+    names = vectors.of([in_words(label) for label in labels])
+    general, sources = _general(vectors), _sources(every)
+    known, key = None, ""
+    if is_large(len(features), len(labels)):
+        arrays = (features, numbers, names, sources, general.vectors, general.kinds)
+        key = key_of(arrays, temperature, threshold)
+        known = read_fit(key, *names.shape)
+    if known is not None:
+        classifier, threshold = known
+        held_out = HeldOut.none(len(labels))
+    else:
+        classifier, held_out = fit_classifier(features, numbers, names, temperature)
+    logits = classifier.logits(general.vectors)
+    gate = fit_gate(features, numbers, sources, len(labels), held_out, general, logits, threshold)
+    if key and known is None:
+        write_fit(key, classifier, gate.threshold)
+    calling = frozenset(label for label in labels if calls_tools(examples[label]))
+    return Fitted(labels, classifier, gate, calling)
+
+
+def widened(examples: Mapping[str, Sequence[str]], vectors: ExampleVectors) -> dict[str, list[str]]:
+    """The shipped requests that each label learns from besides its own examples.
+
+    Those of a domain (only the ones written for this project) go to the one label that is named
+    after it, where at least half of the label's examples have their nearest shipped request in
+    that domain. Other labels get none.
+    """
+    named: dict[str, list[str]] = {}
+    for label in examples:
+        if label.strip().lower() in _NAMES:
+            named.setdefault(_NAMES[label.strip().lower()], []).append(label)
+    extra: dict[str, list[str]] = {label: [] for label in examples}
+    for domain, (label, *others) in named.items():
+        if not others and _share_in(domain, examples[label], vectors) >= _AGREE:
+            own = set(examples[label])
+            extra[label] = [text for text in written_requests(domain) if text not in own]
+    return extra
+
+
+def _share_in(domain: str, texts: Sequence[str], vectors: ExampleVectors) -> float:
+    written = {d: written_requests(d) for d in (*DOMAINS, GENERAL)}
+    shipped = vectors.of([text for own in written.values() for text in own])
+    of = np.repeat(list(written), [len(own) for own in written.values()])
+    nearest = (vectors.of(texts) @ shipped.T).argmax(axis=1)
+    return float((of[nearest] == domain).mean())
+
+
+def _sources(texts: Sequence[str]) -> Labels:
+    """The number of the kind of each shipped request, UNKNOWN for other texts: (texts,)."""
+    kinds = {r.prompt: (domain, r.kind) for domain in DOMAINS for r in shipped_requests(domain)}
+    numbers = {kind: number for number, kind in enumerate(sorted(set(kinds.values())))}
+    return np.array([numbers[kinds[t]] if t in kinds else UNKNOWN for t in texts], np.int64)
+
+
+def _general(vectors: ExampleVectors) -> General:
+    requests = shipped_requests(GENERAL)
+    kinds = sorted({request.kind for request in requests})
+    numbers = np.array([kinds.index(request.kind) for request in requests])
+    return General(vectors.of([request.prompt for request in requests]), numbers)

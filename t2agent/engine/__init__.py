@@ -1,0 +1,1 @@
+"""The two passes: decide which experts answer, then answer under their mixture."""

@@ -1,0 +1,311 @@
+"""The form that one call wants its reply in: free text, tool calls, JSON, or a choice of these."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from langchain_core.messages import AIMessage, AIMessageChunk, InvalidToolCall, ToolCall
+from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
+
+from t2agent.dispatch.tool_offers import ToolSimilarity
+from t2agent.engine.shortlist import Shortlist, ToolPolicy, shortlist, with_shown
+from t2agent.errors import ConfigError
+from t2agent.models.decoding import end_tokens
+from t2agent.models.model import T2Model
+from t2agent.models.prompt import Prompt, open_thoughts, tool_format
+from t2agent.replies.constraint import Constraint, json_constraint, tools_constraint
+from t2agent.replies.format import ToolFormat
+from t2agent.replies.parsing import Call, CallPiece, ReplyParser
+
+FIELDS = ("tools", "tool_choice", "parallel_tool_calls", "response_format")
+"""The options of a call that a form is made of."""
+
+_JSON = "Answer with a JSON object and nothing else."
+_SCHEMA = "Answer with JSON that fits this schema, and nothing else:\n"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyForm:
+    """Tools that may or must be called, and the JSON that a reply must be.
+
+    Attributes:
+        tools: OpenAI's function tools.
+        choice: "auto", "required", "none" or the name of the tool to call.
+        parallel: whether a reply may hold several calls.
+        schema: of the JSON; True for any object; None for free text.
+    """
+
+    tools: tuple[Mapping[str, Any], ...] = ()
+    choice: str = "auto"
+    parallel: bool = True
+    schema: Mapping[str, Any] | bool | None = None
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> ReplyForm:
+        """From the options `FIELDS` of a call.
+
+        Raises ConfigError for a tool or a format of another form, and for a choice of a tool that
+        is not there.
+        """
+        tools = tuple(map(function_tool, given.get("tools") or ()))
+        names = [tool["function"]["name"] for tool in tools]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ConfigError(f"two tools are named {min(twice)!r}; rename one of them")
+        choice = chosen(given.get("tool_choice"), names)
+        parallel = given.get("parallel_tool_calls")
+        asked = given.get("tool_choice")
+        if parallel is None and isinstance(asked, Mapping):  # as Anthropic has it
+            parallel = not asked.get("disable_parallel_tool_use", False)
+        return cls(
+            () if choice == "none" else tools,
+            choice,
+            parallel is None or bool(parallel),
+            _format(given.get("response_format")),
+        )
+
+    def prompt(self, prompt: Prompt) -> Prompt:
+        """The prompt with what the model must know of the form."""
+        if self.tools:
+            prompt = replace(prompt, tools=self.tools)
+        if self.schema is None:
+            return prompt
+        text = _JSON if self.schema is True else _SCHEMA + _dumped(self.schema)
+        first = prompt.messages[0]
+        if first["role"] != "system":
+            system = {"role": "system", "content": text}
+            return replace(prompt, messages=(system, *prompt.messages))
+        content = first["content"]
+        if isinstance(content, str):
+            content = [{"type": "text", "text": content}]
+        content = [*content, {"type": "text", "text": "\n\n" + text}]
+        return replace(prompt, messages=({**first, "content": content}, *prompt.messages[1:]))
+
+    def shown(
+        self,
+        prompt: Prompt,
+        policy: ToolPolicy,
+        similarity: ToolSimilarity,
+        wanted: Callable[[], bool],
+    ) -> tuple[ReplyForm, Prompt, Shortlist]:
+        """The form and the prompt with the tools that are shown for a request.
+
+        wanted: whether one of the tools is meant, where the model may choose.
+        """
+        if not self.tools:
+            return self, prompt, Shortlist()
+        free = self.choice == "auto"
+        named = None if free or self.choice == "required" else self.choice
+        found = shortlist(prompt, policy, similarity, named=named, wanted=wanted if free else None)
+        return replace(self, tools=found.fillable), with_shown(prompt, found), found
+
+    def constraint(self, model: T2Model, prompt: Prompt) -> Constraint | None:
+        """What decoding must keep to after a prompt; None where any text will do."""
+        excluded = ""
+        if self.tools:
+            form = _format_of(model)
+            schema = None if self.schema is None else _object(self.schema)
+            found = tools_constraint(
+                form, self.tools, choice=self.choice, parallel=self.parallel, schema=schema
+            )
+            excluded = form.trigger
+        elif self.schema is not None:
+            found = json_constraint(self.schema)
+        else:
+            return None
+        thoughts = open_thoughts(model, prompt)
+        return found if thoughts is None else found.after(thoughts, excluded)
+
+    def marks(self, model: T2Model) -> frozenset[int]:
+        """The special tokens that belong to calls and so to the text of a reply."""
+        if not self.tools:
+            return frozenset()
+        form = _format_of(model)
+        written = form.write([("a", {"b": "c"}), ("d", {})])
+        return frozenset(
+            number
+            for number, token in model.tokenizer.added_tokens_decoder.items()
+            if token.special and token.content in written
+        )
+
+    def reader(self, model: T2Model, prompt: Prompt) -> ReplyReader:
+        """What turns the text of a reply to a prompt into messages."""
+        form = _format_of(model) if self.tools else None
+        thoughts = None if self.schema is None else open_thoughts(model, prompt)
+        return ReplyReader(form, self, thoughts or "")
+
+
+@dataclass(slots=True)
+class ReplyReader:
+    """Turns the text of one reply into a message, at once or piece by piece.
+
+    thoughts: the text up to which the reply is thoughts, which are left out since the rest must
+    be JSON; "" where it has none.
+    """
+
+    format: ToolFormat | None
+    form: ReplyForm
+    thoughts: str = ""
+    _held: str = field(init=False, default="")
+    _parser: ReplyParser | None = field(init=False, default=None)
+    _ids: list[str] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.format is not None:
+            self._parser = ReplyParser(self.format, self.form.tools)
+
+    def message(self, text: str) -> AIMessage:
+        """The whole reply; calls that cannot be read are in ``invalid_tool_calls``."""
+        text = self._thought(text, last=True)
+        if self._parser is None:
+            return AIMessage(content=text)
+        self._parser.push(text)
+        self._parser.finish()
+        calls, invalid = self._calls(self._parser.calls)
+        content = self._parser.content
+        return AIMessage(content=content, tool_calls=calls, invalid_tool_calls=invalid)
+
+    def chunks(self, text: str, *, last: bool = False) -> list[AIMessageChunk]:
+        """The pieces of a message that more text makes certain."""
+        text = self._thought(text, last=last)
+        if self._parser is None:
+            return [AIMessageChunk(content=text)] if text else []
+        pieces = self._parser.push(text) + (self._parser.finish() if last else [])
+        return [self._chunk(piece) for piece in pieces]
+
+    def _thought(self, text: str, *, last: bool) -> str:
+        """The text without the thoughts before it."""
+        if not self.thoughts:
+            return text
+        self._held += text
+        _, found, rest = self._held.partition(self.thoughts)
+        if found and rest.strip():
+            self.thoughts, self._held = "", ""
+            return rest.lstrip()
+        rest = rest if found else self._held
+        return rest if last else ""
+
+    def _chunk(self, piece: str | CallPiece) -> AIMessageChunk:
+        if isinstance(piece, str):
+            return AIMessageChunk(content=piece)
+        named = piece.name is not None
+        chunk = tool_call_chunk(
+            name=piece.name,
+            args=piece.arguments,
+            id=self._id(piece.index) if named else None,
+            index=piece.index,
+        )
+        return AIMessageChunk(content="", tool_call_chunks=[chunk])
+
+    def _calls(self, calls: Sequence[Call]) -> tuple[list[ToolCall], list[InvalidToolCall]]:
+        good, bad = [], []
+        for place, call in enumerate(calls):
+            arguments = call.parsed()
+            if arguments is None:
+                problem = "the call is cut short" if not call.complete else "no JSON object"
+                bad.append(
+                    invalid_tool_call(
+                        name=call.name, args=call.arguments, id=self._id(place), error=problem
+                    )
+                )
+            else:
+                good.append(tool_call(name=call.name, args=arguments, id=self._id(place)))
+        return good, bad
+
+    def _id(self, place: int) -> str:
+        while len(self._ids) <= place:
+            self._ids.append(f"call_{uuid.uuid4().hex[:24]}")
+        return self._ids[place]
+
+    @property
+    def called(self) -> bool:
+        """Whether the reply holds a call that can be read."""
+        return self._parser is not None and any(
+            call.parsed() is not None for call in self._parser.calls
+        )
+
+
+def chosen(given: object, names: Sequence[str]) -> str:
+    """A tool choice in any of the usual forms: "auto", "required", "none" or a tool's name.
+
+    Raises ConfigError for another form, and where the tool is not among ``names``.
+    """
+    if given is None or given == "auto":
+        return "auto"
+    if given is False or given == "none":
+        return "none"
+    if given is True or given in ("any", "required"):
+        return _needing(names, "required")
+    if isinstance(given, Mapping):
+        kind, function = given.get("type"), given.get("function")
+        name = function.get("name") if isinstance(function, Mapping) else given.get("name")
+        if name is None and isinstance(kind, str):
+            return chosen(kind, names)
+        given = name
+    if isinstance(given, str) and given in names:
+        return given
+    raise ConfigError(
+        f"tool_choice is {given!r}, and the tools are {', '.join(names) or 'none'}; give 'auto', "
+        "'any', 'none', or the name of a tool that is bound"
+    )
+
+
+def _format_of(model: T2Model) -> ToolFormat:
+    """How the model writes calls, as far as it shows in a reply's text."""
+    ends = model.tokenizer.convert_ids_to_tokens(sorted(end_tokens(model)))
+    return tool_format(model).without_end([str(end) for end in ends])
+
+
+def _object(schema: Mapping[str, Any] | bool) -> Mapping[str, Any]:
+    return {"type": "object"} if isinstance(schema, bool) else schema
+
+
+def _needing(names: Sequence[str], choice: str) -> str:
+    if not names:
+        raise ConfigError(f"tool_choice is {choice!r}, but no tool is bound; bind one")
+    return choice
+
+
+def function_tool(given: object) -> Mapping[str, Any]:
+    """An OpenAI function tool, checked."""
+    function = given.get("function") if isinstance(given, Mapping) else None
+    name = function.get("name") if isinstance(function, Mapping) else None
+    if not isinstance(given, Mapping) or not isinstance(name, str) or not name:
+        raise ConfigError(
+            f"{given!r:.200} is no tool; give bind_tools LangChain tools, functions, pydantic "
+            "classes or OpenAI's function tools"
+        )
+    return given
+
+
+def _dumped(schema: object) -> str:
+    try:
+        return json.dumps(schema)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"the schema of response_format is no JSON: {error}; give one of strings, numbers, "
+            "lists and dicts"
+        ) from error
+
+
+def _format(given: object) -> Mapping[str, Any] | bool | None:
+    """The schema of a response_format of OpenAI's."""
+    if given is None:
+        return None
+    kind = given.get("type") if isinstance(given, Mapping) else None
+    if isinstance(given, Mapping) and kind == "text":
+        return None
+    if isinstance(given, Mapping) and kind == "json_object":
+        return True
+    inner = given.get("json_schema") if isinstance(given, Mapping) else None
+    schema = inner.get("schema", inner) if isinstance(inner, Mapping) else None
+    if kind != "json_schema" or not isinstance(schema, Mapping):
+        raise ConfigError(
+            f"response_format is {given!r:.200}; give {{'type': 'json_object'}} or {{'type': "
+            "'json_schema', 'json_schema': {'name': ..., 'schema': {...}}}"
+        )
+    return schema

@@ -1,0 +1,305 @@
+"""The two passes: choose a mixture for each request, then answer with it.
+
+The only place that knows their order. First pass: the dispatcher turns each prompt's last
+request into a mixture. Second pass: the model, adapted row by row or merged, answers.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from t2agent.dispatch import Decision, Dispatcher, EmbeddingDispatcher, Latest
+from t2agent.dispatch.encoder import Encoder
+from t2agent.dispatch.strategies import Selection, make_dispatcher, version_of
+from t2agent.dispatch.tool_offers import ToolSimilarity
+from t2agent.engine.answers import Answer, request
+from t2agent.engine.break_even import BreakEven
+from t2agent.engine.threads import pieces
+from t2agent.errors import ConfigError
+from t2agent.experts.expert import Expert, Mixture, MixtureLike
+from t2agent.models.generate import Cancel, Generation, OnText, Prompt, encode, generate, room
+from t2agent.models.model import T2Model
+from t2agent.paths import GenerationOptions
+from t2agent.replies.constraint import Constraint
+
+if TYPE_CHECKING:
+    from t2agent.dispatch import SearchResult
+
+_BREAK_EVENS: WeakKeyDictionary[T2Model, BreakEven] = WeakKeyDictionary()
+_BREAK_EVENS_LOCK = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A mixture that the caller chose, instead of a dispatcher."""
+
+    what: MixtureLike
+
+
+Choice = Given | Dispatcher | str | None
+"""Who chooses the mixture: a dispatcher or strategy, the caller, or None for the engine's own."""
+
+
+class Engine:
+    """Answers prompts with a base model and its experts. Safe to use from several threads.
+
+    dispatcher: a strategy's name (`t2agent.dispatch.strategies.NAMES`), a Dispatcher, or None for the base
+        model.
+    experts: those that a strategy by name may choose, registered where they are not yet (names,
+        Experts and experts' folders); None for all of the model's registry.
+    merging: whether a mixture that all rows share may be written into the weights where that is
+        faster. The answer can then differ in the last digits of its arithmetic.
+
+    Raises ConfigError for a strategy that does not exist.
+    """
+
+    def __init__(
+        self,
+        model: T2Model,
+        dispatcher: Dispatcher | str | None = "embedding",
+        *,
+        experts: Sequence[Expert | Path | str] | None = None,
+        merging: bool = True,
+    ) -> None:
+        self.model = model
+        self.registry = None if experts is None else Selection.of(model.registry, experts)
+        self.merging = merging
+        self.latest = Latest()
+        self._given = dispatcher, experts
+        self._named: dict[str, Dispatcher | None] = {}
+        self._lock = threading.Lock()
+        self.dispatcher = self.strategy(dispatcher)
+        with _BREAK_EVENS_LOCK:
+            known = _BREAK_EVENS.get(model)
+            if known is None:
+                known = _BREAK_EVENS[model] = BreakEven(model)
+            self.break_even = known
+
+    @cached_property
+    def similarity(self) -> ToolSimilarity:
+        """How well tools fit requests, by the encoder that dispatches them, where there is one."""
+        if isinstance(self.dispatcher, EmbeddingDispatcher):
+            return self.dispatcher.similarity
+        return ToolSimilarity(Encoder.shared())
+
+    def wants_tools(self, prompt: Prompt) -> bool:
+        """Whether a tool on offer is meant, as far as the engine's dispatcher can tell."""
+        dispatcher = self.dispatcher
+        return not isinstance(dispatcher, EmbeddingDispatcher) or dispatcher.wants_tools(
+            request(prompt)
+        )
+
+    def serves(self, model: T2Model, experts: Sequence[Expert | Path | str] | None) -> bool:
+        """Whether this engine is of that model, and chooses among these experts."""
+        return self.model is model and self._given[1] == experts
+
+    def dispatching(self, dispatcher: Dispatcher | str | None) -> Engine:
+        """This engine by another dispatcher; they share what is fitted, and the latest task."""
+        if dispatcher is self._given[0] or dispatcher == self._given[0]:
+            return self
+        other = copy.copy(self)
+        other._given = dispatcher, self._given[1]
+        other.dispatcher = other.strategy(dispatcher)
+        other.__dict__.pop("similarity", None)
+        return other
+
+    def version(self) -> str:
+        """Changes with whatever changes a decision, besides the registry; for caches."""
+        return version_of(self.dispatcher)
+
+    def strategy(self, dispatch: Dispatcher | str | None) -> Dispatcher | None:
+        """The dispatcher that a name stands for; the same object for the same name."""
+        if not isinstance(dispatch, str):
+            return make_dispatcher(dispatch, self.model, self.registry, self.latest)
+        with self._lock:
+            if dispatch not in self._named:
+                self._named[dispatch] = make_dispatcher(
+                    dispatch, self.model, self.registry, self.latest
+                )
+            return self._named[dispatch]
+
+    def decide(
+        self, prompts: Sequence[Prompt | str], choice: Choice | list[Choice] = None
+    ) -> list[Decision]:
+        """The first pass. choice: one for all prompts, or a list with one for each.
+
+        Raises ExpertNotFoundError for a mixture of unknown experts.
+        """
+        if isinstance(choice, list):
+            return self._decide_each(prompts, choice)
+        if isinstance(choice, Given):
+            mixture, _ = self.model.resolve(choice.what)
+            return [Decision(mixture, "given", dict(mixture.weights), True, 0.0) for _ in prompts]
+        dispatcher = self.dispatcher if choice is None else self.strategy(choice)
+        if dispatcher is None:
+            return [Decision(Mixture(), "off", {}, True, 0.0) for _ in prompts]
+        decisions = dispatcher.dispatch([request(prompt) for prompt in prompts])
+        if len(decisions) != len(prompts):
+            raise ConfigError(
+                f"{type(dispatcher).__name__}.dispatch returned {len(decisions)} decisions for "
+                f"{len(prompts)} requests: it must return one for each, in their order"
+            )
+        return decisions
+
+    def _decide_each(
+        self, prompts: Sequence[Prompt | str], choices: Sequence[Choice]
+    ) -> list[Decision]:
+        """The first pass with a choice for each prompt; equal ones are decided together."""
+        groups: dict[Hashable, list[int]] = {}
+        for row, choice in enumerate(choices):
+            groups.setdefault(choice if isinstance(choice, str) else id(choice), []).append(row)
+        decided: dict[int, Decision] = {}
+        for rows in groups.values():
+            found = self.decide([prompts[row] for row in rows], choices[rows[0]])
+            decided.update(zip(rows, found, strict=True))
+        return [decided[row] for row in range(len(prompts))]
+
+    def adapt(self, examples: object, *, name: str | None = None, **options: Any) -> SearchResult:
+        """Search a mixture for a task, for strategy "few-shot", among the engine's experts.
+
+        With a name it becomes an expert of the registry, which the engine may choose from now on;
+        without one, it takes the place of the latest such mixture. Options and errors are those
+        of `t2agent.dispatch.few_shot.strategy.adapt`.
+        """
+        from t2agent.dispatch.few_shot.strategy import adapt
+
+        result = adapt(
+            self.model, examples, experts=self.registry, latest=self.latest, name=name, **options
+        )
+        if name is not None and self.registry is not None:
+            self.registry.add(name)
+        return result
+
+    def answer(
+        self,
+        prompts: Sequence[Prompt] | Sequence[str],
+        options: GenerationOptions,
+        *,
+        choice: Choice | list[Choice] = None,
+        cancel: Cancel = None,
+        on_text: OnText | None = None,
+        constraints: Sequence[Constraint | None] | None = None,
+        keep: frozenset[int] = frozenset(),
+        alike: bool = False,
+    ) -> list[Answer]:
+        """Both passes for a batch; arguments as in `decide` and `generate`.
+
+        All prompts run as one batch, except that those for which the context is shorter than
+        `max_tokens` run apart, as do different mixtures where the model cannot take them in one.
+        """
+        if not prompts:
+            return []
+        decisions = self.decide(prompts, choice)
+        choices = choice if isinstance(choice, list) else [choice] * len(prompts)
+        whats: list[MixtureLike] = [
+            one.what if isinstance(one, Given) else decision.mixture
+            for one, decision in zip(choices, decisions, strict=True)
+        ]
+        inputs = encode(self.model, prompts)
+        groups: dict[Any, list[int]] = {}
+        for row, left in enumerate(room(self.model, inputs)):
+            tight = left if left < options.max_tokens else None
+            apart = None if self.model.per_row else decisions[row].mixture
+            groups.setdefault((tight, apart), []).append(row)
+        answers: list[Answer | None] = [None] * len(prompts)
+        for rows in groups.values():
+            part = [prompts[row] for row in rows]
+            begun = time.perf_counter()
+            generations = self._second_pass(
+                part,
+                [whats[row] for row in rows],
+                [decisions[row].mixture for row in rows],
+                options,
+                inputs=inputs if len(groups) == 1 else encode(self.model, part),  # type: ignore[arg-type]
+                cancel=_of_rows(cancel, rows),
+                on_text=_renumbered(on_text, rows),
+                constraints=None if constraints is None else [constraints[row] for row in rows],
+                keep=keep,
+                alike=alike,
+            )
+            seconds = (time.perf_counter() - begun) / len(rows)
+            for row, generation in zip(rows, generations, strict=True):
+                answers[row] = Answer(generation, decisions[row], seconds)
+        return [answer for answer in answers if answer is not None]
+
+    def stream(
+        self,
+        prompt: Prompt | str,
+        options: GenerationOptions,
+        *,
+        choice: Choice = None,
+        cancel: threading.Event | None = None,
+        constraint: Constraint | None = None,
+        keep: frozenset[int] = frozenset(),
+    ) -> Iterator[str | Answer]:
+        """The pieces of one answer's text as they become certain, and then the whole answer.
+
+        Generation runs in a thread of its own. Closing the iterator sets `cancel`, which ends it
+        at the next token.
+        """
+
+        def work(hand_out: Callable[[str], None], cancel: threading.Event) -> Answer:
+            [answer] = self.answer(
+                [prompt],  # type: ignore[arg-type]
+                options,
+                choice=choice,
+                cancel=cancel,
+                on_text=lambda _row, piece: hand_out(piece),
+                constraints=[constraint],
+                keep=keep,
+            )
+            return answer
+
+        return pieces(work, threading.Event() if cancel is None else cancel)
+
+    def _second_pass(
+        self,
+        prompts: Sequence[Any],
+        whats: Sequence[MixtureLike],
+        mixtures: Sequence[Mixture],
+        options: GenerationOptions,
+        **more: Any,
+    ) -> list[Generation]:
+        shared = len(set(mixtures)) == 1
+        with self.break_even.running() as alone:
+            key: Hashable = None
+            adapted: AbstractContextManager[object]
+            if not any(mixture.experts() for mixture in mixtures):
+                adapted = nullcontext()  # the base model needs no bases
+            elif shared:
+                mixture, experts = self.model.resolve(whats[0])
+                key = (mixture, tuple((expert.name, id(expert)) for expert in experts))
+                merge = (
+                    self.merging
+                    and alone
+                    and self.model.writable
+                    and self.break_even.repays(
+                        self.model, whats[0], key, rows=len(prompts), max_tokens=options.max_tokens
+                    )
+                )
+                adapted = self.model.merged(whats[0]) if merge else self.model.adapted(whats[0])
+            else:
+                adapted = self.model.adapted(list(whats))
+            with adapted:
+                generations = generate(self.model, prompts, options, **more)
+        self.break_even.note(key, max(len(one.token_ids) for one in generations))
+        return generations
+
+
+def _of_rows(cancel: Cancel, rows: Sequence[int]) -> Cancel:
+    return [cancel[row] for row in rows] if isinstance(cancel, Sequence) else cancel
+
+
+def _renumbered(on_text: OnText | None, rows: Sequence[int]) -> OnText | None:
+    if on_text is None:
+        return None
+    return lambda row, piece: on_text(rows[row], piece)

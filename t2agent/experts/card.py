@@ -1,0 +1,218 @@
+"""The card of an expert: what it is for, which base model it belongs to, how it was made."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Literal, get_args
+
+from t2agent.errors import ConfigError
+from t2agent.paths import public_name
+
+Modality = Literal["text", "image"]
+
+NAME_LENGTH = 64
+"""The most characters of an expert's name."""
+
+_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{NAME_LENGTH - 1}}}")
+_README_EXAMPLES = 8
+_README_SCORES = 100
+_README_DEPTH = 4
+# Characters that JSON writes as they are and YAML does not take.
+_NOT_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+# The Hub refuses a card whose license is none of its own names; others are "other" with a name.
+_HUB_LICENSES = (
+    "apache-2.0 mit openrail bigscience-openrail-m creativeml-openrail-m bigscience-bloom-rail-1.0 "
+    "bigcode-openrail-m afl-3.0 artistic-2.0 bsl-1.0 bsd bsd-2-clause bsd-3-clause "
+    "bsd-3-clause-clear c-uda cc cc0-1.0 cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 "
+    "cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0 "
+    "cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cdla-sharing-1.0 "
+    "cdla-permissive-1.0 cdla-permissive-2.0 wtfpl ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 "
+    "eupl-1.2 agpl-3.0 gfdl gpl gpl-2.0 gpl-3.0 lgpl lgpl-2.1 lgpl-3.0 lgpl-lr isc h-research "
+    "lppl-1.3c ms-pl apple-ascl apple-amlr mpl-2.0 odc-by odbl openrail++ openmdw-1.0 osl-3.0 "
+    "postgresql ofl-1.1 ncsa unlicense zlib pddl deepfloyd-if-license "
+    "fair-noncommercial-research-license llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 gemma "
+    "unknown other"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertCard:
+    """What an expert says about itself.
+
+    ``name`` has 1 to 64 letters, digits, ``.``, ``_`` or ``-`` and starts with a letter or digit.
+    ``examples`` are requests that the expert is meant for; the dispatcher learns from them.
+    ``modality`` is the kind of request that it serves. ``base`` and ``base_fingerprint`` tell the
+    base model; an empty fingerprint fits every base model whose layers have the same shapes.
+    ``training`` and ``scores`` are free, in plain JSON.
+
+    Raises:
+        ConfigError: a field is not as said.
+    """
+
+    name: str
+    description: str = ""
+    examples: tuple[str, ...] = ()
+    modality: Modality = "text"
+    base: str = ""
+    base_fingerprint: str = ""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    scores: Mapping[str, Any] = field(default_factory=dict)
+    license: str = ""
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        for key in ("description", "base", "base_fingerprint", "license"):
+            value = getattr(self, key)
+            if not _is_text(value):
+                raise ConfigError(f"{key} of expert {self.name!r} is {value!r:.80}; give a string")
+        if self.modality not in get_args(Modality):
+            raise ConfigError(
+                f"modality of expert {self.name!r} is {self.modality!r}; give 'text' or 'image'"
+            )
+        object.__setattr__(self, "examples", self._strings(self.examples))
+        for key in ("training", "scores"):
+            object.__setattr__(self, key, self._plain(key))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The card in plain JSON."""
+        plain = {key.name: getattr(self, key.name) for key in dataclasses.fields(self)}
+        return {**plain, "examples": list(self.examples)}
+
+    @classmethod
+    def from_dict(cls, plain: object) -> ExpertCard:
+        """The card that `to_dict` wrote. Keys that this version does not know are left out.
+
+        Raises:
+            ConfigError: there is no name, or a field cannot be used.
+        """
+        if not isinstance(plain, Mapping) or "name" not in plain:
+            raise ConfigError("the card must be a JSON object with a name")
+        known = {key.name for key in dataclasses.fields(cls)}
+        return cls(**{key: value for key, value in plain.items() if key in known})
+
+    def readme(self, parameters: int) -> str:
+        """A model card for the Hub: YAML front matter, then the same in words.
+
+        Args:
+            parameters: how many numbers the expert has learnt.
+        """
+        base = public_name(self.base)
+        lines = ["---", *(f"{k}: {_yaml(v)}" for k, v in self._metadata(base).items())]
+        lines += ["---", "", f"# {self.name}", ""]
+        if self.description:
+            lines += [self.description, ""]
+        words = (
+            f"An SVF expert (Transformer-Squared) with {parameters:,} parameters for the base "
+            f"model {base or '(not named)'}: one number per singular value of each weight."
+        )
+        lines += [
+            words,
+            "",
+            "```python",
+            "from t2agent import Expert, register_expert",
+            "",
+            'expert = Expert.from_pretrained("user/this-repository")  # or this folder\'s path',
+            f"register_expert(expert, model={json.dumps(base or '...')})",
+            "```",
+            "",
+        ]
+        if self.examples:
+            lines += ["## Meant for requests such as", ""]
+            lines += [f"- {' '.join(text.split())}" for text in self.examples[:_README_EXAMPLES]]
+            lines += [""]
+        for title, table in (("Training", self.training), ("Scores", self.scores)):
+            if table:
+                body = json.dumps(table, indent=2, ensure_ascii=False)
+                lines += [f"## {title}", "", "```json", body, "```", ""]
+        return "\n".join(lines)
+
+    def _metadata(self, base: str) -> dict[str, object]:
+        """What the Hub files a model under; scores are its evaluation results."""
+        pipeline = "image-text-to-text" if self.modality == "image" else "text-generation"
+        front: dict[str, object] = {"library_name": "t2agent", "pipeline_tag": pipeline}
+        if base:
+            front |= {"base_model": base, "base_model_relation": "adapter"}
+        if self.license.lower() in _HUB_LICENSES.split():
+            front["license"] = self.license.lower()
+        elif self.license:
+            front |= {"license": "other", "license_name": self.license}
+        front["tags"] = ["t2agent", "transformer-squared", "svf", self.modality]
+        numbers = dict(islice(_numbers(self.scores), _README_SCORES))
+        if numbers:
+            task = self.training.get("task")
+            data = task if isinstance(task, str) and task else self.name
+            result = {
+                "task": {"type": pipeline},
+                "dataset": {"type": data, "name": data},
+                "metrics": [{"type": k, "name": k, "value": v} for k, v in numbers.items()],
+            }
+            front["metrics"] = list(numbers)
+            front["model-index"] = [{"name": self.name, "results": [result]}]
+        return front
+
+    def _strings(self, given: object) -> tuple[str, ...]:
+        if isinstance(given, Iterable) and not isinstance(given, str):
+            strings = tuple(given)
+            if all(map(_is_text, strings)):
+                return strings
+        raise ConfigError(f"examples of expert {self.name!r} must be a sequence of strings")
+
+    def _plain(self, key: str) -> dict[str, Any]:
+        value = getattr(self, key)
+        try:
+            text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+            text.encode()
+            plain = json.loads(text)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ConfigError(
+                f"{key} of expert {self.name!r} is not plain JSON ({error}); give a dict of "
+                "strings, finite numbers, lists and dicts"
+            ) from error
+        if not isinstance(plain, dict):
+            raise ConfigError(
+                f"{key} of expert {self.name!r} is a {type(value).__name__}; give a dict"
+            )
+        return plain
+
+
+def check_name(name: object) -> str:
+    """The name of an expert, if it can be one.
+
+    Raises:
+        ConfigError: it is not a string of the form that `ExpertCard` describes.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        shown = repr(name) if len(repr(name)) <= 80 else repr(name)[:77] + "..."
+        raise ConfigError(
+            f"{shown} cannot name an expert; use 1 to 64 letters, digits, '.', '_' or '-', "
+            "with a letter or digit first"
+        )
+    return name
+
+
+def _numbers(scores: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers in scores, with their keys joined by dots; what is nested deeply is left out."""
+    for key, value in scores.items():
+        if isinstance(value, Mapping) and prefix.count(".") < _README_DEPTH:
+            yield from _numbers(value, f"{prefix}{key}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield f"{prefix}{key}", value
+
+
+def _yaml(value: object) -> str:
+    """A JSON value is a YAML value, whatever the text holds, but for a few characters."""
+    text = json.dumps(value, ensure_ascii=False)
+    return _NOT_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _is_text(value: object) -> bool:
+    """Whether it is a string that UTF-8 can hold: JSON may smuggle in half a surrogate pair."""
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False

@@ -1,0 +1,238 @@
+"""Finding experts that nobody registered: in folders and in entry points.
+
+Everything is checked here once and remembered until a file changes, of many folders also for later
+processes (`t2agent.experts.verified`); what cannot be used becomes a problem with a name and a cause, never
+an exception, since one bad folder must not cost the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal, get_args
+from weakref import ReferenceType, ref
+
+from t2agent.errors import ExpertError, ExpertFormatError
+from t2agent.experts import folder as expert_folder
+from t2agent.experts.card import ExpertCard, Modality
+from t2agent.experts.expert import Expert, load_with_digest
+from t2agent.experts.pins import Pin
+from t2agent.experts.verified import Signature, Verified
+from t2agent.files import folder_names
+
+ENTRY_POINT_GROUP = "t2agent.experts"
+
+Source = Literal["code", "user", "entry point", "shipped"]
+_warned: set[tuple[str, str]] = set()
+_warned_lock = threading.Lock()
+
+_FILES = (expert_folder.CONFIG_FILE, expert_folder.VECTORS_FILE)
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One expert that can be used.
+
+    ``digest`` is the SHA-256 of its vectors' file; ``pin`` tells where on the Hub it is from. One
+    from a folder is not kept here: it is the same object for as long as somebody holds it.
+    """
+
+    card: ExpertCard
+    lengths: dict[str, int]
+    digest: str
+    source: Source
+    folder: Path | None = None
+    pin: Pin | None = None
+    _given: Expert | None = None
+    _alive: ReferenceType[Expert] | None = None
+    _content: str = ""
+
+    @classmethod
+    def of(cls, expert: Expert, source: Source) -> Entry:
+        """The entry of an expert that is in memory."""
+        return cls(expert.card, expert.lengths, expert.digest(), source, _given=expert)
+
+    def load(self) -> Expert | None:
+        """The expert, read where nobody holds it; None where its folder is not as it was found."""
+        expert = self._given if self._alive is None else self._alive()
+        if expert is None and self.folder is not None:
+            with suppress(ExpertFormatError):
+                read, digest = load_with_digest(self.folder)
+                if read.card == self.card and digest == self.digest:
+                    expert, self._alive = read, ref(read)
+        return expert
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the expert has."""
+        return sum(self.lengths.values())
+
+    @property
+    def content(self) -> str:
+        """A hash of the card and the vectors."""
+        if not self._content:
+            text = json.dumps([self.digest, self.card.to_dict()], sort_keys=True)
+            self._content = hashlib.sha256(text.encode()).hexdigest()
+        return self._content
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An expert that was found, or why it cannot be used. ``where`` says it to a person."""
+
+    where: str
+    name: str
+    result: Entry | ExpertError
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a registry holds at one moment. ``problems``: where -> why; ``cards``: by kind
+    of request, None for all."""
+
+    entries: Mapping[str, Entry]
+    problems: Mapping[str, ExpertError]
+    problems_by_name: Mapping[str, ExpertError]
+    fingerprint: str
+    cards: Mapping[Modality | None, Mapping[str, ExpertCard]]
+
+    @classmethod
+    def of(cls, found: Iterable[Found]) -> View:
+        """The first expert of each name, sorted; each problem is warned of once in a process."""
+        entries: dict[str, Entry] = {}
+        problems: dict[str, ExpertError] = {}
+        by_name: dict[str, ExpertError] = {}
+        for one in found:
+            if isinstance(one.result, Entry):
+                entries.setdefault(one.name, one.result)
+            else:
+                problems[one.where] = by_name[one.name] = one.result
+                _warn_once(one.where, str(one.result))
+        entries = {name: entries[name] for name in sorted(entries)}
+        content = " ".join(entry.content for entry in entries.values())
+        every = {name: entry.card for name, entry in entries.items()}
+        cards: dict[Modality | None, Mapping[str, ExpertCard]] = {None: every}
+        for one in get_args(Modality):
+            cards[one] = {name: card for name, card in every.items() if card.modality == one}
+        fingerprint = hashlib.sha256(content.encode()).hexdigest()
+        return cls(entries, problems, by_name, fingerprint, cards)
+
+
+class FolderReader:
+    """Reads experts' folders, each again only after one of its two files changed."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Path, dict[str, tuple[Signature, Found]]] = {}
+
+    def read(self, folder: Path, source: Source, verified: Verified | None = None) -> Found:
+        """The expert in ``folder``. verified: folders whose vectors need not be read again."""
+        # Strings: of a thousand folders, making the paths would take longer than asking for them.
+        signature = tuple(_signature(f"{folder}{os.sep}{name}") for name in _FILES)
+        known = self._seen.setdefault(folder.parent, {})
+        seen = known.get(folder.name)
+        if seen is None or seen[0] != signature:
+            whole = verified is not None and verified.holds(folder, signature)
+            seen = known[folder.name] = signature, self._read(folder, source, whole)
+        return seen[1]
+
+    def forget(self, folder: Path) -> None:
+        """Read a folder whole when it is asked for again, whatever its files' times say."""
+        self._seen.get(folder.parent, {}).pop(folder.name, None)
+
+    def scan(self, parent: Path, source: Source, *, skip: str = "") -> Iterator[Found]:
+        """The experts in the folders of ``parent``; hidden ones and ``skip`` are passed over."""
+        verified = None if parent in self._seen else Verified()
+        known = self._seen.setdefault(parent, {})
+        names = folder_names(parent, known)
+        for name in known.keys() - names:
+            del known[name]
+        found = [self.read(parent / name, source, verified) for name in names if name != skip]
+        if verified is not None:
+            usable = {parent / n: s for n, (s, one) in known.items() if _is_entry(one)}
+            verified.update(parent, usable)
+        # Where two folders hold experts of one name, the folder of that name has it.
+        yield from sorted(found, key=lambda one: one.name != os.path.basename(one.where))
+
+    @staticmethod
+    def _read(folder: Path, source: Source, whole: bool) -> Found:
+        try:
+            config = expert_folder.read_config(folder) if whole else expert_folder.read(folder)[0]
+        except ExpertError as error:
+            return Found(str(folder), folder.name, error)
+        entry = Entry(config.card, dict(config.lengths), config.sha256, source, folder, config.pin)
+        return Found(str(folder), config.card.name, entry)
+
+
+PluginReader = Callable[[FolderReader], Found]
+
+
+def entry_points() -> list[PluginReader]:
+    """One reader for each entry point of the group `t2agent.experts`.
+
+    An entry point is a path, an Expert, or a function without arguments that returns one. It is
+    loaded here, once; a folder that it gives is read again when it changes.
+    """
+    return [_of_entry_point(point) for point in metadata.entry_points(group=ENTRY_POINT_GROUP)]
+
+
+def _of_entry_point(point: metadata.EntryPoint) -> PluginReader:
+    where = f"entry point {point.name} = {point.value}"
+    found: Found
+    try:
+        given = point.load()
+        if callable(given):
+            given = given()
+        if isinstance(given, str | os.PathLike):
+            folder = Path(given)
+            return lambda reader: _renamed(reader.read(folder, "entry point"), where)
+        if not isinstance(given, Expert):
+            raise TypeError(f"it gives a {type(given).__name__}, not an Expert or a path")
+        given.check_finite()
+        found = Found(where, given.name, Entry.of(given, "entry point"))
+    except Exception as error:  # noqa: BLE001 - someone else's code: whatever it raises must not stop us
+        problem = ExpertFormatError(
+            f"{where} gives no expert ({type(error).__name__}: {error}). "
+            "Update or remove the package that has it."
+        )
+        found = Found(where, point.name, problem)
+    return lambda _reader: found
+
+
+def changed_at(folder: Path) -> float | None:
+    """When an entry of ``folder`` was last made, renamed or deleted; None without a folder."""
+    try:
+        return folder.stat().st_mtime
+    except OSError:
+        return None
+
+
+def _renamed(found: Found, where: str) -> Found:
+    return Found(where, found.name, found.result)
+
+
+def _is_entry(found: Found) -> bool:
+    return isinstance(found.result, Entry)
+
+
+def _signature(path: str) -> tuple[int, ...]:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return ()
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _warn_once(where: str, problem: str) -> None:
+    with _warned_lock:
+        if (where, problem) in _warned:
+            return
+        _warned.add((where, problem))
+    warnings.warn(f"an expert was left out. {problem}", stacklevel=2)

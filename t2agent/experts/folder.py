@@ -1,0 +1,293 @@
+"""An expert's folder on disk: `expert.safetensors`, `expert_config.json` and `README.md`.
+
+The config holds the card, the length of each vector and the SHA-256 of the vectors' file, so that
+a folder that was damaged or mixed up is noticed; `expert_pin.json`, where the folder was pulled
+from the Hub, the SHA-256 of both. Folders come from strangers: sizes are checked before anything is
+read, nothing is unpickled, links that lead out of the folder are refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from t2agent.errors import ConfigError
+from t2agent.experts.card import ExpertCard
+from t2agent.experts.guarded_folder import Place, bad, opened, read_whole
+from t2agent.experts.pins import PIN_FILE, Pin
+from t2agent.files import replace_folder, settle_folder
+
+if TYPE_CHECKING:
+    from io import BufferedReader
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    Vector = NDArray[np.float32]
+
+VECTORS_FILE = "expert.safetensors"
+CONFIG_FILE = "expert_config.json"
+README_FILE = "README.md"
+FORMAT_VERSION = 1
+
+MAX_CONFIG_BYTES = 8 * 2**20
+# Marks that stand between values: what JSON takes in memory goes by their number.
+_MAX_CONFIG_MARKS = 300_000
+_MAX_PIN_BYTES = 2**16
+_MAX_MODULES = 100_000
+_MAX_PARAMETERS = 2**27
+_ATTEMPTS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertConfig:
+    """What `expert_config.json` says. ``lengths``: module name -> length of its vector.
+
+    ``pin`` tells where on the Hub the folder was pulled from; None where it was not.
+    """
+
+    card: ExpertCard
+    lengths: Mapping[str, int]
+    sha256: str
+    pin: Pin | None = None
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the expert has."""
+        return sum(self.lengths.values())
+
+    @property
+    def most_bytes(self) -> int:
+        """How long the file of vectors may be."""
+        return 8 + self.most_header_bytes + 4 * self.parameters
+
+    @property
+    def most_header_bytes(self) -> int:
+        """How long its header may be: what all names take, escaped, and room for metadata."""
+        return 2**16 + sum(200 + 12 * len(name) for name in self.lengths)
+
+
+def pack(z: Mapping[str, Tensor]) -> bytes:
+    """The vectors as a safetensors file: the same bytes for the same names and values."""
+    from safetensors.torch import save
+
+    plain = {name: z[name].detach().cpu().contiguous().clone() for name in sorted(z)}
+    # One entry: safetensors writes several in random order.
+    return save(plain, metadata={"t2agent_format_version": str(FORMAT_VERSION)})
+
+
+def contents(card: ExpertCard, z: Mapping[str, Tensor]) -> dict[str, bytes]:
+    """The files of an expert: name -> content."""
+    vectors = pack(z)
+    lengths = {name: len(z[name]) for name in sorted(z)}
+    config = {
+        "format_version": FORMAT_VERSION,
+        "sha256": hashlib.sha256(vectors).hexdigest(),
+        "lengths": lengths,
+        "card": card.to_dict(),
+    }
+    text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    readme = card.readme(sum(lengths.values()))
+    return {VECTORS_FILE: vectors, CONFIG_FILE: text.encode(), README_FILE: readme.encode()}
+
+
+def hashes(files: Mapping[str, bytes]) -> dict[str, str]:
+    """What a `Pin` says of these files: the SHA-256 of ``vectors`` and ``config``."""
+    names = {"vectors": VECTORS_FILE, "config": CONFIG_FILE}
+    return {key: hashlib.sha256(files[name]).hexdigest() for key, name in names.items()}
+
+
+def write(folder: Path | str, files: Mapping[str, bytes]) -> None:
+    """Replace ``folder`` by the expert of these files, whole; see `t2agent.files.replace_folder`.
+
+    Raises:
+        ConfigError: the folder holds something that is not an expert, and would be lost; or
+            ``folder`` is no path.
+    """
+    target = _root(folder)
+    _check_replaceable(target)
+    with replace_folder(target) as temporary:
+        for name, content in files.items():
+            (temporary / name).write_bytes(content)
+
+
+def read(folder: Path | str) -> tuple[ExpertConfig, dict[str, Vector]]:
+    """The config and the vectors (float32), checked against each other. PyTorch is not loaded.
+
+    Raises:
+        ExpertFormatError: something is missing, damaged, too large, or not in this format.
+        ConfigError: ``folder`` is no path.
+    """
+
+    def both(place: Place) -> tuple[ExpertConfig, dict[str, Vector]]:
+        config = _read_config(place)
+        return config, _read_vectors(place, config)
+
+    return read_whole(_root(folder), both)
+
+
+def read_config(folder: Path | str) -> ExpertConfig:
+    """The config alone. The vectors, which are not looked at, may be damaged.
+
+    Raises ExpertFormatError and ConfigError as `read`.
+    """
+    return read_whole(_root(folder), _read_config)
+
+
+def parse_config(root: Path, data: bytes) -> ExpertConfig:
+    """What the bytes of `expert_config.json` say.
+
+    Args:
+        root: where they are from, for the errors.
+        data: the bytes.
+
+    Raises:
+        ExpertFormatError: they are damaged, or not in this format.
+    """
+    if sum(map(data.count, (b"[", b"{", b","))) > _MAX_CONFIG_MARKS:
+        raise bad(root, f"{CONFIG_FILE} holds more than {_MAX_CONFIG_MARKS:,} values")
+    try:
+        plain = json.loads(
+            data.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_distinct
+        )
+    except (ValueError, RecursionError) as error:
+        raise bad(root, f"{CONFIG_FILE} is not JSON ({error})") from error
+    if not isinstance(plain, dict):
+        raise bad(root, f"{CONFIG_FILE} is not a JSON object")
+    version = plain.get("format_version")
+    if version != FORMAT_VERSION or isinstance(version, bool):
+        raise bad(
+            root,
+            f"{CONFIG_FILE} has format_version {version!r:.80}, this t2agent reads "
+            f"{FORMAT_VERSION}",
+            "Use the version of t2agent that wrote it, or a newer one.",
+        )
+    sha256, lengths = plain.get("sha256"), plain.get("lengths")
+    if not isinstance(sha256, str) or not isinstance(lengths, dict) or not lengths:
+        raise bad(root, f"{CONFIG_FILE} lacks 'sha256' or 'lengths'")
+    for name, length in lengths.items():
+        if not isinstance(length, int) or isinstance(length, bool) or length < 1:
+            raise bad(root, f"the length of {name!r:.200} in {CONFIG_FILE} is {length!r:.80}")
+    if len(lengths) > _MAX_MODULES or sum(lengths.values()) > _MAX_PARAMETERS:
+        most = f"{_MAX_PARAMETERS:,} parameters in {_MAX_MODULES:,} modules"
+        raise bad(root, f"it claims more than {most}")
+    try:
+        card = ExpertCard.from_dict(plain.get("card"))
+    except ConfigError as error:
+        raise bad(root, f"the card in {CONFIG_FILE} is unusable: {error}") from error
+    return ExpertConfig(card, lengths, sha256)
+
+
+def _root(folder: Path | str) -> Path:
+    if not isinstance(folder, str | os.PathLike) or "\0" in os.fspath(folder):
+        raise ConfigError(f"{folder!r:.80} is no path of an expert's folder; give a string or Path")
+    return Path(folder)
+
+
+def _read_config(place: Place) -> ExpertConfig:
+    data = place.read(CONFIG_FILE, MAX_CONFIG_BYTES)
+    config = parse_config(place.root, data)
+    if not place.has(PIN_FILE):
+        return config
+    try:
+        pin = Pin.from_bytes(place.read(PIN_FILE, _MAX_PIN_BYTES))
+    except ConfigError as error:
+        raise bad(place.root, f"{PIN_FILE} is damaged: {error}", "Pull it again.") from error
+    if (pin.vectors, pin.config) != (config.sha256, hashlib.sha256(data).hexdigest()):
+        raise bad(
+            place.root,
+            f"{CONFIG_FILE} is not what was pulled from {pin.address}",
+            f"Pull it again, or delete {PIN_FILE} to keep it as an expert of your own.",
+        )
+    return dataclasses.replace(config, pin=pin)
+
+
+def _read_vectors(place: Place, config: ExpertConfig) -> dict[str, Vector]:
+    import numpy as np
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    root = place.root
+    with place.file(VECTORS_FILE, config.most_bytes) as (file, size):
+        # Nothing large is kept in memory before the file is known to be the right one.
+        _check_header(root, file, size, config)
+        file.seek(0)
+        if hashlib.file_digest(file, "sha256").hexdigest() != config.sha256:
+            raise bad(root, f"{VECTORS_FILE} is not the file that {CONFIG_FILE} was written for")
+        file.seek(0)
+        data = file.read(size)
+    try:
+        z = load(data)
+    except (SafetensorError, ValueError, KeyError, TypeError, OverflowError) as error:
+        raise bad(root, f"{VECTORS_FILE} is not safetensors with float32 ({error!r})") from error
+    for name, vector in z.items():
+        if not np.isfinite(vector).all():
+            raise bad(root, f"z of {name!r:.200} holds NaN or infinity", "Train it again.")
+    return z
+
+
+def _check_header(root: Path, file: BufferedReader, size: int, config: ExpertConfig) -> None:
+    """Raise ExpertFormatError where a safetensors file does not describe the config's vectors."""
+    length = int.from_bytes(file.read(8), "little")
+    try:
+        if length > min(config.most_header_bytes, size - 8):
+            raise ValueError(f"its header claims {length:,} bytes")
+        text = file.read(length)
+        if sum(map(text.count, (b"[", b"{", b","))) > 8 * len(config.lengths) + 5000:
+            raise ValueError("its header holds other things")
+        header = json.loads(text, object_pairs_hook=_distinct)
+        header.pop("__metadata__", None)
+        found = {name: (one["dtype"], tuple(one["shape"])) for name, one in header.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise bad(root, f"{VECTORS_FILE} is not safetensors ({error!r:.300})") from error
+    if found.keys() != config.lengths.keys():
+        raise bad(root, f"{VECTORS_FILE} and {CONFIG_FILE} name different modules")
+    for name, (dtype, shape) in found.items():
+        needed = (config.lengths[name],)
+        if dtype != "F32" or shape != needed:
+            raise bad(
+                root,
+                f"z of {name!r:.200} is {dtype!s:.20} {shape!s:.80}, needed is float32 {needed}",
+            )
+    if 8 + length + 4 * config.parameters != size:
+        raise bad(
+            root, f"{VECTORS_FILE} has {size:,} bytes, which are not a header and the vectors"
+        )
+
+
+def _check_replaceable(target: Path) -> None:
+    for left in reversed(range(_ATTEMPTS)):
+        if not settle_folder(target):
+            return
+        if target.is_file():
+            raise ConfigError(
+                f"{target} is a file; an expert is saved as a folder: give another path"
+            )
+        with opened(target) as place:
+            entries = place.entries()
+            if not entries or (CONFIG_FILE in entries and not any(entries.values())):
+                return
+            if place.is_current() or not left:
+                raise ConfigError(
+                    f"{target} holds other things ({', '.join(list(entries)[:3])}) that saving "
+                    "an expert there would delete; give a new folder"
+                )
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose keys are all different: readers differ in which one they take."""
+    plain = dict(pairs)
+    if len(plain) != len(pairs):
+        raise ValueError("a key stands there twice")
+    return plain

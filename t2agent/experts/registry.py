@@ -1,0 +1,321 @@
+"""The experts that a base model can use, and the ways to make one known.
+
+Where experts share a name, the first of these is used: registered in code, the user's folder
+(``$T2AGENT_HOME/experts/<base>/``), entry points in the group `t2agent.experts`, shipped with
+t2agent.
+"""
+
+from __future__ import annotations
+
+import difflib
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import get_args
+
+from t2agent.errors import (
+    ConfigError,
+    ExpertError,
+    ExpertExistsError,
+    ExpertFormatError,
+    ExpertNotFoundError,
+)
+from t2agent.experts import folder as expert_folder
+from t2agent.experts.blend import blend
+from t2agent.experts.cache import ExpertCache
+from t2agent.experts.card import ExpertCard, Modality, check_name
+from t2agent.experts.catalogue import Catalogue
+from t2agent.experts.compatibility import BaseModel
+from t2agent.experts.discovery import Entry, View
+from t2agent.experts.expert import Expert, MixtureLike, as_mixture
+from t2agent.experts.lock_file import LockFile
+from t2agent.experts.pins import Pin
+from t2agent.experts.pulling import Pulled, Pulls
+from t2agent.files import remove_folder
+from t2agent.paths import base_slug
+
+_LOAD_ATTEMPTS = 20
+
+# Experts that `register_expert` was told to keep in this process only: slug -> name -> entry.
+_process: dict[str, dict[str, Entry]] = {}
+_process_lock = threading.Lock()
+
+
+class Registry(Pulls):
+    """The experts of one base model.
+
+    ``in``, ``len`` and iteration go by name. All methods may be called from any thread. Folders
+    are looked at again when they change (within a second where a file is altered in place), so
+    that an expert which another process trains is found. An expert that cannot be used is left
+    out with one warning and listed in `problems`. A registered Expert is a value: after changing
+    its vectors in place, register it again.
+
+    Args:
+        base: the base model's name; `t2agent.paths.base_slug` makes the folders' name of it.
+        fingerprint: of the base model's weights; None when the model is not loaded. Then the
+            shipped experts' cards tell it, where there are any.
+        shapes: module name -> length of its z; None when the model is not loaded.
+        cache: keeps the vectors that were loaded; None for one of the registry's own.
+    """
+
+    def __init__(
+        self,
+        base: str,
+        *,
+        fingerprint: str | None = None,
+        shapes: Mapping[str, int] | None = None,
+        cache: ExpertCache | None = None,
+    ) -> None:
+        shapes = None if shapes is None else dict(shapes)
+        self._base = BaseModel(base, fingerprint or "", shapes)
+        self._slug = self._base.slug
+        self._catalogue = Catalogue(self._base)
+        self._cache = ExpertCache() if cache is None else cache
+        self._code: dict[str, Entry] = {}
+        self._lock = threading.RLock()
+
+    def __repr__(self) -> str:
+        return f"Registry({self.base!r}, experts={self.names()})"
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name in self._view().entries
+
+    def __len__(self) -> int:
+        return len(self._view().entries)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    @property
+    def base(self) -> str:
+        """The base model's name."""
+        return self._base.name
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all names, cards and vectors: it changes with whatever changes an answer."""
+        return self._view().fingerprint
+
+    @property
+    def problems(self) -> Mapping[str, ExpertError]:
+        """The experts that were left out: where each is -> why."""
+        return self._view().problems
+
+    def names(self, modality: Modality | None = None) -> list[str]:
+        """The names of all experts, or of those for one kind of request, sorted."""
+        return list(self.cards(modality))
+
+    def cards(self, modality: Modality | None = None) -> dict[str, ExpertCard]:
+        """The cards by name, sorted; no vectors are loaded.
+
+        Raises:
+            ConfigError: there is no such modality.
+        """
+        if modality is not None and modality not in get_args(Modality):
+            raise ConfigError(f"modality is {modality!r}; give 'text', 'image' or None")
+        return dict(self._view().cards[modality])
+
+    def card(self, name: str) -> ExpertCard:
+        """The card of one expert; raises as `get`."""
+        return self._entry(name).card
+
+    def parameters(self, name: str) -> int:
+        """How many numbers an expert has; no vectors are loaded; raises as `get`."""
+        return self._entry(name).parameters
+
+    def source(self, name: str) -> str:
+        """Where an expert is from: its folder, "code" or "entry point"; raises as `get`."""
+        entry = self._entry(name)
+        return entry.source if entry.folder is None else str(entry.folder)
+
+    def get(self, name: str) -> Expert:
+        """The expert of that name, its vectors loaded.
+
+        It is the same object until it changes, for as long as anybody holds it. Vectors from
+        folders that were not asked for lately are dropped (`t2agent.experts.cache`).
+
+        Raises:
+            ExpertNotFoundError: there is none; the message lists the names, close ones first.
+            ExpertFormatError, ExpertMismatchError: there is one, but it cannot be used.
+        """
+        with self._lock:
+            for _ in range(_LOAD_ATTEMPTS):
+                entry = self._entry(name)
+                expert = entry.load()
+                if expert is not None:
+                    self._cache.keep(expert, rereadable=entry.folder is not None)
+                    return expert
+                assert entry.folder is not None  # what was given in code is always there
+                self._catalogue.reread(entry.folder)
+        raise ExpertFormatError(
+            f"expert {name!r} in {entry.folder} keeps changing while it is read; "
+            "wait until the process that writes it is done"
+        )
+
+    def register(
+        self, expert: Expert | Path | str, *, replace: bool = False, persist: bool = False
+    ) -> Expert:
+        """Make an expert known to this registry.
+
+        Args:
+            expert: the expert, or the folder that it lies in.
+            replace: whether it may take the place of another of its name.
+            persist: whether to save it in the user's folder, for later processes.
+
+        Raises:
+            ExpertExistsError: the name is taken, and ``replace`` is False.
+            ExpertMismatchError: the expert is for another base model or for other shapes.
+            ExpertFormatError: the folder is damaged, or a vector holds NaN or infinity.
+        """
+        given = expert if isinstance(expert, Expert) else Expert.load(expert)
+        self.check(given)
+        given.check_finite()
+        with self._lock:
+            self._check_free(given.name, replace=replace, persist=persist)
+            if persist:
+                with self._lock_file.pinning(given.name, None):
+                    given.save(self._catalogue.user_folder / given.name)
+                self._forget(given.name)
+            else:
+                self._code[given.name] = Entry.of(given, "code")
+            self._catalogue.look_again()
+            return self.get(given.name)
+
+    def unregister(self, name: str, *, persist: bool = False) -> None:
+        """Make an expert unknown to this registry, whatever its source.
+
+        Args:
+            name: the expert's name.
+            persist: whether to delete it from the user's folder, and its pin, as well. Without
+                that, an expert that was found in a folder is back in the next process.
+
+        Raises:
+            ExpertNotFoundError: there is no expert of that name.
+            ConfigError: ``persist``, but the expert ships with t2agent or with another package.
+        """
+        check_name(name)
+        with self._lock:
+            folder = self._catalogue.in_user_folder(name) if persist else None
+            if folder is not None or (persist and name in self.pins()):
+                with self._lock_file.pinning(name, None):
+                    if folder is not None:
+                        remove_folder(folder)
+            elif self._entry(name).source in ("shipped", "entry point") and persist:
+                raise ConfigError(
+                    f"expert {name!r} comes with a package and cannot be deleted; "
+                    f"unregister({name!r}) without persist hides it in this process"
+                )
+            self._forget(name)
+            self._catalogue.hide(name)
+
+    def pin(self, name: str) -> Pin | None:
+        """Where on the Hub an expert that is there is from; None for others; raises as `get`."""
+        return self._entry(name).pin
+
+    def blend(self, mixture: MixtureLike, name: str, *, description: str = "") -> Expert:
+        """A mixture of experts, per-layer weights too, as one expert; it is not registered yet.
+
+        Raises:
+            ExpertNotFoundError, ExpertFormatError: as `get`.
+            ConfigError, ExpertMismatchError: as `t2agent.experts.blend.blend`.
+        """
+        mixed, given = as_mixture(mixture)
+        experts = [given[one] if one in given else self.get(one) for one in sorted(mixed.experts())]
+        return blend(mixed, experts, name, description=description)
+
+    def check(self, expert: Expert) -> None:
+        """Raise ExpertMismatchError where an expert is not for this base model."""
+        with self._lock:
+            problem = self._catalogue.misfit(expert.card, expert.lengths)
+        if problem is not None:
+            raise problem
+
+    def _view(self) -> View:
+        with self._lock:
+            with _process_lock:
+                in_code = {**_process.get(self._slug, {}), **self._code}
+            return self._catalogue.view(in_code)
+
+    def _entry(self, name: str) -> Entry:
+        view = self._view()
+        # Whatever it is that has no name: an unhashable one would be a TypeError below.
+        name = name if isinstance(name, str) else repr(name)
+        entry = view.entries.get(name)
+        if entry is not None:
+            return entry
+        if name in view.problems_by_name:
+            raise view.problems_by_name[name]
+        known = list(view.entries)
+        close = difflib.get_close_matches(str(name), known, n=3)
+        hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+        listed = ", ".join(known) or "none; train one or register a folder"
+        raise ExpertNotFoundError(
+            f"no expert {name!r} for base model {self.base!r}.{hint} Registered: {listed}."
+        )
+
+    def _check_free(self, name: str, *, replace: bool, persist: bool) -> None:
+        if not replace and name in self:
+            raise ExpertExistsError(
+                f"an expert {name!r} is registered for {self.base!r} already; "
+                "give replace=True or another name"
+            )
+        folder = self._catalogue.user_folder / name
+        if persist and folder.exists():
+            holder = self._catalogue.name_in(folder)
+            if not replace or holder != name:
+                raise ExpertExistsError(
+                    f"{folder} exists already and holds expert {holder!r}; give replace=True "
+                    "if that is the expert to replace, or another name"
+                )
+
+    @property
+    def _lock_file(self) -> LockFile:
+        return LockFile(self._catalogue.user_folder, self.base)
+
+    def _install(self, pulled: Pulled, replace: bool) -> Expert:
+        name = pulled.expert.name
+        self.check(pulled.expert)
+        with self._lock:
+            pinned, entry = self.pins().get(name), self._view().entries.get(name)
+            # One from the same place may be replaced, and one that the pin has hidden before.
+            again = pinned is not None and pinned.is_of(pulled.pin.address)
+            if again and entry is not None and entry.source in ("user", "code"):
+                again = entry.pin is not None and entry.pin.is_of(pulled.pin.address)
+            self._check_free(name, replace=replace or again, persist=True)
+            with self._lock_file.pinning(name, pulled.pin):
+                expert_folder.write(self._catalogue.user_folder / name, pulled.files)
+            self._forget(name)
+            self._catalogue.look_again()
+            return self.get(name)
+
+    def _forget(self, name: str) -> None:
+        self._code.pop(name, None)
+        with _process_lock:
+            _process.get(self._slug, {}).pop(name, None)
+
+
+def register_expert(
+    expert: Expert | Path | str,
+    *,
+    model: str = "t2-nano",
+    replace: bool = False,
+    persist: bool = True,
+) -> Expert:
+    """Make an expert known for a base model that need not be loaded.
+
+    Args:
+        expert: the expert, or the folder that it lies in.
+        model: the base model's name, as given to `T2Model.from_pretrained`.
+        replace: whether it may take the place of another of its name.
+        persist: whether to save it in the user's folder; False keeps it in this process, for
+            every registry of that base model.
+
+    Raises:
+        ExpertExistsError, ExpertMismatchError, ExpertFormatError: as `Registry.register`.
+    """
+    registered = Registry(model).register(expert, replace=replace, persist=persist)
+    if not persist:
+        with _process_lock:
+            entry = Entry.of(registered, "code")
+            _process.setdefault(base_slug(model), {})[registered.name] = entry
+    return registered

@@ -1,0 +1,1 @@
+"""The base model: load, adapt, prompt, generate, score, exchange with other formats."""

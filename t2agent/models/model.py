@@ -1,0 +1,306 @@
+"""The base model: a Hugging Face model with the bases of its weights, and ways to adapt it."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from t2agent.errors import ConfigError
+from t2agent.experts.cache import ExpertCache
+from t2agent.experts.expert import MixtureLike
+from t2agent.experts.registry import Registry
+from t2agent.models.loading import load
+from t2agent.models.plans import Planner, Resolved
+from t2agent.svf import fingerprint as content
+from t2agent.svf import layer
+from t2agent.svf.basis import Basis
+from t2agent.svf.decomposition import decompose_layers
+from t2agent.svf.guard import guard
+from t2agent.svf.locking import WeightLock
+from t2agent.svf.merge import Merged, MergedCache, WeightSwitch, check_writable, merge
+from t2agent.svf.rows import TOKENS_FIRST
+from t2agent.svf.targets import choose
+from t2agent.svf.transform import Plan, Transforms
+
+_LONG = 10**10  # sum of r^3 from which decomposing takes seconds
+_MERGED_BYTES = 2 << 30  # of merged weights kept, unless `merged_cache.budget` is set
+
+
+class T2Model:
+    """A frozen base model that experts adapt without its weights being opened.
+
+    hf_model: any PreTrainedModel; it is put in evaluation mode and its weights are frozen.
+    processor: its processor, or its tokenizer.
+    targets: "all" (every linear layer of the language part, output head excluded), "attention",
+        "mlp", "all+vision", or a regular expression on module names.
+    name: what experts' cards and folders call it; by default where it was loaded from.
+
+    Raises ConfigError for what is no such model, and where `targets` leaves nothing to adapt.
+    """
+
+    def __init__(
+        self,
+        hf_model: PreTrainedModel,
+        processor: Any,
+        *,
+        targets: str = "all",
+        name: str | None = None,
+    ) -> None:
+        if not isinstance(hf_model, PreTrainedModel):
+            raise ConfigError(
+                f"hf_model is a {type(hf_model).__name__}; give a transformers PreTrainedModel, or "
+                "load one by name with T2Model.from_pretrained"
+            )
+        if processor is None:
+            raise ConfigError("processor is None; give the model's processor or tokenizer")
+        self.model = hf_model.eval().requires_grad_(False)
+        self.processor = processor
+        self.tokenizer = getattr(processor, "tokenizer", processor)
+        self.name = name or hf_model.config.name_or_path or type(hf_model).__name__
+        self.targets = choose(hf_model, targets)
+        self.shapes: Mapping[str, int] = MappingProxyType(
+            {n: min(layer.shape(module)) for n, module in self.targets.layers.items()}
+        )
+        self._lock = threading.RLock()
+        self._fingerprint: str | None = None
+        self._registry: Registry | None = None
+        self._bases: Mapping[str, Basis] | None = None
+        self._transforms: Transforms | None = None
+        self.expert_cache = ExpertCache()
+        self._planner = Planner(
+            self.shapes,
+            self.targets.routed,
+            name=self.name,
+            find=lambda name: self.registry.get(name),
+            fingerprint=lambda: self.fingerprint,
+            cache=self.expert_cache,
+        )
+        self._weights = WeightLock()
+        self._switch = WeightSwitch(self.targets.layers)
+        self.merged_cache = MergedCache(_MERGED_BYTES)
+        guard(hf_model, self._weights.read, self._seeing)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path = "t2-nano",
+        *,
+        revision: str | None = None,
+        device_map: Any = None,
+        dtype: Any = "auto",
+        targets: str = "all",
+        quantization_config: Any = None,
+        cache_dir: Path | str | None = None,
+        trust_remote_code: bool = False,
+    ) -> T2Model:
+        """Load a base model by name or path, with its processor. Options as in transformers.
+
+        Raises ConfigError where it cannot be loaded or has nothing to adapt.
+        """
+        if not isinstance(model, (str, Path)):
+            raise ConfigError(
+                f"model is {model!r}; give a name or a folder. T2Model(model, processor) takes a "
+                "model that is loaded already"
+            )
+        hf_model, processor = load(
+            str(model),
+            revision=revision,
+            device_map=device_map,
+            dtype=dtype,
+            quantization_config=quantization_config,
+            cache_dir=cache_dir,
+            trust_remote_code=trust_remote_code,
+        )
+        return cls(hf_model, processor, targets=targets, name=str(model))
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs belong."""
+        return layer.execution_device(self.model) or self.model.device
+
+    @functools.cached_property
+    def modalities(self) -> frozenset[str]:
+        """ "text", and "image" where the model and its processor take pictures."""
+        encoder = self.model.get_encoder(modality="image")
+        sees = encoder is not self.model and hasattr(self.processor, "image_processor")
+        return frozenset({"text", "image"} if sees else {"text"})
+
+    @functools.cached_property
+    def context_length(self) -> int:
+        """Tokens that the model has positions for, prompt and answer together."""
+        config = self.model.config.get_text_config()
+        for key in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
+            if isinstance(length := getattr(config, key, None), int):
+                return length
+        return int(self.tokenizer.model_max_length)
+
+    @property
+    def fingerprint(self) -> str:
+        """Content hash of the base weights; see `t2agent.svf.fingerprint.fingerprint`."""
+        if self._fingerprint is None:
+            # The weights before the lock, here and below: a thread inside `merged` owns them.
+            with self._weights.own(), self._lock, self._switch.use({}):
+                self._fingerprint = self._fingerprint or content.fingerprint(self.model)
+        return self._fingerprint
+
+    @property
+    def registry(self) -> Registry:
+        """The experts of this base model."""
+        if self._registry is None:
+            found = Registry(
+                self.name,
+                fingerprint=self.fingerprint,
+                shapes=self.shapes,
+                cache=self.expert_cache,
+            )
+            with self._lock:
+                self._registry = self._registry or found
+        return self._registry
+
+    @property
+    def per_row(self) -> bool:
+        """Whether the rows of one batch can have different mixtures.
+
+        Not behind a router, and not where tokens come before rows.
+        """
+        return not self.targets.routed and self.model.config.model_type not in TOKENS_FIRST
+
+    @property
+    def writable(self) -> bool:
+        """Whether `merged` can write the weights: none quantised or offloaded."""
+        try:
+            check_writable(self.targets.layers)
+        except ConfigError:
+            return False
+        return True
+
+    def decompose(self, progress: bool = True) -> None:
+        """Compute the bases, or load them from the cache. Later calls do nothing."""
+        if self._bases is not None:
+            return
+        with self._weights.own(), self._lock, self._switch.use({}):
+            if self._bases is None:
+                bases = decompose_layers(self.targets.layers, progress=progress)
+                self._transforms = Transforms(self.targets.layers, bases, self.targets.vision)
+                self._bases = MappingProxyType(bases)
+
+    @property
+    def decomposed(self) -> bool:
+        """Whether the bases have been computed or loaded."""
+        return self._bases is not None
+
+    @property
+    def bases(self) -> Mapping[str, Basis]:
+        """Module name -> its basis."""
+        self.decompose()
+        assert self._bases is not None
+        return self._bases
+
+    def resolve(self, what: MixtureLike) -> Resolved:
+        """A mixture and its experts, checked against this base model.
+
+        Raises ExpertNotFoundError for an unknown name, ExpertMismatchError for a foreign expert.
+        """
+        return self._planner.resolve(what)
+
+    def deltas(self, what: MixtureLike) -> dict[str, torch.Tensor]:
+        """Module name -> sum_k a_k (z_k - 1), (r,) float32, where a mixture changes something."""
+        plan = self._planner.one(what)[1]
+        return {name: delta.single() for name, delta in plan.deltas.items()}
+
+    @contextmanager
+    def adapted(self, what: MixtureLike | Sequence[MixtureLike]) -> Iterator[T2Model]:
+        """Adapt the model while inside: `model.model(...)` and `model.model.generate(...)`.
+
+        what: one mixture, or a list with one for each row of the batch. generate() may repeat
+        rows for beams or return sequences. Contexts belong to a thread (or asyncio task) and
+        nest; the inner one wins, and None inside is the base model. What torch.compile made of the
+        model is not used meanwhile. Gradients reach the z vectors of an Expert that is given
+        itself; run the backward pass inside as well where gradient checkpointing is used.
+
+        Raises ConfigError for a list that the batch does not fit, or where rows cannot be told
+        apart (layers behind a router; see `per_row`).
+        """
+        if isinstance(what, Sequence) and not isinstance(what, str):
+            plan = self._planner.rows(what)
+            if plan.rows is not None and self.model.config.model_type in TOKENS_FIRST:
+                raise ConfigError(
+                    f"{type(self.model).__name__} lays tokens before rows, so that the rows of a "
+                    "batch cannot be told apart: run them one at a time, or with one mixture"
+                )
+        else:
+            plan = self._planner.one(what)[1]
+        with self.expert_cache.pinned(plan), self._base_weights(), self._transformed(plan):
+            yield self
+
+    @contextmanager
+    def merged(self, what: MixtureLike, *, keep: bool = True) -> Iterator[T2Model]:
+        """One mixture, written into the weights while inside; the kept weights come back after.
+
+        The context owns the model: forward passes of other threads wait until it ends, so do not
+        wait inside for a thread that runs the model (one started with a copied context, as by
+        asyncio.to_thread, shares the ownership). Inside, `adapted` and `merged` start from the
+        base model again. Merged weights are kept, within `merged_cache.budget` bytes, so that
+        entering again swaps pointers; with `keep` False they are not, as an expert in training
+        changes at every step.
+
+        Raises ConfigError for a list of mixtures, or for weights that cannot be written.
+        """
+        if isinstance(what, Sequence) and not isinstance(what, str):
+            raise ConfigError("merged() takes one mixture: use adapted() for one per row")
+        resolved, plan = self._planner.one(what)
+        with self.expert_cache.pinned(plan), self._weights.own(), self._transformed(None):
+            with self._switch.use({}):
+                weights = self._merge(resolved, plan, keep)
+            with self._switch.use(weights):
+                yield self
+
+    @property
+    def entered(self) -> bool:
+        """Whether the current context is inside `adapted` or `merged`."""
+        adapted = self._transforms is not None and self._transforms.in_use
+        return adapted or self._weights.owned
+
+    def _merge(self, resolved: Resolved, plan: Plan, keep: bool) -> Merged:
+        key = resolved.key
+        found = self.merged_cache.get(key)
+        if found is None:
+            check_writable({name: self.targets.layers[name] for name in plan.deltas})
+            found = {
+                name: merge(self.targets.layers[name], self.bases[name], delta.single())
+                for name, delta in plan.deltas.items()
+            }
+            if keep:
+                self.merged_cache.put(key, found, keep=resolved)
+        return found
+
+    @contextmanager
+    def _base_weights(self) -> Iterator[None]:
+        """Inside `merged`, the base weights come back for an inner `adapted`."""
+        if self._weights.owned and not self._switch.is_base:
+            with self._switch.use({}):
+                yield
+        else:
+            yield
+
+    def _transformed(self, plan: Plan | None) -> AbstractContextManager[None]:
+        """The hooks' context; a plan that changes nothing needs no bases."""
+        if plan is not None and plan.deltas:
+            self.decompose(progress=sum(r**3 for r in self.shapes.values()) > _LONG)
+        return nullcontext() if self._transforms is None else self._transforms.use(plan)
+
+    def _seeing(
+        self, config: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> AbstractContextManager[None]:
+        """Around a call with tokens: it tells the hooks where its rows are."""
+        if self._transforms is None:
+            return nullcontext()
+        return self._transforms.seeing(config, args, kwargs)

@@ -1,0 +1,241 @@
+"""The transform around linear layers, which stay black boxes.
+
+Side "out" adds Q((z - 1) * (Q^T (y - b))) to the output y = W x + b, side "in" adds
+Q((z - 1) * (Q^T x)) to the input. Both are forward hooks that exist only while some context is
+adapted; the weight is neither read nor written, so it may be quantised, tied, sharded or
+offloaded, and outside the context the layer is what it was, bit for bit.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from t2agent.errors import ConfigError
+from t2agent.svf.basis import Basis
+from t2agent.svf.eager import uncompiled
+from t2agent.svf.rows import Layout, RowIndex, layout
+
+if TYPE_CHECKING:
+    from t2agent.experts.expert import Expert
+
+Term = tuple[float, Tensor]  # a_k and z_k, a float32 vector of length r
+
+
+class LayerDelta:
+    """sum_k a_k (z_k - 1) of one layer, for each different mixture of a batch.
+
+    `terms[g]` holds the terms of mixture g, `rows` says which rows of the batch have it. While
+    gradients are recorded and some z wants them, the sum is formed anew at every use; otherwise
+    it is kept until a z is changed in place.
+    """
+
+    def __init__(
+        self, terms: Sequence[Sequence[Term]], size: int, rows: RowIndex | None = None
+    ) -> None:
+        self._terms = tuple(tuple(group) for group in terms)
+        self._size = size
+        self._rows = rows
+        self._vectors = [z for group in self._terms for _, z in group]
+        self._trains = any(z.requires_grad for z in self._vectors)
+        self._kept: dict[tuple[torch.device, torch.dtype], tuple[tuple[int, ...], Tensor]] = {}
+
+    def __call__(self, device: torch.device, dtype: torch.dtype, index: Tensor | None) -> Tensor:
+        """(r,) for one mixture for all rows, else (*index.shape, r)."""
+        usual = index is None or (self._rows is not None and index is self._rows.groups)
+        if not usual or (self._trains and torch.is_grad_enabled()):
+            return self._form(device, dtype, index)
+        versions = tuple(z._version for z in self._vectors)
+        kept = self._kept.get((device, dtype))
+        if kept is None or kept[0] != versions:
+            with torch.no_grad():
+                kept = versions, self._form(device, dtype, index)
+            self._kept[device, dtype] = kept
+        return kept[1]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the sums that are kept, on all devices."""
+        kept = list(self._kept.values())  # another thread may add to it
+        return sum(total.numel() * total.element_size() for _, total in kept)
+
+    def is_zero(self) -> bool:
+        """Whether the transform changes nothing now, and will not be trained to."""
+        if self._trains:
+            return False
+        return not bool(self.sums(torch.device("cpu")).any())
+
+    def single(self) -> Tensor:
+        """(r,) float32 of the only mixture, without gradient."""
+        with torch.no_grad():
+            return self.sums(self._vectors[0].device)[0]
+
+    def sums(self, device: torch.device) -> Tensor:
+        """(mixtures, r) float32."""
+        rows = []
+        for group in self._terms:
+            total = torch.zeros(self._size, device=device)
+            for weight, z in group:
+                total = total + weight * (z.to(device, torch.float32) - 1)
+            rows.append(total)
+        return torch.stack(rows)
+
+    def _form(self, device: torch.device, dtype: torch.dtype, index: Tensor | None) -> Tensor:
+        sums = self.sums(device).to(dtype)
+        return sums[0] if index is None else sums[index.to(device)]
+
+
+class Plan:
+    """What one context does to the layers: their deltas, and the rows that they belong to.
+
+    experts: those whose vectors the deltas are formed of.
+    """
+
+    def __init__(
+        self,
+        deltas: Mapping[str, LayerDelta],
+        rows: RowIndex | None,
+        batch: int | None,
+        experts: tuple[Expert, ...] = (),
+    ) -> None:
+        self.deltas = {name: delta for name, delta in deltas.items() if not delta.is_zero()}
+        self.rows = rows  # None: one mixture for all rows
+        self.batch = batch  # how many rows were asked for; None: any number
+        self.experts = experts
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of what was formed for the layers, on all devices."""
+        return sum(delta.bytes for delta in self.deltas.values())
+
+
+class Transforms:
+    """The hooks on the layers of one model, and the plan of each context."""
+
+    def __init__(
+        self, layers: Mapping[str, nn.Module], bases: Mapping[str, Basis], vision: frozenset[str]
+    ) -> None:
+        self._layers = layers
+        self._bases = bases
+        self._vision = vision
+        self._active: ContextVar[Plan | None] = ContextVar("t2agent_plan", default=None)
+        self._layout: ContextVar[Layout | None] = ContextVar("t2agent_layout", default=None)
+        self._lock = threading.Lock()
+        self._users = 0
+        self._handles: list[Any] = []
+        self._placed: dict[str, dict[Any, Any]] = {name: {} for name in layers}
+
+    @contextmanager
+    def use(self, plan: Plan | None) -> Iterator[None]:
+        """Transform by `plan` while inside; None is the base model."""
+        hooked = plan is not None and bool(plan.deltas)
+        token = self._active.set(plan if hooked else None)
+        try:
+            if hooked:
+                with uncompiled(), self._hooks():
+                    yield
+            else:
+                yield
+        finally:
+            self._active.reset(token)
+
+    @property
+    def in_use(self) -> bool:
+        """Whether the current context has a plan."""
+        return self._active.get() is not None
+
+    @contextmanager
+    def seeing(
+        self, config: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Iterator[None]:
+        """A forward pass of a whole model runs inside: learn where its rows are, if that matters.
+
+        Passes may nest: some vision-language models call their language model as a whole.
+        """
+        plan = self._active.get()
+        if plan is None or plan.batch is None:
+            yield
+            return
+        where = layout(config, args, kwargs, pictures=plan.rows is not None)
+        if where is not None:
+            where.check(plan.batch)
+        outer = self._layout.get()
+        self._layout.set(where)
+        try:
+            yield
+        finally:
+            inside = outer is not None and outer.running
+            self._layout.set(outer if inside else where and replace(where, running=False))
+
+    @contextmanager
+    def _hooks(self) -> Iterator[None]:
+        """The layers have hooks while any context is inside."""
+        with self._lock:
+            self._users += 1
+            if self._users == 1:
+                self._hook()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if self._users == 0:
+                    for handle in self._handles:
+                        handle.remove()
+                    self._handles.clear()
+
+    def _hook(self) -> None:
+        for name, layer in self._layers.items():
+            if self._bases[name].side == "in":
+                self._handles.append(layer.register_forward_pre_hook(self._before(name)))
+            else:
+                self._handles.append(layer.register_forward_hook(self._after(name)))
+
+    def _before(self, name: str) -> Callable[..., Any]:
+        def before(_layer: nn.Module, args: tuple[Any, ...]) -> Any:
+            plan = self._active.get()
+            if plan is None or (delta := plan.deltas.get(name)) is None:
+                return None
+            if not args:
+                raise ConfigError(f"{name} was called without a positional input: cannot adapt it")
+            return (self._transform(name, args[0], plan, delta), *args[1:])
+
+        return before
+
+    def _after(self, name: str) -> Callable[..., Any]:
+        def after(_layer: nn.Module, _args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+            plan = self._active.get()
+            if plan is None or (delta := plan.deltas.get(name)) is None:
+                return None
+            return self._transform(name, output, plan, delta)
+
+        return after
+
+    def _transform(self, name: str, x: Tensor, plan: Plan, delta: LayerDelta) -> Tensor:
+        """x + Q(delta * (Q^T x - offset)); x is (..., r)."""
+        placed = self._placed[name]
+        kind = x.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+        if (x.device, dtype) not in placed:
+            basis = self._bases[name]
+            with torch.inference_mode(False):  # it is kept, and may meet gradients later
+                offset = None if basis.offset is None else -basis.offset.to(x.device, dtype)
+                placed[x.device, dtype] = (basis.q.to(x.device, dtype), offset)
+        q, offset = placed[x.device, dtype]
+        flat = x.to(dtype).reshape(-1, q.shape[0])
+        inner = flat @ q if offset is None else torch.addmm(offset, flat, q)
+        if plan.rows is None:
+            inner = inner * delta(x.device, dtype, None)
+        else:
+            where = self._layout.get()
+            index = plan.rows.find(name, x.shape, where, name in self._vision)
+            scale = delta(x.device, dtype, index)
+            inner = (inner.view(index.shape[0], -1, q.shape[0]) * scale).view(flat.shape)
+        return torch.addmm(flat, inner, q.mT).view(x.shape).to(x.dtype)

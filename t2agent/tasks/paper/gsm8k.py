@@ -1,0 +1,50 @@
+"""GSM8K (Cobbe et al. 2021): word problems whose answer is a whole number.
+
+As the authors do it: the last number in the reply counts. Deviations: they overlook signs and
+commas ("70,000" reads as 0 there), which are read here; the calculator's annotations
+("<<3*2=6>>") are taken out of the worked answer, which next-token training imitates.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Any, ClassVar
+
+from t2agent.tasks.paper.base import RealTask, ask
+from t2agent.tasks.paper.rows import Source
+from t2agent.tasks.task import Example
+
+_SYSTEM = (
+    "Below is an instruction that describes a task. "
+    "Write a response that appropriately completes the request."
+)
+_NUMBER = re.compile(
+    r"(?<![\w.])-?\$?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?!\w)|\d+(?:\.\d+)?", re.ASCII
+)
+_ANNOTATION = re.compile(r"<<[^<>]*>>")
+
+
+class Gsm8k(RealTask):
+    """See the module."""
+
+    name = "gsm8k"
+    max_tokens = 512
+    source = Source("openai/gsm8k", ("main",), ("question", "answer"))
+    splits: ClassVar = {"train": "train", "test": "test"}
+    key = "question"
+
+    def example(self, row: dict[str, Any]) -> Example:
+        """The question; the worked answer, which ends in "#### 18"."""
+        return Example(ask(_SYSTEM, row["question"]), _ANNOTATION.sub("", row["answer"]))
+
+    def score(self, reply: str, example: Example) -> float:
+        """1 if the reply's last number is the answer's."""
+        wanted = last_number(example.answer)
+        return float(wanted is not None and last_number(reply) == wanted)
+
+
+def last_number(text: str) -> Decimal | None:
+    """The last number in a text, None without one."""
+    found = [match[0] for match in _NUMBER.finditer(text) if re.search("[0-9]", match[0])]
+    return Decimal(found[-1].replace(",", "").replace("$", "")) if found else None

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from t2agent.chat.settings import Settings, digests
+from t2agent.engine.two_passes import Given
+from t2agent.errors import ConfigError
+from t2agent.experts.expert import Expert, ExpertCard
+from tests.models import tiny_text_model
+
+
+def settings(**fields: Any) -> Settings:
+    return Settings(tiny_text_model(), dispatch="off", **fields)
+
+
+def test_a_call_overrides_the_object() -> None:
+    own = settings(temperature=0.5, max_tokens=7, stop=["x"])
+    options, choice = own._options(None, {})
+    assert (options.temperature, options.max_tokens, options.stop) == (0.5, 7, ("x",))
+    assert choice is None
+    options, _ = own._options(["y"], {"max_tokens": 3, "seed": 1})
+    assert (options.temperature, options.max_tokens, options.stop) == (0.5, 3, ("y",))
+    assert options.seed == 1
+    assert own._options([], {})[0].stop == ()
+
+
+def test_an_expert_and_no_dispatch_are_choices() -> None:
+    own = settings()
+    assert own._options(None, {"expert": "math"})[1] == Given("math")
+    assert own._options(None, {"mixture": None})[1] == Given(None)
+    assert own._options(None, {"dispatch": None})[1] == "off"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"bogus": 1}, {"expert": "a", "mixture": "b"}, {"temperature": "hot"}, {"stop": 5}],
+)
+def test_unusable_options_of_a_call_are_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        settings()._options(given.pop("stop", None), given)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"bogus": 1},
+        {"temperature": -1},
+        {"max_tokens": "many"},
+        {"stop": 5},
+        {"stop": [""]},
+        {"experts": "math"},
+        {"experts": 5},
+        {"seed": -1},
+    ],
+)
+def test_unusable_fields_are_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        settings(**fields)
+
+
+def test_a_caches_key_tells_experts_of_one_name_apart() -> None:
+    one, other = (Expert(ExpertCard("e"), {"a": torch.full((2,), v)}) for v in (1.0, 2.0))
+    assert digests({"expert": one}) != digests({"expert": other})
+    assert digests({"expert": "math", "seed": 1}) == {"expert": "math", "seed": 1}

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from t2agent.dispatch.few_shot.shots import Shot, gather
+from t2agent.errors import ConfigError
+from t2agent.train import Example, ExampleTask
+
+PAIRS = [("2 + 2?", "4"), ("3 + 3?", "6")]
+
+
+def test_pairs_are_judged_exactly_unless_told_otherwise() -> None:
+    shots = gather(PAIRS)
+    assert (len(shots), shots.modality, shots.max_tokens) == (2, "text", 128)
+    assert (shots.score(" 4\n", 0), shots.score("It is 4.", 0)) == (1.0, -1.0)
+    assert gather(PAIRS, "contains").score("It is 4.", 0) == 1.0
+    half = gather(PAIRS, lambda reply, example: 0.5 if reply == example.answer else -0.5)
+    assert (half.score("6", 1), half.score("7", 1)) == (0.5, -0.5)
+
+
+def test_a_task_brings_its_examples_and_reward() -> None:
+    task = ExampleTask("sums", [Example(f"{n} + 1?", str(n + 1)) for n in range(40)], "contains")
+    shots = gather(task, count=5, seed=3)
+    assert [e.prompt for e in shots.examples] == [e.prompt for e in task.sample(5, seed=3)]
+    assert shots.score(f"It is {shots.examples[0].answer}.", 0) == 1.0
+    assert gather(task, "exact").score("It is 1.", 0) == -1.0
+    assert gather(shots) is shots
+
+
+def test_many_replies_are_judged_together_where_the_task_can() -> None:
+    class Together(ExampleTask):
+        def rewards(self, replies: list[str], examples: list[Example]) -> list[float]:
+            return [0.25] * len(replies)
+
+    task = Together("sums", [Example(f"{n} + 1?", str(n + 1)) for n in range(40)])
+    assert gather(task, count=2).scores(["a", "b"], [0, 1]) == [0.25, 0.25]
+    own = gather(task, "exact", count=2)  # the task's rewards are not asked for
+    assert own.scores([own.examples[1].answer, "b"], [1, 0]) == [1.0, -1.0]
+
+
+def test_references_are_whole_replies() -> None:
+    triple = ("2 + 2?", "4", "2 + 2 = 4.")
+    judge = lambda reply, example: 1.0 if reply.endswith(f"= {example.answer}.") else -1.0  # noqa: E731
+    shots = gather([triple, ("3 + 3?", "6"), ("1 + 1?", "= 2.")], judge)
+    assert [shots.reference(row) for row in range(3)] == ["2 + 2 = 4.", "", ""]
+    assert gather(PAIRS).reference(1) == "6"
+
+
+def test_a_task_tells_its_references() -> None:
+    class Sums(ExampleTask):
+        def reference(self, example: Example) -> str:
+            return f"It is {example.answer}."
+
+    shots = gather(Sums("sums", [Example(f"{n} + 1?", str(n + 1)) for n in range(9)]), count=2)
+    assert shots.reference(0) == f"It is {shots.examples[0].answer}."
+
+
+def test_images_make_the_modality() -> None:
+    picture = Image.new("RGB", (8, 8))
+    shots = gather([Example("What?", "red", picture), Shot("Why?", "so")])
+    assert shots.modality == "image"
+    assert [len(prompt.images) for prompt in shots.prompts()] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("examples", "says"),
+    [
+        ([], "no examples"),
+        ("text", "give .request, answer. pairs"),
+        (5, "give .request, answer. pairs"),
+        ([("a",)], "give a pair"),
+        ([("", "b")], "give a pair"),
+        ([("a", 3)], "give a pair"),
+        (["ab"], "give a pair"),
+    ],
+)
+def test_unusable_examples(examples: Any, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        gather(examples)
+
+
+def test_an_unknown_reward() -> None:
+    with pytest.raises(ConfigError, match="'exact', 'contains' or a function"):
+        gather(PAIRS, "nearly")  # type: ignore[arg-type]

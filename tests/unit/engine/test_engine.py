@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+import torch
+from PIL import Image
+
+from t2agent.dispatch import Decision, Dispatcher, Request
+from t2agent.engine.answers import Answer
+from t2agent.engine.two_passes import Engine, Given
+from t2agent.errors import ConfigError, ContextLengthError, ExpertNotFoundError
+from t2agent.experts.expert import Mixture
+from t2agent.models.generate import Prompt, generate
+from t2agent.models.model import T2Model
+from t2agent.paths import GenerationOptions
+from tests.experts import WordDispatcher, random_expert
+from tests.models import CONTEXT, build_text_model, build_vision_model
+
+OPTIONS = GenerationOptions(max_tokens=12)
+LONG = GenerationOptions(max_tokens=200)
+
+
+@pytest.fixture(scope="module")
+def model() -> T2Model:
+    model = build_text_model()
+    for seed, name in enumerate(("alpha", "beta")):
+        model.registry.register(random_expert(model, name, seed))
+    return model
+
+
+@pytest.fixture
+def engine(model: T2Model) -> Engine:
+    return Engine(model, WordDispatcher("alpha", "beta"))
+
+
+def users(*texts: str) -> list[Prompt]:
+    return [Prompt.user(text) for text in texts]
+
+
+def texts(answers: list[Answer]) -> list[str]:
+    return [answer.generation.text for answer in answers]
+
+
+def by_hand(model: T2Model, text: str, what: object) -> str:
+    with model.adapted(what):  # type: ignore[arg-type]
+        return generate(model, users(text), OPTIONS)[0].text
+
+
+def test_the_chosen_expert_answers(model: T2Model, engine: Engine) -> None:
+    alpha, beta, base = engine.answer(users("an alpha one", "a beta one", "another"), OPTIONS)
+    assert [one.decision.mixture for one in (alpha, beta, base)] == [
+        Mixture({"alpha": 1.0}),
+        Mixture({"beta": 1.0}),
+        Mixture(),
+    ]
+    assert alpha.generation.text == by_hand(model, "an alpha one", "alpha")
+    assert beta.generation.text == by_hand(model, "a beta one", "beta")
+    assert base.generation.text == by_hand(model, "another", None)
+    assert alpha.generation.text != by_hand(model, "an alpha one", None)
+    assert not base.decision.in_scope
+
+
+def test_a_batch_is_answered_as_one_by_one(engine: Engine) -> None:
+    prompts = users("alpha first", "beta second and longer than it", "third", "alpha and beta")
+    alone = [engine.answer([prompt], OPTIONS)[0] for prompt in prompts]
+    assert engine.answer(prompts, OPTIONS) == alone
+
+
+@pytest.mark.parametrize("choice", ["off", None])
+def test_without_dispatch_the_base_answers(model: T2Model, choice: str | None) -> None:
+    engine = Engine(model, choice)
+    [answer] = engine.answer(users("an alpha one"), OPTIONS)
+    assert answer.decision.strategy == "off"
+    assert answer.decision.mixture == Mixture()
+    assert answer.generation.text == by_hand(model, "an alpha one", None)
+
+
+def test_the_base_model_needs_no_bases(monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh = build_text_model()
+    monkeypatch.setattr(fresh, "decompose", lambda progress=True: pytest.fail("decomposed"))
+    Engine(fresh, "off").answer(users("hello"), OPTIONS)
+
+
+@pytest.mark.parametrize("what", ["beta", {"alpha": 0.5, "beta": -0.3}, Mixture({"beta": 1.0})])
+def test_a_given_mixture_answers(model: T2Model, engine: Engine, what: object) -> None:
+    [answer] = engine.answer(users("an alpha one"), OPTIONS, choice=Given(what))  # type: ignore[arg-type]
+    assert answer.decision.strategy == "given"
+    assert answer.generation.text == by_hand(model, "an alpha one", what)
+
+
+def test_a_given_expert_need_not_be_registered(model: T2Model, engine: Engine) -> None:
+    expert = random_expert(model, "gamma", 7)
+    [answer] = engine.answer(users("an alpha one"), OPTIONS, choice=Given(expert))
+    assert answer.decision.mixture == Mixture({"gamma": 1.0})
+    assert answer.generation.text == by_hand(model, "an alpha one", expert)
+
+
+def test_an_unknown_expert(engine: Engine) -> None:
+    with pytest.raises(ExpertNotFoundError, match="delta"):
+        engine.answer(users("hello"), OPTIONS, choice=Given("delta"))
+
+
+@pytest.mark.parametrize("name", ["nonsense", "prompts", ""])
+def test_an_unknown_strategy(model: T2Model, engine: Engine, name: str) -> None:
+    with pytest.raises(ConfigError, match=r"embedding, prompt, .*, off"):
+        Engine(model, name)
+    with pytest.raises(ConfigError, match=r"embedding, prompt, .*, off"):
+        engine.answer(users("hello"), OPTIONS, choice=name)
+
+
+def test_what_is_no_dispatcher(model: T2Model) -> None:
+    with pytest.raises(ConfigError, match="int was given"):
+        Engine(model, 3)  # type: ignore[arg-type]
+
+
+def test_a_dispatcher_that_forgets_a_request(model: T2Model) -> None:
+    class Forgetful:
+        def dispatch(self, requests: object) -> list[Decision]:
+            return []
+
+    assert isinstance(Forgetful(), Dispatcher)
+    with pytest.raises(ConfigError, match="Forgetful"):
+        Engine(model, Forgetful()).answer(users("hello"), OPTIONS)
+
+
+def test_the_dispatcher_sees_the_last_request_and_the_images() -> None:
+    dispatcher = WordDispatcher()
+    engine = Engine(build_vision_model(), dispatcher)
+    image = Image.new("RGB", (8, 8))
+    parts = [
+        {"type": "text", "text": "What "},
+        {"type": "image"},
+        {"type": "text", "text": "is it?"},
+    ]
+    prompt = Prompt(
+        (
+            {"role": "user", "content": [{"type": "image"}]},
+            {"role": "assistant", "content": "A square."},
+            {"role": "user", "content": parts},
+            {"role": "assistant", "content": "Hm."},
+        ),
+        (image, image),
+    )
+    engine.decide([prompt, "a plain text"])
+    assert dispatcher.requests == [Request("What is it?", 2), Request("a plain text")]
+
+
+def test_the_pieces_of_a_stream_are_the_answer(engine: Engine) -> None:
+    [expected] = engine.answer(users("an alpha one"), OPTIONS)
+    *pieces, last = engine.stream(users("an alpha one")[0], OPTIONS)
+    assert last == expected
+    assert len(pieces) > 3
+    assert "".join(pieces) == expected.generation.text  # type: ignore[arg-type]
+
+
+def test_closing_a_stream_ends_the_generation(engine: Engine) -> None:
+    steps = _Steps(engine.model)
+    stream = engine.stream(users("hello")[0], LONG)
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+    made = steps.count
+    assert made < 50
+    time.sleep(0.1)
+    assert steps.count == made
+    assert not [thread for thread in threading.enumerate() if "t2agent" in thread.name]
+
+
+def test_an_error_reaches_the_reader_of_a_stream(engine: Engine) -> None:
+    with pytest.raises(ContextLengthError):
+        list(engine.stream(users("word " * CONTEXT)[0], OPTIONS))
+
+
+def test_rows_short_of_room_do_not_shorten_the_others(engine: Engine) -> None:
+    prompts = users("alpha hello", "7" * (CONTEXT - 40), "beta hello")
+    options = GenerationOptions(max_tokens=60)
+    alone = [engine.answer([prompt], options)[0] for prompt in prompts]
+    pieces: dict[int, str] = {0: "", 1: "", 2: ""}
+
+    def collect(row: int, piece: str) -> None:
+        pieces[row] += piece
+
+    together = engine.answer(prompts, options, on_text=collect)
+    assert together == alone
+    assert together[0].generation.completion_tokens == 60 > alone[1].generation.completion_tokens
+    assert list(pieces.values()) == texts(together)
+
+
+def test_threads_do_not_disturb_one_another(engine: Engine) -> None:
+    prompts = users("alpha one", "beta two", "three", "alpha four")
+    expected = [engine.answer([prompt], OPTIONS)[0] for prompt in prompts]
+    got: list[list[Answer]] = [[] for _ in prompts]
+
+    def work(row: int) -> None:
+        for _ in range(3):
+            got[row] += engine.answer([prompts[row]], OPTIONS)
+
+    threads = [threading.Thread(target=work, args=(row,)) for row in range(len(prompts))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert got == [[one] * 3 for one in expected]
+
+
+def test_some_experts_only(model: T2Model) -> None:
+    engine = Engine(model, "off", experts=["beta"])
+    assert engine.registry is not None
+    assert list(engine.registry) == ["beta"]
+    assert "alpha" not in engine.registry
+    assert (
+        engine.registry.fingerprint != Engine(model, "off", experts=["alpha"]).registry.fingerprint
+    )  # type: ignore[union-attr]
+    with pytest.raises(ExpertNotFoundError):
+        Engine(model, "off", experts=["delta"])
+    with pytest.raises(ConfigError, match="list"):
+        Engine(model, "off", experts="beta")
+
+
+def test_given_experts_are_registered() -> None:
+    fresh = build_text_model()
+    expert = random_expert(fresh, "mine")
+    for _ in range(2):
+        Engine(fresh, "off", experts=[expert])
+    assert fresh.registry.get("mine").digest() == expert.digest()
+
+
+@pytest.fixture
+def _merging_repays(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine.break_even, "repays", lambda *_a, **_k: True)
+
+
+@pytest.mark.usefixtures("_merging_repays")
+def test_a_merged_answer_is_the_adapted_one(
+    model: T2Model, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = users("an alpha one", "another alpha one")
+    before = {name: p.clone() for name, p in model.model.named_parameters()}
+    adapted = Engine(model, engine.dispatcher, merging=False).answer(prompts, OPTIONS)
+    monkeypatch.setattr(model, "adapted", lambda _what: pytest.fail("not merged"))
+    assert engine.answer(prompts, OPTIONS) == adapted
+    assert all(torch.equal(p, before[name]) for name, p in model.model.named_parameters())
+
+
+@pytest.mark.usefixtures("_merging_repays")
+def test_different_mixtures_are_not_merged(
+    model: T2Model, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "merged", lambda _what: pytest.fail("merged"))
+    engine.answer(users("alpha", "beta"), OPTIONS)
+
+
+def test_the_version_tells_dispatchers_apart(model: T2Model) -> None:
+    one, other = WordDispatcher(), WordDispatcher()
+    versions = {Engine(model, d).version() for d in (one, other, "off")}
+    assert len(versions) == 3
+    assert Engine(model, one).version() == Engine(model, one).version()
+
+
+class _Steps:
+    """Counts the forward passes of a model."""
+
+    def __init__(self, model: T2Model) -> None:
+        self.count = 0
+        model.model.lm_head.register_forward_hook(self._see)
+
+    def _see(self, *_args: object) -> None:
+        self.count += 1

@@ -1,0 +1,156 @@
+"""Decoding held to a grammar, on random weights: JSON that fits, closed before the budget ends."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.unit.tool_calls.families import random_model
+from tests.unit.tool_calls.schemas import fits
+
+from t2agent.errors import ConfigError, GrammarError
+from t2agent.models.generate import Prompt, generate
+from t2agent.models.tokens import Tokens, compiled
+from t2agent.paths import GenerationOptions
+from t2agent.replies.constraint import Constraint, json_constraint, tools_constraint
+from t2agent.replies.format import GENERAL
+from t2agent.replies.schema_text import bounded, least
+from tests.models import build_text_model
+
+LEAVES = st.sampled_from([
+    {"type": "string"}, {"type": "integer"}, {"type": "number"}, {"type": "boolean"},
+    {"type": "null"}, {"enum": ["red", "blue", 3]}, {"type": "string", "maxLength": 3},
+    {"type": "string", "minLength": 2, "maxLength": 6},
+    {"type": "string", "pattern": "^[a-c]{2}$"},
+    {"type": "integer", "minimum": 3, "maximum": 40},
+    {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+])  # fmt: skip
+
+
+def objects(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    keys = st.sampled_from(["a", "key two", "日本", 'quo"te'])
+    made = st.dictionaries(keys, inner, max_size=3)
+    return made.flatmap(
+        lambda found: st.sets(st.sampled_from(sorted(found)) if found else st.nothing()).map(
+            lambda required: {
+                "type": "object",
+                "properties": found,
+                "required": sorted(required),
+                "additionalProperties": False,
+            }
+        )
+    )
+
+
+def arrays(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return inner.map(lambda one: {"type": "array", "items": one, "maxItems": 4})
+
+
+SCHEMAS = st.recursive(LEAVES, lambda inner: objects(inner) | arrays(inner), max_leaves=5)
+
+
+def text_of(constraint: Constraint | None, limit: int, seed: int = 0, **more: Any) -> str:
+    options = GenerationOptions(max_tokens=limit, temperature=1.0, seed=seed)
+    model = random_model(real=False)
+    [made] = generate(model, [Prompt.user("Go")], options, constraints=[constraint], **more)
+    assert made.completion_tokens <= limit
+    return made.text
+
+
+@given(schema=SCHEMAS, seed=st.integers(0, 9), extra=st.integers(0, 60))
+@settings(max_examples=60)
+def test_json_fits_its_schema_within_the_budget(schema: Any, seed: int, extra: int) -> None:
+    shortest = least(schema, schema)
+    # About a token a byte, a space at each mark, and patterns written out.
+    limit = 2 * len(shortest.encode()) + 40 + extra
+    found = json.loads(text_of(json_constraint(schema), limit, seed))
+    assert fits(found, schema), (schema, found)
+
+
+@pytest.mark.parametrize("limit", range(12, 60, 4))
+def test_any_object_is_closed(limit: int) -> None:
+    for seed in range(3):
+        assert isinstance(json.loads(text_of(json_constraint(True), limit, seed)), dict)
+
+
+def test_a_row_without_a_constraint_is_free() -> None:
+    model = random_model(real=False)
+    options = GenerationOptions(max_tokens=20, temperature=1.0, seed=1)
+    prompts = [Prompt.user("Go"), Prompt.user("Go")]
+    held = json_constraint({"type": "integer"})
+    free, bound = generate(model, prompts, options, constraints=[None, held])
+    assert free.text == generate(model, prompts[:1], options)[0].text
+    assert isinstance(json.loads(bound.text), int)
+
+
+def test_rows_are_closed_at_their_own_pace() -> None:
+    model = random_model(real=False)
+    held = [json_constraint({"type": "boolean"}), json_constraint(True), None]
+    options = GenerationOptions(max_tokens=30, temperature=1.0, seed=1)
+    made = generate(model, [Prompt.user("Go")] * 3, options, constraints=held)
+    assert json.loads(made[0].text) in (True, False)
+    assert isinstance(json.loads(made[1].text), dict)
+    assert made[0].finish_reason == "stop"
+
+
+def test_samples_of_one_prompt_are_held() -> None:
+    model = random_model(real=False)
+    options = GenerationOptions(max_tokens=40, temperature=1.0, seed=1)
+    held = json_constraint({"type": "array", "items": {"type": "integer"}})
+    made = generate(model, [Prompt.user("Go")], options, samples=4, constraints=[held])
+    assert all(isinstance(json.loads(one.text), list) for one in made)
+
+
+def test_a_pattern_without_an_end_in_sight_is_no_error() -> None:
+    held = json_constraint({"type": "string", "pattern": "^([a-z]{3},){90}$"})
+    assert text_of(held, 12)
+
+
+def test_thoughts_come_first_and_are_ended_in_time() -> None:
+    held = json_constraint({"type": "integer"}).after("</think>")
+    for seed in range(4):
+        thoughts, _, rest = text_of(held, 60, seed).partition("</think>")
+        assert isinstance(json.loads(rest), int)
+        assert "</think>" not in thoughts
+
+
+def test_no_special_token_is_written_inside_a_grammar() -> None:
+    model = random_model(real=False)
+    options = GenerationOptions(max_tokens=120, temperature=1.0, seed=2)
+    held = json_constraint({"type": "string", "minLength": 50})
+    [made] = generate(model, [Prompt.user("Go")], options, constraints=[held])
+    special = set(model.tokenizer.all_special_ids)
+    assert not special & set(made.token_ids[:-1])
+
+
+def test_what_no_grammar_can_be_made_of() -> None:
+    model = random_model(real=False)
+    with pytest.raises(GrammarError, match="no JSON"):
+        json_constraint({"enum": [object()]})
+    with pytest.raises(GrammarError, match="grammar"):
+        compiled(model, json_constraint({"$ref": "#/nowhere"}))
+    with pytest.raises(ConfigError, match="no tool"):
+        tools_constraint(GENERAL, [], choice="x")
+    endless = build_text_model()
+    endless.tokenizer.eos_token = None
+    endless.model.generation_config.eos_token_id = None
+    with pytest.raises(ConfigError, match="end-of-sequence"):
+        compiled(endless, json_constraint(True))
+
+
+def test_equal_constraints_are_compiled_once() -> None:
+    model = random_model(real=False)
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}}
+    assert Tokens.of(model) is Tokens.of(model)
+    assert json_constraint(schema) == json_constraint(dict(schema))
+
+
+def test_limited_strings_are_told_by_a_pattern() -> None:
+    schema = {"properties": {"type": {"type": "string", "maxLength": 2}}, "minLength": 3}
+    found = bounded(schema)
+    assert found["minLength"] == 3  # no string is meant
+    assert "maxLength" not in found["properties"]["type"]
+    assert schema["properties"]["type"]["maxLength"] == 2  # type: ignore[index]

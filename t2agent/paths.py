@@ -1,16 +1,15 @@
-"""Small frozen value objects and the names that decide where things lie on disk."""
+"""Where things lie on disk: the user's folder, and what comes with t2agent."""
 
 from __future__ import annotations
 
-import math
 import os
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from t2agent.errors import ConfigError
 
+_PACKAGE = Path(__file__).resolve().parent
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -61,51 +60,17 @@ def public_name(name: str) -> str:
     return base_slug(name) if is_path(name) else name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GenerationOptions:
-    """How a reply is sampled.
+def bundled(kind: Literal["experts", "tools"]) -> Path:
+    """The folder of the shipped experts or tools.
 
-    ``max_tokens`` counts new tokens; ``temperature`` 0 is greedy; ``top_p`` is the nucleus in
-    (0, 1]; a reply ends before the first of ``stop``; ``seed`` makes sampling repeatable.
-
-    Raises:
-        ConfigError: a value is outside its range.
+    In an installed package ``<package>/_bundle/<kind>``; in a checkout or an editable install the
+    folder of that name beside pyproject.toml. The folder may be missing in a broken install: the
+    path of an installed package is returned all the same, and holds nothing.
     """
-
-    max_tokens: int = 256
-    temperature: float = 0.0
-    top_p: float = 1.0
-    stop: tuple[str, ...] = ()
-    seed: int | None = None
-
-    def __post_init__(self) -> None:
-        if not _is_int(self.max_tokens) or self.max_tokens < 1:
-            raise ConfigError(
-                f"max_tokens is {self.max_tokens!r}; it must be a whole number of at least 1"
-            )
-        if not _is_number(self.temperature) or self.temperature < 0:
-            raise ConfigError(
-                f"temperature is {self.temperature!r}; it must be a finite number of at least 0 "
-                "(0 is greedy)"
-            )
-        if not _is_number(self.top_p) or not 0 < self.top_p <= 1:
-            raise ConfigError(f"top_p is {self.top_p!r}; it must lie in (0, 1]")
-        given: object = self.stop
-        if isinstance(given, str):
-            raise ConfigError(f"stop is the string {given!r}; give a sequence of strings")
-        if not isinstance(given, Iterable):
-            raise ConfigError(f"stop is {given!r}; give a sequence of strings")
-        stop = tuple(self.stop)
-        if not all(isinstance(text, str) and text for text in stop):
-            raise ConfigError(f"stop is {self.stop!r}; each stop must be a string of some length")
-        object.__setattr__(self, "stop", stop)
-        if self.seed is not None and (not _is_int(self.seed) or not 0 <= self.seed < 2**63):
-            raise ConfigError(f"seed is {self.seed!r}; it must be None or lie in [0, 2**63)")
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    inside = _PACKAGE / "_bundle" / kind
+    if inside.is_dir():
+        return inside
+    # Only a checkout: beside an installed package `experts` and `tools` belong to someone else.
+    if (_PACKAGE.parent / "pyproject.toml").is_file():
+        return _PACKAGE.parent / kind
+    return inside

@@ -187,7 +187,7 @@ VISION: dict[str, Callable[[], Built]] = {
 
 def build(name: str, *, targets: str = "all") -> tuple[T2Model, dict[str, Tensor]]:
     """A model of the architecture and a batch of three rows."""
-    from tests.unit.odd_architectures import ODD
+    from tests.odd_architectures import ODD
 
     torch.manual_seed(0)
     model, batch = (TEXT | VISION | ODD)[name]()

@@ -17,14 +17,14 @@ import warnings
 from pathlib import Path
 
 import torch
-from tests.unit.killed_saves import die_before_event
 
 from t2agent import files
 from t2agent.errors import T2Error
 from t2agent.experts.expert import Expert, ExpertCard
-from t2agent.experts.lock_file import LOCK_FILE
+from t2agent.experts.pins import LOCK_FILE
 from t2agent.experts.registry import Registry
 from tests.folder_hub import TOKEN, folder_hub
+from tests.killed_saves import die_before_event
 
 BASE = "org/base"
 REPO = "someone/math"

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import torch
 import transformers as hf
-from tests.unit.architectures import (
+
+from tests.architectures import (
     CLIP,
     LLAMA,
     PICTURE,

@@ -14,8 +14,8 @@ from typing import Annotated
 from langchain_core.tools import BaseTool, ToolException
 from pydantic import Field
 
+from t2agent.toolbox import nearest
 from t2agent.toolbox.content import Arguments, Text, content_tool, shown
-from t2agent.toolbox.names import nearest
 from t2agent.toolbox.numbers import Number, exact, written
 
 _INCH = Fraction("0.0254")

@@ -12,10 +12,10 @@ from typing import Annotated
 from langchain_core.tools import BaseTool, ToolException
 from pydantic import Field
 
+from t2agent.toolbox import nearest
 from t2agent.toolbox.content import Arguments, Text, content_tool, shown
 from t2agent.toolbox.dates import WEEKDAYS, Clock
 from t2agent.toolbox.dates import now as present
-from t2agent.toolbox.names import nearest
 
 # Cities after which no time zone is named, by the zone that they are in.
 _MORE = {

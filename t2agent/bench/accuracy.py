@@ -1,14 +1,13 @@
 """t2-nano: accuracy of the base model, wrong experts, the right expert and dispatched.
 
-On unseen requests of each domain, decoded greedily and scored strictly (`t2agent.bench.nano_accuracy`).
+On unseen requests of each domain, decoded greedily and scored strictly (`t2agent.bench.nano`).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from t2agent.bench.nano_accuracy import table
-from t2agent.bench.nano_chart import summary
+from t2agent.bench.nano import summary, table
 from t2agent.dispatch import EmbeddingDispatcher
 from t2agent.models.model import T2Model
 

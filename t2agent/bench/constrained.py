@@ -20,7 +20,7 @@ from t2agent.bench.shapes import median, qwen2_with_tokenizer
 from t2agent.engine.reply_form import ReplyForm
 from t2agent.models.generate import Prompt, generate
 from t2agent.models.model import T2Model
-from t2agent.paths import GenerationOptions
+from t2agent.models.options import GenerationOptions
 
 REQUEST = "List the cities of the country, with how many people live in each."
 _CITY = {

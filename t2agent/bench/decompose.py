@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 from t2agent.bench.shapes import clock, median, private_cache
-from t2agent.svf import cache
+from t2agent.svf import decomposition
 from t2agent.svf.basis import decompose
 
 
@@ -22,9 +22,9 @@ def run(rows: int = 2048, columns: int = 8192, repeats: int = 3) -> dict[str, fl
     svd = clock(lambda: torch.linalg.svd(weight, full_matrices=False))
     ours += [clock(lambda: decompose(weight)) for _ in range(repeats)]
     with private_cache():
-        key = cache.key(weight, None)
-        cache.store(key, decompose(weight))
-        kept = cache.path(key).stat().st_size
+        key = decomposition.basis_key(weight, None)
+        decomposition.store_basis(key, decompose(weight))
+        kept = decomposition.path(key).stat().st_size
     rank = min(rows, columns)
     factors = 4 * (rows * rank + rank + rank * columns)
     return {

@@ -13,8 +13,7 @@ from langchain_core.messages import HumanMessage
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from t2agent.bench.nano_accuracy import table
-from t2agent.bench.nano_chart import bar_chart, rich_table, summary
+from t2agent.bench.nano import bar_chart, rich_table, summary, table
 from t2agent.chat.chat_model import ChatT2
 from t2agent.dispatch import EmbeddingDispatcher
 from t2agent.nano.tasks import DOMAINS, TASKS

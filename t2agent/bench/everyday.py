@@ -1,8 +1,8 @@
 """Tools of everyday life and requests for them in plain English, for t2-nano to call.
 
-Written by somebody who had not seen the rules of `t2agent.engine.argument_values`, and not used to make them.
-Every value of a call literally occurs in its request: a word, a phrase, a number or one of the
-choices.
+Written by somebody who had not seen the rules of `t2agent.engine.argument_values`, and not used to
+make them. Every value of a call literally occurs in its request: a word, a phrase, a number or one
+of the choices.
 """
 
 from __future__ import annotations

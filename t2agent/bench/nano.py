@@ -3,24 +3,31 @@
 For each of several seeds an expert of every domain is trained (or taken from an earlier run's
 checkpoint), and all are measured on the same unseen requests: with their own task, with the
 others', and dispatched. Blank and swapped images tell whether the images are looked at.
+
+How often a task is answered rightly: by the base model, with one expert, with all dispatched.
+
+The accuracy table of t2-nano for a terminal and as a chart.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from PIL import Image
+from rich.table import Table as RichTable
 
-from t2agent.bench.nano_accuracy import Table, table
-from t2agent.dispatch import EmbeddingDispatcher
+from t2agent.dispatch import Dispatcher, EmbeddingDispatcher, Request
 from t2agent.experts.expert import Expert
+from t2agent.files import write_bytes
 from t2agent.models.model import T2Model
 from t2agent.nano.experts import train_domain
 from t2agent.nano.tasks import DOMAINS, TASKS, conflicting
+from t2agent.progress import progress_bar
 from t2agent.train import Example
 from t2agent.train.evaluation import accuracy
 
@@ -109,3 +116,114 @@ def summarise(per_seed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "dispatch_gap": gap,
         **{key: mean(f[key] for f in per_seed) for key in controls},
     }
+
+
+def dispatched(dispatcher: Dispatcher, examples: Sequence[Example]) -> list[Any]:
+    """The mixture that the dispatcher chooses for each example."""
+    requests = [Request(e.prompt, images=int(e.image is not None)) for e in examples]
+    return [decision.mixture for decision in dispatcher.dispatch(requests)]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Accuracy by task and by expert.
+
+    by_expert: task -> expert name ("base" for none) -> accuracy; dispatched: task -> accuracy
+    with the dispatcher's mixtures, and routed: task -> share of the requests that went to the
+    task's own expert.
+    """
+
+    by_expert: Mapping[str, Mapping[str, float]]
+    dispatched: Mapping[str, float]
+    routed: Mapping[str, float]
+    requests: int
+
+
+def table(
+    model: T2Model,
+    dispatcher: Dispatcher | None,
+    *,
+    tasks: Sequence[str] = DOMAINS,
+    experts: Mapping[str, Any] | None = None,
+    requests: int = 200,
+    seed: int = 0,
+    split: str = "test",
+    progress: bool = True,
+) -> Table:
+    """Measure every task with the base model, every expert and the dispatcher.
+
+    ``experts``: name -> anything that `T2Model.adapted` takes; the registry's domains if None.
+    """
+    experts = {name: name for name in DOMAINS} if experts is None else experts
+    by_expert: dict[str, dict[str, float]] = {}
+    chosen: dict[str, float] = {}
+    routed: dict[str, float] = {}
+    with progress_bar("measuring", len(tasks) * (len(experts) + 2), progress) as bar:
+        for name in tasks:
+            task = TASKS[name]
+            examples = task.sample(requests, seed=seed, split=split)
+            by_expert[name] = {}
+            for expert, what in {"base": None, **experts}.items():
+                by_expert[name][expert] = accuracy(model, task, examples, what)
+                bar.advance(1, task=name)
+            if dispatcher is not None:
+                mixtures = dispatched(dispatcher, examples)
+                chosen[name] = accuracy(model, task, examples, mixtures)
+                own = [set(m.weights) == {name} for m in mixtures]
+                routed[name] = sum(own) / len(own)
+            bar.advance(1, task=name)
+    return Table(by_expert, chosen, routed, requests)
+
+
+COLUMNS = ("base", "wrong expert", "right expert", "dispatched")
+
+
+def summary(table: Table) -> dict[str, dict[str, float]]:
+    """Task -> accuracy of each of ``COLUMNS``; the wrong experts' is their mean."""
+    rows: dict[str, dict[str, float]] = {}
+    for task, scores in table.by_expert.items():
+        wrong = [value for name, value in scores.items() if name not in ("base", task)]
+        rows[task] = {"base": scores["base"]}
+        if wrong:
+            rows[task]["wrong expert"] = mean(wrong)
+        if task in scores:
+            rows[task]["right expert"] = scores[task]
+        if task in table.dispatched:
+            rows[task]["dispatched"] = table.dispatched[task]
+    return rows
+
+
+def rich_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> RichTable:
+    """Tasks down, columns across, accuracies with two decimals."""
+    columns: Sequence[str] = list(dict.fromkeys(c for scores in rows.values() for c in scores))
+    drawn = RichTable(title=title)
+    drawn.add_column("task")
+    for column in columns:
+        drawn.add_column(column, justify="right")
+    for task, scores in rows.items():
+        drawn.add_row(task, *(f"{scores[c]:.2f}" if c in scores else "" for c in columns))
+    return drawn
+
+
+def bar_chart(path: Path, title: str, rows: Mapping[str, Mapping[str, float]]) -> None:
+    """Write the rows as a PNG of grouped bars."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = list(dict.fromkeys(c for scores in rows.values() for c in scores))
+    figure = Figure(figsize=(8.0, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    width = 0.8 / len(columns)
+    for place, column in enumerate(columns):
+        at = [i - 0.4 + (place + 0.5) * width for i in range(len(rows))]
+        heights = [scores.get(column, 0.0) for scores in rows.values()]
+        bars = axes.bar(at, heights, width * 0.92, label=column)
+        axes.bar_label(bars, fmt="%.2f", fontsize=7)
+    axes.set(xticks=range(len(rows)), xticklabels=list(rows), ylim=(0, 1.08), title=title)
+    axes.set_ylabel("right answers, strictly scored")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(frameon=False, ncols=len(columns), loc="outside lower center")
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=120)
+    write_bytes(path, image.getvalue())

@@ -5,32 +5,51 @@ from __future__ import annotations
 import asyncio
 import builtins
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, ClassVar
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.model_profile import ModelProfile
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import ContextThreadPoolExecutor, get_config_list
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ConfigDict
 
-from t2agent.chat.batching import JointChatModel
-from t2agent.chat.counting import Counting
-from t2agent.chat.settings import digests, in_thread, metadata, usage
+from t2agent.chat.messages import to_prompt
+from t2agent.chat.replies import ReplyReader
+from t2agent.chat.settings import Settings, digests, in_thread, metadata, usage
 from t2agent.chat.tool_calling import Binding
 from t2agent.dispatch.few_shot.search import search_options
 from t2agent.dispatch.few_shot.shots import Reward
-from t2agent.engine.answers import Answer
-from t2agent.engine.batching import Call, answer_together, gathered, may_wait, submit
-from t2agent.engine.openmp import giving_back_threads
+from t2agent.engine.batching import (
+    Call,
+    JointBatch,
+    Seat,
+    answer_together,
+    gathered,
+    may_wait,
+    submit,
+)
 from t2agent.engine.reply_form import FIELDS, ReplyForm
-from t2agent.engine.shortlist import Shortlist
-from t2agent.engine.threads import pump
+from t2agent.engine.shortlist import Shortlist, ToolPolicy, known_tools
+from t2agent.engine.threads import giving_back_threads, pump
+from t2agent.engine.two_passes import Answer, Engine, Given
 from t2agent.experts.expert import Mixture, MixtureLike
+from t2agent.models.prompt import TOKENIZER_LOCK, Prompt, encode
+
+Batch = JointBatch[Call, Answer]
+_SEAT: ContextVar[Seat[Call, Answer] | None] = ContextVar("t2agent_seat", default=None)
 
 
-class ChatT2(Counting, Binding, JointChatModel):
+class ChatT2(Settings, Binding, BaseChatModel):
     """A chat model with experts: each request is dispatched, then answered by its mixture.
 
         chat = ChatT2("t2-nano")
@@ -43,8 +62,8 @@ class ChatT2(Counting, Binding, JointChatModel):
 
     `batch` runs as one batch with a mixture for each row. Calls by `invoke` and `ainvoke` that come
     while the model is busy are gathered, and answered as one batch when it is free: see
-    `t2agent.engine.batching`. Each gets the answer that it would get alone. Streams run by themselves.
-    Closing a stream, or cancelling a task, ends the generation at the next token.
+    `t2agent.engine.batching`. Each gets the answer that it would get alone. Streams run by
+    themselves. Closing a stream, or cancelling a task, ends the generation at the next token.
 
     Images are content blocks in the forms of LangChain, OpenAI and Anthropic (`t2agent.images`), in
     the results of tools as well: where the model's template shows no results, they come as a user's
@@ -66,12 +85,24 @@ class ChatT2(Counting, Binding, JointChatModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    max_tools: Any = "auto"
+    """How many of the bound tools are shown to the model, those that fit the request best; None
+    for all. "auto": what the base model asks for, which is 1 for t2-nano (unless it has learned
+    to use all of them), and all for others."""
+    copy_arguments: Any = "auto"
+    """Whether arguments of tools are held to words and numbers of the conversation. "auto": what
+    the base model asks for, which is True for t2-nano, and False for others."""
+
+    _more: ClassVar[tuple[str, ...]] = ("max_tools", "copy_arguments")
+
     @property
     def _llm_type(self) -> str:
         return "t2agent-chat"
 
     def __init__(self, model: Any = "t2-nano", **fields: Any) -> None:
         super().__init__(model=model, **fields)
+        # For its errors: the experts' cards are read when tools are bound.
+        ToolPolicy.of(self.t2, self.max_tools, self.copy_arguments, frozenset())
         if self.profile is None:
             self.profile = ModelProfile(
                 max_input_tokens=self.t2.context_length,
@@ -134,6 +165,93 @@ class ChatT2(Counting, Binding, JointChatModel):
             cancel=cancel,
         ).mixture
 
+    def batch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        """As `invoke` for each input, but as one batch of at most `max_concurrency` rows."""
+        replies: list[Any] = []
+        for part, configs in _parts(inputs, config):
+            batch: Batch = JointBatch(len(part), _together)
+
+            def one(given: LanguageModelInput, own: RunnableConfig, batch: Batch = batch) -> Any:
+                with _seated(batch, self):
+                    try:
+                        return self.invoke(given, own, **kwargs)
+                    except Exception as error:
+                        if return_exceptions:
+                            return error
+                        raise
+
+            with ContextThreadPoolExecutor(max_workers=len(part)) as executor:
+                try:
+                    replies += executor.map(one, part, configs)
+                finally:
+                    batch.cancel.set()
+        return replies
+
+    async def abatch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        """As `batch`."""
+        replies: list[Any] = []
+        for part, configs in _parts(inputs, config):
+            batch: Batch = JointBatch(len(part), _together)
+
+            async def one(
+                given: LanguageModelInput, own: RunnableConfig, batch: Batch = batch
+            ) -> AIMessage:
+                with _seated(batch, self):
+                    return await self.ainvoke(given, own, **kwargs)
+
+            try:
+                replies += await asyncio.gather(
+                    *map(one, part, configs), return_exceptions=return_exceptions
+                )
+            finally:
+                batch.cancel.set()
+        return replies
+
+    def _seat(self) -> Seat[Call, Answer] | None:
+        """The place in a batch that this call may take."""
+        seat = _SEAT.get()
+        return seat if seat is not None and seat.free and seat.owner is self else None
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """The tokens of a text by itself, without those that begin or end a sequence."""
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids(text)
+        with TOKENIZER_LOCK:
+            found = self.t2.tokenizer(text, add_special_tokens=False, verbose=False)
+        return list(found["input_ids"])
+
+    def get_num_tokens_from_messages(
+        self,
+        messages: list[BaseMessage],
+        tools: Sequence[builtins.dict[str, Any] | type | Callable[..., Any] | BaseTool]
+        | None = None,
+    ) -> int:
+        """The tokens of the whole prompt: what a reply's usage tells as ``input_tokens``.
+
+        The header of the answer counts, as do the images, which are read, and the tools that a
+        request shows.
+
+        Raises:
+            T2Error: whatever a call with these messages raises.
+        """
+        form = ReplyForm.of({"tools": [convert_to_openai_tool(tool) for tool in tools or ()]})
+        _, prompt, _ = self._prepared(messages, form, self.engine)
+        return int(encode(self.t2, [prompt])["attention_mask"].sum())
+
     def _generate(
         self,
         messages: list[BaseMessage],
@@ -181,7 +299,7 @@ class ChatT2(Counting, Binding, JointChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         call, form, tools = self._call(messages, stop, kwargs)
-        reader = form.reader(call.model, call.prompt)
+        reader = ReplyReader.of(form, call.model, call.prompt)
         pieces = call.engine.stream(
             call.prompt,
             call.options,
@@ -238,8 +356,34 @@ class ChatT2(Counting, Binding, JointChatModel):
         constraint, keep = form.constraint(engine.model, prompt), form.marks(engine.model)
         return Call(engine, prompt, options, choice, constraint, keep), form, tools
 
+    def _prepared(
+        self,
+        messages: Sequence[BaseMessage],
+        form: ReplyForm,
+        engine: Engine,
+        choice: Any = None,
+        given: Mapping[str, Any] | None = None,
+    ) -> tuple[ReplyForm, Prompt, Shortlist]:
+        """The form and the prompt of one call with the tools that are shown for it, and those.
+
+        choice: who answers, where the call says so; `given`: the call's own options.
+        """
+        prompt = form.prompt(to_prompt(messages, self._policy))
+        if not form.tools:
+            return form, prompt, Shortlist()
+        asked = choice is None or isinstance(choice, Given)
+        deciding = engine if asked else engine.dispatching(choice)
+        policy = self._tool_policy(engine, given or {})
+        return form.shown(prompt, policy, engine.similarity, partial(deciding.wants_tools, prompt))
+
+    def _tool_policy(self, engine: Engine, given: Mapping[str, Any]) -> ToolPolicy:
+        """How the tools of one call are shown."""
+        most, copying = (given.get(name, getattr(self, name)) for name in self._more)
+        cards = (engine.registry or engine.model.registry).cards().values()
+        return ToolPolicy.of(engine.model, most, copying, known_tools(cards))
+
     def _result(self, answer: Answer, form: ReplyForm, call: Call, tools: Shortlist) -> ChatResult:
-        reader = form.reader(call.model, call.prompt)
+        reader = ReplyReader.of(form, call.model, call.prompt)
         message: AIMessage = reader.message(answer.generation.text)
         message.usage_metadata = usage(answer)
         message.response_metadata = metadata(
@@ -254,3 +398,31 @@ class ChatT2(Counting, Binding, JointChatModel):
         params = super()._get_ls_params(stop=stop, **kwargs)
         self._trace(params, kwargs)
         return params
+
+
+def _together(calls: Sequence[Call], cancel: threading.Event) -> list[Answer]:
+    """All calls of a batch have its options, and copies of a prompt are to differ."""
+    return answer_together(calls, cancel, alike=False)
+
+
+@contextmanager
+def _seated(batch: Batch, owner: object) -> Iterator[None]:
+    """The calls of `owner` inside take part in the batch."""
+    with Seat(batch, owner) as seat:
+        token = _SEAT.set(seat)
+        try:
+            yield
+        finally:
+            _SEAT.reset(token)
+
+
+def _parts(
+    inputs: list[LanguageModelInput], config: RunnableConfig | list[RunnableConfig] | None
+) -> Iterator[tuple[list[LanguageModelInput], list[RunnableConfig]]]:
+    """Inputs and their configs, cut to the size that the first config's max_concurrency sets."""
+    if not inputs:
+        return
+    configs = get_config_list(config, len(inputs))
+    size = configs[0].get("max_concurrency") or len(inputs)
+    for start in range(0, len(inputs), size):
+        yield inputs[start : start + size], configs[start : start + size]

@@ -13,8 +13,8 @@ from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 from pydantic import ConfigDict
 
 from t2agent.chat.settings import Settings, in_thread, metadata, usage
-from t2agent.engine.answers import Answer
 from t2agent.engine.threads import pump
+from t2agent.engine.two_passes import Answer
 
 
 class T2LLM(Settings, BaseLLM):

@@ -11,16 +11,15 @@ from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages.ai import UsageMetadata
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
-from t2agent.engine.answers import Answer
-from t2agent.engine.openmp import give_back_threads, giving_back_threads
 from t2agent.engine.shortlist import Shortlist
-from t2agent.engine.two_passes import Choice, Engine, Given
+from t2agent.engine.threads import give_back_threads, giving_back_threads
+from t2agent.engine.two_passes import Answer, Choice, Engine, Given
 from t2agent.errors import ConfigError, NotCopyableError
 from t2agent.experts.expert import Expert
 from t2agent.experts.registry import Registry
 from t2agent.images import ImagePolicy
 from t2agent.models.model import T2Model
-from t2agent.paths import GenerationOptions
+from t2agent.models.options import GenerationOptions
 
 T = TypeVar("T")
 

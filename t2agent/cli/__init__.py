@@ -12,7 +12,7 @@ from collections.abc import Sequence
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line with ``args`` (those of the process if not given), and exit."""
     from t2agent.cli.app import app
-    from t2agent.cli.quiet import quiet
+    from t2agent.cli.start import quiet
 
     quiet()
     app(args, prog_name="t2agent")

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from t2agent.cli.command import Report, command, console
+from t2agent.cli.command import Report, answered_by, command, console, printable
 from t2agent.cli.options import Image, Model, Strategy
-from t2agent.cli.replies import answered_by, printable
 from t2agent.cli.start import load, starting
 
 if TYPE_CHECKING:

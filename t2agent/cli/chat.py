@@ -11,18 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from t2agent.cli.command import Report, command, console, one_line
+from t2agent.cli.command import Report, answered_by, command, console, one_line, printable
 from t2agent.cli.options import Image, Model, Seed, Strategy
-from t2agent.cli.replies import answered_by, printable
 from t2agent.cli.start import load, starting
 from t2agent.errors import ContextLengthError, T2Error
-from t2agent.paths import GenerationOptions
+from t2agent.models.options import GenerationOptions
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
-    from t2agent.engine.answers import Answer
-    from t2agent.engine.two_passes import Engine, Given
+    from t2agent.engine.two_passes import Answer, Engine, Given
 
 _HELP = "/new forgets the conversation, /quit or Ctrl-D ends it."
 

@@ -1,4 +1,4 @@
-"""What all commands share: how errors end them, and how a result is printed."""
+"""What all commands share: how errors end them, and how results and replies are shown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import inspect
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -115,3 +115,16 @@ def one_line(error: Exception) -> str:
     else:
         text = f"{type(error).__name__}: {error} (unexpected; --debug shows where)"
     return " ".join(text.split())
+
+
+def printable(text: str) -> str:
+    """Without control characters: a model's text must not steer the terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+
+
+def answered_by(weights: Mapping[str, float], *, in_scope: bool) -> str:
+    """The experts with their weights, or the base model."""
+    experts = ", ".join(f"{name} {weight:.2g}" for name, weight in weights.items() if weight)
+    if experts:
+        return experts
+    return "base model" if in_scope else "base model (no expert's task)"

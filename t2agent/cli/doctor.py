@@ -17,9 +17,8 @@ from typing import Literal
 import typer
 
 from t2agent import __version__
-from t2agent.bundle import bundled
 from t2agent.cli.command import Report, command
-from t2agent.paths import home
+from t2agent.paths import bundled, home
 
 _NEEDED = {
     "torch": "torch",

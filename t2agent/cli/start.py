@@ -1,11 +1,15 @@
-"""Getting a base model ready soon after the shell's prompt."""
+"""Getting a base model ready soon after the shell's prompt, without libraries talking meanwhile."""
 
 from __future__ import annotations
 
 import gc
+import io
+import os
+import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from t2agent.cli.command import console
 
@@ -39,3 +43,24 @@ def load(model: str, *, targets: str = "all", dtype: str = "auto") -> T2Model:
     from t2agent.models.model import T2Model
 
     return T2Model.from_pretrained(model, targets=targets, dtype=dtype)
+
+
+def quiet() -> None:
+    """Settle, before libraries are imported, what they may print; the environment wins."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not sys.warnoptions:
+        # Warnings of libraries are for developers; ours concern the user.
+        warnings.filterwarnings("ignore")
+        warnings.filterwarnings("default", module=r"t2agent(\.|$)")
+    warnings.showwarning = _show
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal without UTF-8 shows a mark instead of ending the answer.
+            stream.reconfigure(errors="replace")
+
+
+def _show(message: Warning | str, *_where: Any, **_more: Any) -> None:
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)

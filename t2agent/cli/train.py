@@ -10,8 +10,7 @@ import typer
 
 from t2agent.cli.command import Report, command
 from t2agent.cli.experts.naming import check_free, registry_of
-from t2agent.cli.options import Model, Settings, parsed
-from t2agent.cli.source import TASK_HELP, Reward, task_of
+from t2agent.cli.options import TASK_HELP, Model, Reward, Settings, parsed, task_of
 from t2agent.cli.start import load, starting
 
 

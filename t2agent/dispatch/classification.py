@@ -12,8 +12,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 
-from t2agent.dispatch.dispatcher import CLASSIFIER, Request
-from t2agent.dispatch.question import OTHERS, category_question
+from t2agent.dispatch.dispatcher import CLASSIFIER, OTHERS, Request, category_question
 from t2agent.errors import ConfigError
 from t2agent.experts.card import check_name
 from t2agent.tasks.reward import exact

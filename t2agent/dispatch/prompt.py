@@ -17,9 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from t2agent.dispatch.dispatcher import CLASSIFIER, Decision, Request
+from t2agent.dispatch.dispatcher import CLASSIFIER, OTHERS, Decision, Request, category_question
 from t2agent.dispatch.labels import Experts
-from t2agent.dispatch.question import OTHERS, category_question
 from t2agent.dispatch.tool_offers import offer
 from t2agent.errors import ConfigError, ContextLengthError, ExpertNotFoundError
 from t2agent.experts.expert import Expert, MixtureLike

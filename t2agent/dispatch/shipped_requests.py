@@ -12,8 +12,8 @@ from functools import cache
 from itertools import zip_longest
 from pathlib import Path
 
-from t2agent.bundle import bundled
 from t2agent.errors import ConfigError
+from t2agent.paths import bundled
 
 DOMAINS = ("code", "math", "reasoning")
 GENERAL = "general"

@@ -23,13 +23,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from t2agent.bundle import bundled
 from t2agent.dispatch.encoder import Encoder, Vectors
 from t2agent.dispatch.labels import in_words
 from t2agent.dispatch.shipped_requests import DOMAINS, GENERAL, examples_folder, shipped_requests
 from t2agent.dispatch.tool_offers import without_offer
 from t2agent.files import write_bytes
-from t2agent.paths import home
+from t2agent.paths import bundled, home
 from t2agent.progress import progress_bar
 
 _LOG = logging.getLogger(__name__)

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
-
-from langchain_core.messages import AIMessage, AIMessageChunk, InvalidToolCall, ToolCall
-from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
 
 from t2agent.dispatch.tool_offers import ToolSimilarity
 from t2agent.engine.shortlist import Shortlist, ToolPolicy, shortlist, with_shown
@@ -19,7 +15,7 @@ from t2agent.models.model import T2Model
 from t2agent.models.prompt import Prompt, open_thoughts, tool_format
 from t2agent.replies.constraint import Constraint, json_constraint, tools_constraint
 from t2agent.replies.format import ToolFormat
-from t2agent.replies.parsing import Call, CallPiece, ReplyParser
+from t2agent.replies.parsing import ReplyParser
 
 FIELDS = ("tools", "tool_choice", "parallel_tool_calls", "response_format")
 """The options of a call that a form is made of."""
@@ -132,101 +128,13 @@ class ReplyForm:
             if token.special and token.content in written
         )
 
-    def reader(self, model: T2Model, prompt: Prompt) -> ReplyReader:
-        """What turns the text of a reply to a prompt into messages."""
-        form = _format_of(model) if self.tools else None
-        thoughts = None if self.schema is None else open_thoughts(model, prompt)
-        return ReplyReader(form, self, thoughts or "")
+    def parser(self, model: T2Model) -> ReplyParser | None:
+        """What tells a reply's text from its calls; None where no tool can be called."""
+        return ReplyParser(_format_of(model), self.tools) if self.tools else None
 
-
-@dataclass(slots=True)
-class ReplyReader:
-    """Turns the text of one reply into a message, at once or piece by piece.
-
-    thoughts: the text up to which the reply is thoughts, which are left out since the rest must
-    be JSON; "" where it has none.
-    """
-
-    format: ToolFormat | None
-    form: ReplyForm
-    thoughts: str = ""
-    _held: str = field(init=False, default="")
-    _parser: ReplyParser | None = field(init=False, default=None)
-    _ids: list[str] = field(init=False, default_factory=list)
-
-    def __post_init__(self) -> None:
-        if self.format is not None:
-            self._parser = ReplyParser(self.format, self.form.tools)
-
-    def message(self, text: str) -> AIMessage:
-        """The whole reply; calls that cannot be read are in ``invalid_tool_calls``."""
-        text = self._thought(text, last=True)
-        if self._parser is None:
-            return AIMessage(content=text)
-        self._parser.push(text)
-        self._parser.finish()
-        calls, invalid = self._calls(self._parser.calls)
-        content = self._parser.content
-        return AIMessage(content=content, tool_calls=calls, invalid_tool_calls=invalid)
-
-    def chunks(self, text: str, *, last: bool = False) -> list[AIMessageChunk]:
-        """The pieces of a message that more text makes certain."""
-        text = self._thought(text, last=last)
-        if self._parser is None:
-            return [AIMessageChunk(content=text)] if text else []
-        pieces = self._parser.push(text) + (self._parser.finish() if last else [])
-        return [self._chunk(piece) for piece in pieces]
-
-    def _thought(self, text: str, *, last: bool) -> str:
-        """The text without the thoughts before it."""
-        if not self.thoughts:
-            return text
-        self._held += text
-        _, found, rest = self._held.partition(self.thoughts)
-        if found and rest.strip():
-            self.thoughts, self._held = "", ""
-            return rest.lstrip()
-        rest = rest if found else self._held
-        return rest if last else ""
-
-    def _chunk(self, piece: str | CallPiece) -> AIMessageChunk:
-        if isinstance(piece, str):
-            return AIMessageChunk(content=piece)
-        named = piece.name is not None
-        chunk = tool_call_chunk(
-            name=piece.name,
-            args=piece.arguments,
-            id=self._id(piece.index) if named else None,
-            index=piece.index,
-        )
-        return AIMessageChunk(content="", tool_call_chunks=[chunk])
-
-    def _calls(self, calls: Sequence[Call]) -> tuple[list[ToolCall], list[InvalidToolCall]]:
-        good, bad = [], []
-        for place, call in enumerate(calls):
-            arguments = call.parsed()
-            if arguments is None:
-                problem = "the call is cut short" if not call.complete else "no JSON object"
-                bad.append(
-                    invalid_tool_call(
-                        name=call.name, args=call.arguments, id=self._id(place), error=problem
-                    )
-                )
-            else:
-                good.append(tool_call(name=call.name, args=arguments, id=self._id(place)))
-        return good, bad
-
-    def _id(self, place: int) -> str:
-        while len(self._ids) <= place:
-            self._ids.append(f"call_{uuid.uuid4().hex[:24]}")
-        return self._ids[place]
-
-    @property
-    def called(self) -> bool:
-        """Whether the reply holds a call that can be read."""
-        return self._parser is not None and any(
-            call.parsed() is not None for call in self._parser.calls
-        )
+    def thoughts(self, model: T2Model, prompt: Prompt) -> str:
+        """The text up to which a reply is thoughts, where the rest must be JSON; else ""."""
+        return "" if self.schema is None else open_thoughts(model, prompt) or ""
 
 
 def chosen(given: object, names: Sequence[str]) -> str:

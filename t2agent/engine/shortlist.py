@@ -2,7 +2,8 @@
 
 A model of a few million parameters chooses among tools that it has never seen no better than by
 chance (measured on t2-nano), and small local models lose their way among dozens. So the tools are
-ranked by the sentence encoder of dispatch (`t2agent.dispatch.tool_offers`), and only the best are shown.
+ranked by the sentence encoder of dispatch (`t2agent.dispatch.tool_offers`), and only the best are
+shown.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 The only place that knows their order. First pass: the dispatcher turns each prompt's last
 request into a mixture. Second pass: the model, adapted row by row or merged, answers.
+
+What goes into the two passes, and what comes out of them.
 """
 
 from __future__ import annotations
@@ -9,26 +11,27 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from t2agent.dispatch import Decision, Dispatcher, EmbeddingDispatcher, Latest
+from t2agent.dispatch import Decision, Dispatcher, EmbeddingDispatcher, Latest, Request
 from t2agent.dispatch.encoder import Encoder
-from t2agent.dispatch.strategies import Selection, make_dispatcher, version_of
+from t2agent.dispatch.strategies import make_dispatcher, version_of
 from t2agent.dispatch.tool_offers import ToolSimilarity
-from t2agent.engine.answers import Answer, request
 from t2agent.engine.break_even import BreakEven
 from t2agent.engine.threads import pieces
 from t2agent.errors import ConfigError
 from t2agent.experts.expert import Expert, Mixture, MixtureLike
+from t2agent.experts.selection import Selection
 from t2agent.models.generate import Cancel, Generation, OnText, Prompt, encode, generate, room
 from t2agent.models.model import T2Model
-from t2agent.paths import GenerationOptions
+from t2agent.models.options import GenerationOptions
+from t2agent.models.prompt import Message, text_of
 from t2agent.replies.constraint import Constraint
 
 if TYPE_CHECKING:
@@ -52,8 +55,8 @@ Choice = Given | Dispatcher | str | None
 class Engine:
     """Answers prompts with a base model and its experts. Safe to use from several threads.
 
-    dispatcher: a strategy's name (`t2agent.dispatch.strategies.NAMES`), a Dispatcher, or None for the base
-        model.
+    dispatcher: a strategy's name (`t2agent.dispatch.strategies.NAMES`), a Dispatcher, or None for
+        the base model.
     experts: those that a strategy by name may choose, registered where they are not yet (names,
         Experts and experts' folders); None for all of the model's registry.
     merging: whether a mixture that all rows share may be written into the weights where that is
@@ -303,3 +306,40 @@ def _renumbered(on_text: OnText | None, rows: Sequence[int]) -> OnText | None:
     if on_text is None:
         return None
     return lambda row, piece: on_text(rows[row], piece)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the second pass generated, and what the first had decided.
+
+    ``seconds``: the time of the second pass; of prompts that were answered together, each bears
+    an equal share, as of the first pass in ``decision.seconds``.
+    """
+
+    generation: Generation
+    decision: Decision
+    seconds: float = field(default=0.0, compare=False)
+
+    @property
+    def first_pass_share(self) -> float:
+        """The share of the first pass in the time of both, from 0 to 1."""
+        total = self.decision.seconds + self.seconds
+        return self.decision.seconds / total if total > 0 else 0.0
+
+
+def request(prompt: Prompt | str) -> Request:
+    """What the dispatcher sees of a prompt."""
+    if isinstance(prompt, str):
+        return Request(prompt)
+    return last_request(prompt.messages, len(prompt.images), prompt.tools)
+
+
+def last_request(
+    messages: Sequence[Message], images: int, tools: tuple[Mapping[str, Any], ...]
+) -> Request:
+    """What the dispatcher sees of a conversation: the text of the user's last message, how many
+    images the whole conversation holds, since the model sees them all, and the tools on offer."""
+    for message in reversed(messages):
+        if message["role"] == "user":
+            return Request(text_of(message), images, tools)
+    return Request("", images, tools)

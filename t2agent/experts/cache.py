@@ -13,19 +13,33 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 from t2agent.errors import ConfigError
 
 if TYPE_CHECKING:
     from t2agent.experts.expert import Expert
-    from t2agent.svf.transform import Plan
 
 DEFAULT_BUDGET = 256 << 20
 _PLANS = 64  # plans kept, so that entering a context again costs little
 
 _T = TypeVar("_T")
+
+
+class Formed(Protocol):
+    """What was formed of experts for the layers of a model; `t2agent.svf.transform.Plan` is it."""
+
+    @property
+    def experts(self) -> tuple[Any, ...]:
+        """Those whose vectors it is formed of."""
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that it holds now, on all devices."""
+
+
+P = TypeVar("P", bound=Formed)
 
 
 @dataclass(slots=True, eq=False)
@@ -38,7 +52,7 @@ class _Kept:
     key: Hashable = None
 
 
-class ExpertCache:
+class ExpertCache(Generic[P]):
     """Experts and plans in memory. All methods may be called from any thread.
 
     budget: bytes that may be kept. What is larger is used, but not kept. Experts that were
@@ -51,8 +65,8 @@ class ExpertCache:
         self._bytes = 0  # of experts and plans, without `_lasting`
         # A plan is always older than its experts here, so that it is dropped before them.
         self._experts: OrderedDict[Expert, _Kept] = OrderedDict()
-        self._plans: OrderedDict[Plan, _Kept] = OrderedDict()
-        self._by_key: dict[Hashable, Plan] = {}
+        self._plans: OrderedDict[P, _Kept] = OrderedDict()
+        self._by_key: dict[Hashable, P] = {}
         self._lasting: WeakKeyDictionary[Expert, int] = WeakKeyDictionary()
         self.budget = budget
 
@@ -90,7 +104,7 @@ class ExpertCache:
                 self._lasting[expert] = 4 * expert.parameters
             self._trim()
 
-    def plan(self, key: Hashable) -> Plan | None:
+    def plan(self, key: Hashable) -> P | None:
         """The plan that was put under a key, if it is still kept."""
         with self._lock:
             plan = self._by_key.get(key)
@@ -98,7 +112,7 @@ class ExpertCache:
                 self._use_plan(plan)
             return plan
 
-    def put(self, key: Hashable, plan: Plan) -> None:
+    def put(self, key: Hashable, plan: P) -> None:
         """Keep a plan, and the experts that it is of with it."""
         with self._lock:
             if key not in self._by_key:  # another thread may have been faster
@@ -107,7 +121,7 @@ class ExpertCache:
                 self._trim()
 
     @contextmanager
-    def pinned(self, plan: Plan) -> Iterator[None]:
+    def pinned(self, plan: P) -> Iterator[None]:
         """A plan, and so its experts, are in use while inside."""
         with self._lock:
             pinned = [self._use_plan(plan)]
@@ -129,7 +143,7 @@ class ExpertCache:
         self._experts[expert].last_used = self._clock
         self._experts.move_to_end(expert)
 
-    def _use_plan(self, plan: Plan) -> _Kept:
+    def _use_plan(self, plan: P) -> _Kept:
         if plan not in self._plans:
             self._plans[plan] = _Kept()
             self._measure(plan)
@@ -141,7 +155,7 @@ class ExpertCache:
                 self._use_expert(expert)
         return self._plans[plan]
 
-    def _measure(self, plan: Plan) -> None:
+    def _measure(self, plan: P) -> None:
         # Experts that are kept nowhere else live as long as the plan does.
         others = [e for e in plan.experts if e not in self._experts and e not in self._lasting]
         now = plan.bytes + 4 * sum(expert.parameters for expert in others)
@@ -163,7 +177,7 @@ class ExpertCache:
             else:
                 return  # all that is left is in use
 
-    def _drop_plan(self, plan: Plan) -> None:
+    def _drop_plan(self, plan: P) -> None:
         kept = self._plans.pop(plan)
         self._bytes -= kept.bytes
         if self._by_key.get(kept.key) is plan:

@@ -9,19 +9,25 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from t2agent.errors import ConfigError
-from t2agent.experts.arithmetic import common_base
+from t2agent.experts.algebra import common_base
 from t2agent.experts.expert import Expert
 from t2agent.experts.module_names import Place, place
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from t2agent.svf.basis import Basis
+
+class Spectrum(Protocol):
+    """What is asked of a weight's basis."""
+
+    @property
+    def s(self) -> Tensor:
+        """The singular values, (r,), falling."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +109,7 @@ def compare(
     a: Expert,
     b: Expert | None = None,
     *,
-    bases: Mapping[str, Basis] | None = None,
+    bases: Mapping[str, Spectrum] | None = None,
     threshold: float = 0.01,
     top: int = 20,
     parts: int = 20,
@@ -185,7 +191,7 @@ def _cosine(a: Tensor, b: Tensor) -> float | None:
 
 
 def _top(
-    pairs: Mapping[str, tuple[Tensor, Tensor]], bases: Mapping[str, Basis] | None, top: int
+    pairs: Mapping[str, tuple[Tensor, Tensor]], bases: Mapping[str, Spectrum] | None, top: int
 ) -> tuple[DirectionChange, ...]:
     found: list[tuple[float, DirectionChange]] = []
     for module, (a, b) in pairs.items():

@@ -1,32 +1,40 @@
 """Finding experts that nobody registered: in folders and in entry points.
 
 Everything is checked here once and remembered until a file changes, of many folders also for later
-processes (`t2agent.experts.verified`); what cannot be used becomes a problem with a name and a cause, never
-an exception, since one bad folder must not cost the rest.
+processes (`t2agent.experts.verified`); what cannot be used becomes a problem with a name and a
+cause, never an exception, since one bad folder must not cost the rest.
+
+All experts of one base model that can be used at this moment, looked at again when needed.
+
+Whether an expert is for a base model.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 from typing import Literal, get_args
 from weakref import ReferenceType, ref
 
-from t2agent.errors import ExpertError, ExpertFormatError
+from t2agent.errors import ExpertError, ExpertFormatError, ExpertMismatchError
 from t2agent.experts import folder as expert_folder
 from t2agent.experts.card import ExpertCard, Modality
 from t2agent.experts.expert import Expert, load_with_digest
 from t2agent.experts.pins import Pin
 from t2agent.experts.verified import Signature, Verified
 from t2agent.files import folder_names
+from t2agent.paths import base_slug, bundled, home
 
 ENTRY_POINT_GROUP = "t2agent.experts"
 
@@ -236,3 +244,190 @@ def _warn_once(where: str, problem: str) -> None:
             return
         _warned.add((where, problem))
     warnings.warn(f"an expert was left out. {problem}", stacklevel=2)
+
+
+_EMBEDDED_BASE = "base"
+_RESCAN_SECONDS = 1.0
+_CLOCK_GRAIN_SECONDS = 0.05
+
+
+class Catalogue:
+    """The experts for ``base``, from memory, the user's folder, entry points and the package.
+
+    Not for several threads at once: the registry holds its lock.
+    """
+
+    def __init__(self, base: BaseModel) -> None:
+        self._base = base
+        self._reader = FolderReader()
+        self._plugins: list[PluginReader] | None = None
+        self._hidden: set[Entry] = set()
+        self._cached: tuple[object, float, View] | None = None
+        self._latest: tuple[tuple[Found, ...], View] | None = None
+        self._judge = base
+        self._judged: dict[Entry, ExpertMismatchError | None] = {}
+
+    @property
+    def user_folder(self) -> Path:
+        """Where the user's experts lie; read from the environment at every call."""
+        return home() / "experts" / self._base.slug
+
+    def view(self, in_code: dict[str, Entry]) -> View:
+        """What is there, ``in_code`` first.
+
+        Two folders' time stamps are compared and no more while nothing changes, for up to a
+        second: this is asked several times for each request.
+        """
+        user, shipped = self.user_folder, self._shipped_folder
+        times = changed_at(user), changed_at(shipped)
+        stamp = (user, times, tuple(in_code.values()))
+        if (
+            self._cached is not None
+            and self._cached[0] == stamp
+            and time.monotonic() < self._cached[1]
+        ):
+            return self._cached[2]
+        usable = tuple(self._usable(in_code))
+        if self._latest is None or self._latest[0] != usable:
+            self._latest = usable, View.of(usable)
+        view = self._latest[1]
+        # A folder that changed just now can change again without its time stamp telling.
+        settled = abs(time.time() - max(at or 0.0 for at in times)) > _CLOCK_GRAIN_SECONDS
+        # From now on: a thousand folders may take longer than a second to read.
+        until = time.monotonic() + (_RESCAN_SECONDS if settled else 0.0)
+        self._cached = stamp, until, view
+        return view
+
+    def look_again(self) -> None:
+        """Forget what was seen; files that did not change are not read again."""
+        self._cached = None
+
+    def reread(self, folder: Path) -> None:
+        """Read a folder whole again, though its files' times did not change."""
+        self._reader.forget(folder)
+        self._cached = None
+
+    def hide(self, name: str) -> None:
+        """Leave out what is found under ``name`` now; a folder written anew is seen again."""
+        self._hidden.update(
+            found.result
+            for found in self._discovered()
+            if found.name == name and isinstance(found.result, Entry)
+        )
+        self._cached = None
+
+    def misfit(self, card: ExpertCard, lengths: Mapping[str, int]) -> ExpertMismatchError | None:
+        """Why an expert cannot be used here, or None."""
+        return self._known_base().misfit(card, lengths)
+
+    def in_user_folder(self, name: str) -> Path | None:
+        """The user's folder that holds the expert ``name``, damaged or not."""
+        found = (one for one in self._reader.scan(self.user_folder, "user") if one.name == name)
+        return next((Path(one.where) for one in found), None)
+
+    def name_in(self, folder: Path) -> str:
+        """The name of the expert in a folder, or the folder's where that cannot be read."""
+        return self._reader.read(folder, "user").name
+
+    @property
+    def _shipped_folder(self) -> Path:
+        return bundled("experts") / self._base.slug
+
+    def _usable(self, in_code: dict[str, Entry]) -> Iterator[Found]:
+        base = self._known_base()
+        judged = self._judged if base == self._judge else {}
+        self._judge, self._judged = base, {}
+        listed = (Found(f"code: {name}", name, entry) for name, entry in in_code.items())
+        for found in chain(listed, self._discovered()):
+            entry = found.result
+            if not isinstance(entry, Entry):
+                yield found
+            elif entry not in self._hidden:
+                fits = judged[entry] if entry in judged else base.misfit(entry.card, entry.lengths)
+                self._judged[entry] = fits
+                yield found if fits is None else Found(found.where, found.name, fits)
+
+    def _discovered(self) -> Iterator[Found]:
+        yield from self._reader.scan(self.user_folder, "user")
+        if self._plugins is None:
+            self._plugins = entry_points()
+        for plugin in self._plugins:
+            found = plugin(self._reader)
+            # A package may bring experts for several base models: the others' are no problem.
+            if not (isinstance(found.result, Entry) and self._base.is_foreign(found.result.card)):
+                yield found
+        yield from self._shipped()
+
+    def _shipped(self) -> Iterator[Found]:
+        return self._reader.scan(self._shipped_folder, "shipped", skip=_EMBEDDED_BASE)
+
+    def _known_base(self) -> BaseModel:
+        """The base model; while it is not loaded, its shipped experts tell its fingerprint."""
+        if self._base.fingerprint:
+            return self._base
+        cards = (found.result.card for found in self._shipped() if isinstance(found.result, Entry))
+        known = next((card.base_fingerprint for card in cards if card.base_fingerprint), "")
+        return dataclasses.replace(self._base, fingerprint=known)
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """What is known of a base model.
+
+    ``fingerprint`` is empty and ``shapes`` (module name -> length of its z) None while the model
+    is not loaded.
+    """
+
+    name: str
+    fingerprint: str = ""
+    shapes: Mapping[str, int] | None = None
+
+    @property
+    def slug(self) -> str:
+        """The name of its folders."""
+        return base_slug(self.name)
+
+    def is_foreign(self, card: ExpertCard) -> bool:
+        """Whether a card names another base model, by name and not by weights of its own."""
+        named_otherwise = bool(card.base) and base_slug(card.base) != self.slug
+        return named_otherwise and (
+            not card.base_fingerprint or card.base_fingerprint != self.fingerprint
+        )
+
+    def misfit(self, card: ExpertCard, lengths: Mapping[str, int]) -> ExpertMismatchError | None:
+        """Why an expert cannot be used, or None.
+
+        Fingerprints decide where both are known, then shapes, and names where neither is.
+
+        Args:
+            card: the expert's card.
+            lengths: module name -> length of the expert's vector.
+        """
+        if self.fingerprint and card.base_fingerprint:
+            foreign = self.fingerprint != card.base_fingerprint
+        else:
+            foreign = self.shapes is None and self.is_foreign(card)
+        if foreign:
+            return ExpertMismatchError(
+                f"expert {card.name!r} was made for base model {card.base or '(not named)'!r} "
+                f"with fingerprint {card.base_fingerprint or '(not given)'}, but this is "
+                f"{self.name!r} with fingerprint {self.fingerprint or '(not loaded)'}. Use it "
+                "with its own base model, train one for this one, or carry it over and measure "
+                "what it is worth here: t2agent experts transfer NAME --from BASE --to MODEL."
+            )
+        if self.shapes is None:
+            return None
+        for module, length in lengths.items():
+            needed = self.shapes.get(module)
+            if needed is None:
+                return ExpertMismatchError(
+                    f"expert {card.name!r} has a vector for {module!r:.200}, which is not an "
+                    f"adapted layer of {self.name!r} ({len(self.shapes)} layers are). Load the "
+                    "model with the targets that the expert was trained with."
+                )
+            if needed != length:
+                return ExpertMismatchError(
+                    f"expert {card.name!r} has {length} numbers for {module!r:.200}, but the layer "
+                    f"in {self.name!r} needs {needed}. Use it with its own base model."
+                )
+        return None

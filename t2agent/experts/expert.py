@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from t2agent.errors import ConfigError, ExpertFormatError
+from t2agent.experts import algebra, hub
 from t2agent.experts import folder as expert_folder
-from t2agent.experts import hub
-from t2agent.experts.arithmetic import Arithmetic
 from t2agent.experts.card import ExpertCard, Modality
 from t2agent.experts.hub import HubOptions, Pushed
 from t2agent.experts.mixture import Mixture
@@ -30,10 +30,25 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from t2agent.models.exchange import LoraExport
-    from t2agent.models.model import T2Model
 
 __all__ = ["Expert", "ExpertCard", "Mixture", "MixtureLike", "Modality", "as_mixture"]
+
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+class LoraExporter(Protocol[R_co]):
+    """What writes an expert as a LoRA adapter; `t2agent.T2Model` is one."""
+
+    def export_lora(
+        self,
+        what: Expert,
+        folder: Path | str,
+        *,
+        rank: int | None,
+        dtype: torch.dtype | str,
+        progress: bool,
+    ) -> R_co: ...
 
 
 class Adaptable(Protocol):
@@ -48,14 +63,21 @@ class Adaptable(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
-class Expert(Arithmetic):
+class Expert:
     """Named z vectors for a base model.
 
     ``z`` maps the name of each adapted module to a float32 vector of length r = min(m, n), where
     the module's weight is m x n. The very tensors given are kept, so that a trainer can pass
     parameters and take gradients through `T2Model.adapted`. Modules that are not named are not
-    changed. Two experts are equal only if they are the same object. Experts can be added and
-    multiplied by numbers: see `t2agent.experts.arithmetic.Arithmetic`.
+    changed. Two experts are equal only if they are the same object.
+
+    Experts can be added and multiplied by numbers: ``a + b``, ``a - b``, ``-a``, ``2 * a``,
+    ``a / 2``, ``sum``. A module that one side does not name counts as z = 1 there. The result lies
+    on the CPU, without gradients; its vectors are summed in float64 and kept in float32. Its card
+    says which experts it is made of, in ``training["terms"]``; it has the example requests of those
+    that are added, and no scores. Its name is made from theirs, such as "0.7-math-plus-0.3-json";
+    `renamed` gives it one of its own. Experts of different base models raise ExpertMismatchError,
+    a factor that is not finite ConfigError.
 
     Raises:
         ConfigError: there is no vector, or one is not a float32 tensor of one dimension.
@@ -63,6 +85,8 @@ class Expert(Arithmetic):
 
     card: ExpertCard
     z: Mapping[str, Tensor]
+
+    __array_ufunc__ = None  # NumPy's numbers leave `number * expert` to the expert
 
     def __post_init__(self) -> None:
         import torch
@@ -221,22 +245,81 @@ class Expert(Arithmetic):
 
     def to_lora(
         self,
-        model: T2Model,
+        model: LoraExporter[R_co],
         folder: Path | str,
         *,
         rank: int | None = None,
         dtype: torch.dtype | str = "float32",
         progress: bool = True,
-    ) -> LoraExport:
-        """Write the expert as a PEFT LoRA adapter; see `t2agent.models.exchange.peft_export.export_lora`.
+    ) -> R_co:
+        """Write the expert as a PEFT LoRA adapter; see `T2Model.export_lora`.
 
         Raises:
             ConfigError: the rank or dtype is unusable, or ``folder`` holds something else.
             ExpertMismatchError: the expert is not for this base model.
         """
-        from t2agent.models.exchange import export_lora
+        return model.export_lora(self, folder, rank=rank, dtype=dtype, progress=progress)
 
-        return export_lora(model, self, folder, rank=rank, dtype=dtype, progress=progress)
+    def __add__(self, other: object) -> Expert:
+        return self._sum(1.0, other) if isinstance(other, Expert) else NotImplemented
+
+    def __radd__(self, other: object) -> Expert:
+        # sum() starts from 0.
+        return self if isinstance(other, int) and other == 0 else NotImplemented
+
+    def __sub__(self, other: object) -> Expert:
+        return self._sum(-1.0, other) if isinstance(other, Expert) else NotImplemented
+
+    def __neg__(self) -> Expert:
+        return self._times(-1.0)
+
+    def __mul__(self, factor: object) -> Expert:
+        return self._times(float(factor)) if algebra.is_number(factor) else NotImplemented
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: object) -> Expert:
+        return self._times(1.0 / float(divisor)) if algebra.is_number(divisor) else NotImplemented
+
+    def renamed(self, name: str, **changes: Any) -> Expert:
+        """The same vectors under another name, and with other fields of the card where given.
+
+        Raises ConfigError for what cannot be on a card.
+        """
+        return Expert(dataclasses.replace(self.card, name=name, **changes), self.z)
+
+    def _sum(self, sign: float, other: Expert) -> Expert:
+        base, fingerprint = algebra.common_base([self, other])
+        terms = [*self._terms(), *(t._replace(weight=sign * t.weight) for t in other._terms())]
+        one, two = self.card, other.card
+        examples = one.examples + (two.examples if sign > 0 else ())
+        card = ExpertCard(
+            "sum",
+            examples=tuple(dict.fromkeys(examples)),
+            modality=one.modality if one.modality == two.modality else "image",
+            base=base,
+            base_fingerprint=fingerprint,
+            license=one.license if one.license == two.license else "",
+        )
+        return Expert(algebra.told(card, terms), algebra.combined([(1.0, self.z), (sign, other.z)]))
+
+    def _times(self, factor: float) -> Expert:
+        if not math.isfinite(factor):
+            raise ConfigError(
+                f"expert {self.card.name!r} was multiplied by {factor}; a factor is a finite number"
+            )
+        terms = [term._replace(weight=factor * term.weight) for term in self._terms()]
+        examples = self.card.examples if factor > 0 else ()
+        card = dataclasses.replace(self.card, examples=examples, scores={})
+        return Expert(algebra.told(card, terms), algebra.combined([(factor, self.z)]))
+
+    def _terms(self) -> list[algebra.Term]:
+        """What the expert is a sum of: itself, unless arithmetic made it and nobody named it."""
+        if self.card.training.get("method") == algebra.METHOD:
+            terms = algebra.terms_of(self.card.training.get("terms"))
+            if algebra.name_of(terms) == self.card.name:
+                return terms
+        return [algebra.Term(1.0, self.card.name, self.digest())]
 
     def check_finite(self) -> None:
         """Raise ExpertFormatError where a vector holds NaN or infinity."""

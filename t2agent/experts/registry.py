@@ -11,7 +11,7 @@ import difflib
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from t2agent.errors import (
     ConfigError,
@@ -19,18 +19,17 @@ from t2agent.errors import (
     ExpertExistsError,
     ExpertFormatError,
     ExpertNotFoundError,
+    T2Error,
 )
 from t2agent.experts import folder as expert_folder
 from t2agent.experts.blend import blend
 from t2agent.experts.cache import ExpertCache
 from t2agent.experts.card import ExpertCard, Modality, check_name
-from t2agent.experts.catalogue import Catalogue
-from t2agent.experts.compatibility import BaseModel
-from t2agent.experts.discovery import Entry, View
+from t2agent.experts.discovery import BaseModel, Catalogue, Entry, View
 from t2agent.experts.expert import Expert, MixtureLike, as_mixture
-from t2agent.experts.lock_file import LockFile
-from t2agent.experts.pins import Pin
-from t2agent.experts.pulling import Pulled, Pulls
+from t2agent.experts.hub import HubOptions
+from t2agent.experts.pins import Address, LockFile, Pin
+from t2agent.experts.pulling import Pulled, download, download_pinned, newest, pinned_as
 from t2agent.files import remove_folder
 from t2agent.paths import base_slug
 
@@ -41,7 +40,7 @@ _process: dict[str, dict[str, Entry]] = {}
 _process_lock = threading.Lock()
 
 
-class Registry(Pulls):
+class Registry:
     """The experts of one base model.
 
     ``in``, ``len`` and iteration go by name. All methods may be called from any thread. Folders
@@ -64,13 +63,13 @@ class Registry(Pulls):
         *,
         fingerprint: str | None = None,
         shapes: Mapping[str, int] | None = None,
-        cache: ExpertCache | None = None,
+        cache: ExpertCache[Any] | None = None,
     ) -> None:
         shapes = None if shapes is None else dict(shapes)
         self._base = BaseModel(base, fingerprint or "", shapes)
         self._slug = self._base.slug
         self._catalogue = Catalogue(self._base)
-        self._cache = ExpertCache() if cache is None else cache
+        self._cache: ExpertCache[Any] = ExpertCache() if cache is None else cache
         self._code: dict[str, Entry] = {}
         self._lock = threading.RLock()
 
@@ -212,6 +211,79 @@ class Registry(Pulls):
         """Where on the Hub an expert that is there is from; None for others; raises as `get`."""
         return self._entry(name).pin
 
+    def pull(
+        self,
+        repo: str,
+        *,
+        revision: str | None = None,
+        subfolder: str = "",
+        name: str | None = None,
+        replace: bool = False,
+        update: bool = False,
+        options: HubOptions | None = None,
+    ) -> Expert:
+        """Take an expert from the Hub into the user's folder, and pin its version.
+
+        Without a revision, one that is pinned already stays at its version (nothing is asked of the
+        Hub where it is there), and another is taken from the main branch.
+
+        Args:
+            repo: "user/name" or "user/name@revision".
+            revision: a branch, a tag or a commit.
+            subfolder: the folder in the repository, where it holds several experts.
+            name: what to call it here; the name on its card if not given.
+            replace: whether it may take the place of another expert of that name.
+            update: whether to take the newest version of the branch that a pinned one is of.
+            options: how the Hub is reached.
+
+        Raises:
+            ExpertNotFoundError, HubError, ConfigError: as `Expert.from_pretrained`.
+            ExpertExistsError, ExpertMismatchError, ExpertFormatError: as `register`; the last also
+                where files are not those that were pinned.
+        """
+        options = options or HubOptions()
+        address, pins = Address.parse(repo, revision, subfolder), self.pins()
+        pinned = pinned_as(pins, address, name)
+        if pinned is None or address.revision is not None:
+            pulled = download(address, name or pinned, options)
+        elif update:
+            pulled = download(newest(address, pins[pinned]), pinned, options)
+        elif self._has(pinned, pins[pinned]):
+            return self.get(pinned)
+        else:
+            pulled = download_pinned(pins[pinned], pinned, options)
+        return self._install(pulled, replace)
+
+    def restore(
+        self, *, replace: bool = False, options: HubOptions | None = None
+    ) -> dict[str, Expert | T2Error]:
+        """Pull every pinned expert that is not there at its very version.
+
+        Args:
+            replace: whether one may take the place of an expert of your own of its name.
+            options: how the Hub is reached.
+
+        Returns:
+            The name of each pinned expert -> the expert, or why it cannot be had.
+
+        Raises:
+            ConfigError: the lock file is damaged.
+        """
+        done: dict[str, Expert | T2Error] = {}
+        for name, pin in self.pins().items():
+            try:
+                if not self._has(name, pin):
+                    pulled = download_pinned(pin, name, options or HubOptions())
+                    self._install(pulled, replace)
+                done[name] = self.get(name)
+            except T2Error as error:
+                done[name] = error
+        return done
+
+    def pins(self) -> dict[str, Pin]:
+        """Which versions the lock file asks for: name -> pin; raises ConfigError if damaged."""
+        return self._lock_file.pins()
+
     def blend(self, mixture: MixtureLike, name: str, *, description: str = "") -> Expert:
         """A mixture of experts, per-layer weights too, as one expert; it is not registered yet.
 
@@ -267,6 +339,14 @@ class Registry(Pulls):
                     f"{folder} exists already and holds expert {holder!r}; give replace=True "
                     "if that is the expert to replace, or another name"
                 )
+
+    def _has(self, name: str, pin: Pin) -> bool:
+        """Whether the pinned version is there."""
+        try:
+            there = self.pin(name)
+        except ExpertError:
+            return False
+        return there is not None and there.address == pin.address and there.vectors == pin.vectors
 
     @property
     def _lock_file(self) -> LockFile:

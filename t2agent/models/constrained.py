@@ -1,16 +1,26 @@
-"""The tokens that a constraint allows, step by step, and how an open reply is closed in time."""
+"""The tokens that a constraint allows, step by step, and how an open reply is closed in time.
+
+Near the budget's end a reply takes the shortest way to the end of its grammar.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import bisect
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
-from t2agent.models.closing import Guard, Speller, ending, free
+from t2agent.errors import ConfigError, GrammarError
+from t2agent.models.decoding import end_tokens
 from t2agent.models.model import T2Model
-from t2agent.models.tokens import Tokens, compiled
+from t2agent.models.prompt import TOKENIZER_LOCK
 from t2agent.replies.constraint import Constraint
 
 _BITS = 32  # of a word of the mask
@@ -144,3 +154,217 @@ def _words(tokens: Iterable[int], size: int) -> Tensor:
             words[token // _BITS] |= 1 << (token % _BITS)
     signed = [word - (1 << _BITS) if word >> (_BITS - 1) else word for word in words]
     return torch.tensor(signed, dtype=torch.int32)
+
+
+_NO_JSON = b"zq~"  # what only a string, or free text, can go on with
+_STRUCTURE = (b"}", b"]", b'"', b",")
+_VALUES = (b"0", b"n", b"f", b"t")
+_OUTSIDE = (
+    (*_STRUCTURE, *_VALUES, b"[", b"{"),
+    (*_STRUCTURE[:2], b",", *_VALUES, b'"', b"[", b"{"),
+)
+"""What may bring a value to its end, in two orders, of which the shorter way counts: a string may
+be shorter than a number, and need not be."""
+_BYTES = tuple(bytes([i]) for i in (*range(32, 127), 10, 9, 13, *range(127, 256)))
+_STEPS = 400  # pieces after which the search for an end is given up
+
+
+def free(matcher: Any) -> bool:
+    """Whether a grammar's matcher is in free text, which may end anywhere."""
+    return bool(matcher.is_completed()) and _in_text(matcher)
+
+
+def ending(matcher: Any, marks: Sequence[bytes]) -> bytes | None:
+    """Text that completes what a grammar's matcher has read; b"" where it is complete.
+
+    marks: texts, other than JSON's own, that end a part of it. None where no end was found, which
+    is so for patterns such as [0-9]*x at most.
+    """
+    if matcher.is_completed():
+        return b""
+    ways = (_ending(matcher.fork(), marks, order) for order in _OUTSIDE)
+    return min((way for way in ways if way is not None), key=len, default=None)
+
+
+def _ending(matcher: Any, marks: Sequence[bytes], order: Sequence[bytes]) -> bytes | None:
+    text = bytearray()
+    for step in range(_STEPS):
+        if matcher.is_completed():
+            return bytes(text)
+        piece = _forced(matcher)
+        if not piece or not matcher.accept_string(piece):
+            if _in_text(matcher):
+                # A mark may be text, too: it must lead out of it.
+                ends = [one for one in (*marks, b'"') if _leads_out(matcher.fork(), one)]
+                tried: Iterable[bytes] = chain(ends, _turned(step))
+            else:
+                tried = chain(marks, order, _turned(step))
+            piece = next((one for one in tried if matcher.accept_string(one)), b"")
+        if not piece:
+            return None
+        text += piece
+    return None
+
+
+def _in_text(matcher: Any) -> bool:
+    return bool(matcher.fork().accept_string(_NO_JSON))
+
+
+def _leads_out(matcher: Any, end: bytes) -> bool:
+    return bool(matcher.accept_string(end)) and not _in_text(matcher)
+
+
+def _forced(matcher: Any) -> bytes:
+    try:
+        forced: str = matcher.find_jump_forward_string()
+    except UnicodeDecodeError:  # it ends within a character
+        return b""
+    return forced.encode()
+
+
+def _turned(step: int) -> Iterator[bytes]:
+    """All bytes, beginning with another one at each step, so that no loop is for ever."""
+    start = step % 95
+    yield from _BYTES[start:95]
+    yield from _BYTES[:start]
+    yield from _BYTES[95:]
+
+
+class Speller:
+    """Text as tokens: at each place the longest token that spells what comes next.
+
+    keep: special tokens that show in the text.
+    """
+
+    def __init__(self, tokens: Tokens, keep: frozenset[int] = frozenset()) -> None:
+        self._tokens = tokens
+        self._kept = {tokens.texts[one]: one for one in keep if one < len(tokens.texts)}
+
+    def first(self, text: bytes) -> Iterator[int]:
+        """The tokens that the text may begin with, longest first."""
+        for size in range(min(len(text), self._tokens.longest), 0, -1):
+            piece = text[:size]
+            found = self._kept.get(piece, self._tokens.ids.get(piece))
+            if found is not None:
+                yield found
+
+    def count(self, text: bytes) -> int:
+        """How many tokens the text takes."""
+        size = 0
+        while text:
+            one = next(self.first(text), None)
+            text = text[1 if one is None else len(self._tokens.texts[one]) :]
+            size += 1
+        return size
+
+
+class Guard:
+    """Tells the tokens that would complete a text, such as the mark that begins a call."""
+
+    @classmethod
+    def of(cls, tokens: Tokens, text: bytes) -> Guard:
+        """That of a text; made once."""
+        found: Guard | None = tokens.guards.get(text)
+        if found is None:
+            found = tokens.guards[text] = cls(tokens, text)
+        return found
+
+    def __init__(self, tokens: Tokens, text: bytes) -> None:
+        self._text = text
+        ordered = sorted((one, number) for number, one in enumerate(tokens.texts) if one)
+        self._sorted = [one for one, _ in ordered]
+        self._numbers = [number for _, number in ordered]
+        self._whole = [number for one, number in ordered if text in one]
+
+    def forbidden(self, before: bytes) -> list[int]:
+        """Those after which ``before`` and the token hold the text."""
+        found = list(self._whole)
+        for size in range(1, len(self._text)):
+            if before.endswith(self._text[:size]):
+                rest = self._text[size:]
+                start = bisect.bisect_left(self._sorted, rest)
+                end = bisect.bisect_left(self._sorted, rest + b"\xff" * 8)
+                found += self._numbers[start:end]
+        return found
+
+
+_CACHE_BYTES = 256 << 20
+_TOKENS: WeakKeyDictionary[T2Model, Tokens] = WeakKeyDictionary()
+_LOCK = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """A model's tokens as xgrammar sees them.
+
+    Attributes:
+        compiler: xgrammar's.
+        texts: the bytes of each token.
+        ids: bytes -> the token that spells them, special tokens left out.
+        special: the tokens that do not show in a text.
+        longest: the length of the longest of ``texts``.
+        made_of: what changes with the tokenizer.
+        guards: text -> what tells the tokens that would complete it; made once, over all tokens.
+    """
+
+    compiler: Any
+    texts: Sequence[bytes]
+    ids: Mapping[bytes, int]
+    special: frozenset[int]
+    longest: int
+    made_of: tuple[int, frozenset[int]]
+    guards: dict[bytes, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, model: T2Model) -> Tokens:
+        """Those of a model; made once."""
+        ends = end_tokens(model)
+        made_of = (len(model.tokenizer), ends)
+        with _LOCK:
+            known = _TOKENS.get(model)
+            if known is None or known.made_of != made_of:
+                known = _TOKENS[model] = _tokens(model, ends, made_of)
+            return known
+
+
+def compiled(model: T2Model, constraint: Constraint) -> Any:
+    """The constraint as xgrammar's CompiledGrammar, for a model's tokens.
+
+    Raises GrammarError where it cannot follow the schema, ConfigError for a model without a token
+    that ends replies.
+    """
+    if not end_tokens(model):
+        raise ConfigError(
+            f"{model.name} has no end-of-sequence token, and a constrained reply must end: set "
+            "eos_token_id of its generation config"
+        )
+    tokens = Tokens.of(model)
+    with _LOCK:
+        try:
+            return tokens.compiler.compile_structural_tag(constraint.tag)
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise GrammarError(
+                f"no grammar can be made of the schema: {' '.join(str(error).split())[:400]}. "
+                "Give a JSON schema without what is named there"
+            ) from error
+
+
+def _tokens(model: T2Model, ends: frozenset[int], made_of: tuple[int, frozenset[int]]) -> Tokens:
+    import xgrammar  # takes a while: only where something is constrained
+
+    size = model.model.config.get_text_config().vocab_size
+    with TOKENIZER_LOCK:
+        info = xgrammar.TokenizerInfo.from_huggingface(
+            model.tokenizer, vocab_size=size, stop_token_ids=sorted(ends)
+        )
+        added = model.tokenizer.added_tokens_decoder.items()
+        special = {number for number, token in added if token.special}
+        special |= set(model.tokenizer.all_special_ids)
+    texts: list[bytes] = list(info.decoded_vocab)
+    ids: dict[bytes, int] = {}
+    for number, text in enumerate(texts):
+        if text and number not in special:
+            ids.setdefault(text, number)
+    compiler = xgrammar.GrammarCompiler(info, cache_limit_bytes=_CACHE_BYTES)
+    longest = max(map(len, texts), default=0)
+    return Tokens(compiler, texts, ids, frozenset(special | ends), longest, made_of)

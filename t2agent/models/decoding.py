@@ -1,12 +1,21 @@
-"""From tokens to text while they are generated: whole characters only, cut at stop strings."""
+"""From tokens to text while they are generated: whole characters only, cut at stop strings.
+
+What watches a generation sees each step: it ends rows, hands out their text and can be cancelled.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from transformers import StoppingCriteria
 
 from t2agent.models.model import T2Model
-from t2agent.replies.overlap import overlap
+from t2agent.replies.parsing import overlap
 
 
 def end_tokens(model: T2Model) -> frozenset[int]:
@@ -104,3 +113,110 @@ class RowText:
             certain, self._held = text[: len(text) - keep], text[len(text) - keep :]
         self._chunks.append(certain)
         return certain
+
+
+OnText = Callable[[int, str], None]
+Cancel = threading.Event | Sequence[threading.Event] | None
+"""What ends answers early: one event for all, or one for each."""
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stops:
+    """What ends an answer: tokens, and texts."""
+
+    tokens: frozenset[int]
+    texts: tuple[str, ...]
+
+    @classmethod
+    def of(cls, model: T2Model, stop: Sequence[str]) -> Stops:
+        """From the texts that are to end an answer of a model."""
+        tokens = set(end_tokens(model))
+        # Special tokens do not show in the text, so they are looked for as tokens.
+        special = {
+            token.content: number
+            for number, token in (model.tokenizer.added_tokens_decoder.items() if stop else ())
+            if token.special and token.content in stop
+        }
+        tokens.update(special.values())
+        return cls(frozenset(tokens), tuple(text for text in stop if text not in special))
+
+
+class Watcher(StoppingCriteria):
+    """Sees each new token of each row.
+
+    texts: one for each row where the text is needed at each step, else None. ends: the tokens
+        that end a row. cancels: one for each row, which ends it when it is set; None for none.
+        on_text: gets the pieces of the texts. dropped: as of `decode`. start: the length of the
+        sequence before the first token of an answer.
+    """
+
+    def __init__(
+        self,
+        texts: list[RowText] | None,
+        ends: frozenset[int],
+        cancels: Sequence[threading.Event] | None,
+        on_text: OnText | None,
+        dropped: frozenset[int] | None = None,
+        *,
+        start: int = 0,
+    ) -> None:
+        self._texts = texts
+        self._dropped = dropped
+        self._ends = ends
+        self._cancels = cancels or ()
+        self._start = start
+        self._on_text = on_text
+        self._lengths = [0] * len(texts or ())
+        self._done = [False] * len(texts or ())
+        self._cancelled: dict[int, int] = {}  # row -> its tokens when that was seen
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **_kwargs: Any) -> Tensor:  # noqa: ARG002
+        """Which rows (rows,) are done after the last token of ``input_ids`` (rows, length)."""
+        if self._texts is not None:
+            for row, token in enumerate(input_ids[:, -1].tolist()):
+                if not self._done[row] and row not in self._cancelled:
+                    self._see(row, token, self._texts[row])
+        for row, cancel in enumerate(self._cancels):
+            if row not in self._cancelled and cancel.is_set():
+                self._cancelled[row] = input_ids.shape[1] - self._start
+        if self._texts is None and not self._cancelled:
+            return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+        done = self._done or [False] * len(input_ids)
+        ended = [one or row in self._cancelled for row, one in enumerate(done)]
+        return torch.tensor(ended, device=input_ids.device)
+
+    def length(self, row: int) -> int | None:
+        """The tokens of the row, where it is known; more may be padding."""
+        return self._cancelled.get(row) if self._texts is None else self._lengths[row]
+
+    def reason(self, row: int, tokens: list[int], limit: int) -> FinishReason:
+        """Why the row ended."""
+        stopped = self._texts is not None and self._texts[row].stopped
+        if stopped or (tokens and tokens[-1] in self._ends):
+            return "stop"
+        return "cancelled" if row in self._cancelled and len(tokens) < limit else "length"
+
+    def finish(self, row: int, tokens: list[int], tokenizer: Any) -> str:
+        """The text of the row, of which the last piece is handed out now."""
+        if self._texts is None:
+            return decode(tokenizer, tokens, self._dropped)
+        if not self._done[row]:
+            self._end(row, self._texts[row])
+        return self._texts[row].text
+
+    def _see(self, row: int, token: int, text: RowText) -> None:
+        self._lengths[row] += 1
+        if token in self._ends:
+            self._end(row, text)
+            return
+        self._hand_out(row, text.push(token))
+        self._done[row] = text.stopped
+
+    def _end(self, row: int, text: RowText) -> None:
+        self._done[row] = True
+        self._hand_out(row, text.finish())
+
+    def _hand_out(self, row: int, piece: str) -> None:
+        if piece and self._on_text is not None:
+            self._on_text(row, piece)

@@ -2,6 +2,8 @@
 
 In `generate` of transformers, a stopping criterion sees every step of every row: it ends rows at
 stop strings, streams their text and ends all when cancelled. A logits processor samples.
+
+Sampling with random numbers of its own: the global generators are neither read nor moved.
 """
 
 from __future__ import annotations
@@ -9,25 +11,28 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import secrets
 import threading
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
 from transformers import (
     BatchFeature,
     GenerationConfig,
+    LogitsProcessor,
     LogitsProcessorList,
     StoppingCriteriaList,
 )
 
 from t2agent.errors import ContextLengthError
 from t2agent.models.constrained import Constrained
-from t2agent.models.decoding import RowText, hidden
+from t2agent.models.decoding import Cancel, FinishReason, OnText, RowText, Stops, Watcher, hidden
 from t2agent.models.model import T2Model
+from t2agent.models.options import GenerationOptions
 from t2agent.models.prompt import Prompt, encode
-from t2agent.models.sampling import Sampler, row_seeds
-from t2agent.models.watching import Cancel, FinishReason, OnText, Stops, Watcher
-from t2agent.paths import GenerationOptions
 from t2agent.replies.constraint import Constraint
 
 __all__ = ["Cancel", "FinishReason", "Generation", "OnText", "Prompt", "encode", "generate", "room"]
@@ -92,7 +97,7 @@ def generate(
     alike: copies of a prompt get the same seed, as if each were alone; else independent ones.
 
     With a seed, an answer depends on the prompt, the options and the seed alone: see
-    `t2agent.models.sampling.row_seeds`. The answers of one batch share the room that its longest prompt
+    `row_seeds`. The answers of one batch share the room that its longest prompt
     leaves in the context. What the checkpoint's generation config says beyond sampling, such as
     the end tokens or a repetition penalty, holds.
 
@@ -226,3 +231,63 @@ def _key(prompt: Prompt | str) -> str:
         digest.update(repr((image.mode, image.size)).encode())
         digest.update(image.tobytes())
     return digest.hexdigest()
+
+
+def row_seeds(
+    seed: int | None, keys: Sequence[Hashable], samples: int, *, alike: bool = False
+) -> list[int]:
+    """A seed for each sample of each prompt, prompts first.
+
+    A row's seed depends on the seed, the prompt's key, how often the prompt came before in this
+    batch and the number of the sample, so a prompt is answered alike alone and in any batch, while
+    prompts, copies of a prompt and samples are independent; with `alike` and a seed, copies of a
+    prompt are answered alike. Without a seed they are fresh.
+    """
+    base = secrets.randbits(63) if seed is None else seed
+    seen: Counter[Hashable] = Counter()
+    seeds = []
+    for key in keys:
+        for sample in range(samples):
+            name = repr((base, key, seen[key], sample)).encode()
+            seeds.append(int.from_bytes(hashlib.blake2b(name, digest_size=8).digest()) >> 1)
+        if not alike or seed is None:
+            seen[key] += 1
+    return seeds
+
+
+class Sampler(LogitsProcessor):
+    """Leaves one token of each row possible, drawn by inverting the distribution function.
+
+    seeds: one for each row. limit: tokens an answer can have. start: the length of the sequence
+    before the first of them. Sampling is from softmax(logits / temperature), in the smallest set
+    of tokens whose probabilities reach top_p.
+    """
+
+    def __init__(
+        self, seeds: Sequence[int], *, limit: int, start: int, temperature: float, top_p: float
+    ) -> None:
+        draws = [torch.rand(limit, generator=torch.Generator().manual_seed(s)) for s in seeds]
+        self._draws = torch.stack(draws)  # (rows, limit) float32 in [0, 1)
+        self._start = start
+        self._temperature = temperature
+        self._top_p = top_p
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Scores (rows, vocabulary): 0 for the token drawn, -inf for all others."""
+        self._draws = self._draws.to(scores.device)
+        draw = self._draws[:, input_ids.shape[1] - self._start, None]
+        # The largest logit is 0, so that no temperature overflows.
+        logits = scores.float()
+        logits = (logits - logits.max(-1, keepdim=True).values) / self._temperature
+        probabilities = torch.softmax(logits, dim=-1)
+        order = None
+        if self._top_p < 1:
+            probabilities, order = probabilities.sort(dim=-1, descending=True, stable=True)
+            before = probabilities.cumsum(-1) - probabilities
+            probabilities = probabilities.masked_fill(before >= self._top_p, 0)
+        # In float64, where a draw below 1 stays below the sum.
+        steps = probabilities.double().cumsum(-1)
+        chosen = torch.searchsorted(steps, draw.double() * steps[:, -1:], right=True)
+        if order is not None:
+            chosen = order.gather(-1, chosen)
+        return torch.full_like(scores, -torch.inf).scatter_(-1, chosen, 0)

@@ -17,9 +17,8 @@ from transformers import (
     PreTrainedModel,
 )
 
-from t2agent.bundle import bundled
 from t2agent.errors import ConfigError
-from t2agent.paths import is_path
+from t2agent.paths import bundled, is_path
 
 NANO = "t2-nano"
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import PreTrainedModel
@@ -23,12 +23,14 @@ from t2agent.svf import fingerprint as content
 from t2agent.svf import layer
 from t2agent.svf.basis import Basis
 from t2agent.svf.decomposition import decompose_layers
-from t2agent.svf.guard import guard
-from t2agent.svf.locking import WeightLock
+from t2agent.svf.locking import WeightLock, guard
 from t2agent.svf.merge import Merged, MergedCache, WeightSwitch, check_writable, merge
 from t2agent.svf.rows import TOKENS_FIRST
 from t2agent.svf.targets import choose
 from t2agent.svf.transform import Plan, Transforms
+
+if TYPE_CHECKING:
+    from t2agent.models.exchange import LoraExport, MergedExport
 
 _LONG = 10**10  # sum of r^3 from which decomposing takes seconds
 _MERGED_BYTES = 2 << 30  # of merged weights kept, unless `merged_cache.budget` is set
@@ -74,7 +76,7 @@ class T2Model:
         self._registry: Registry | None = None
         self._bases: Mapping[str, Basis] | None = None
         self._transforms: Transforms | None = None
-        self.expert_cache = ExpertCache()
+        self.expert_cache: ExpertCache[Plan] = ExpertCache()
         self._planner = Planner(
             self.shapes,
             self.targets.routed,
@@ -268,6 +270,36 @@ class T2Model:
         """Whether the current context is inside `adapted` or `merged`."""
         adapted = self._transforms is not None and self._transforms.in_use
         return adapted or self._weights.owned
+
+    def export_lora(
+        self,
+        what: MixtureLike,
+        folder: Path | str,
+        *,
+        rank: int | None = None,
+        dtype: torch.dtype | str = "float32",
+        name: str | None = None,
+        progress: bool = True,
+    ) -> LoraExport:
+        """Write a PEFT LoRA adapter: see `t2agent.models.exchange.export_lora`."""
+        from t2agent.models import exchange
+
+        return exchange.export_lora(
+            self, what, folder, rank=rank, dtype=dtype, name=name, progress=progress
+        )
+
+    def export_merged(
+        self,
+        what: MixtureLike,
+        folder: Path | str,
+        *,
+        name: str | None = None,
+        progress: bool = True,
+    ) -> MergedExport:
+        """Write a checkpoint of the adapted model: see `t2agent.models.exchange.export_merged`."""
+        from t2agent.models import exchange
+
+        return exchange.export_merged(self, what, folder, name=name, progress=progress)
 
     def _merge(self, resolved: Resolved, plan: Plan, keep: bool) -> Merged:
         key = resolved.key

@@ -47,7 +47,7 @@ class Planner:
         name: str,
         find: Callable[[str], Expert],
         fingerprint: Callable[[], str],
-        cache: ExpertCache,
+        cache: ExpertCache[Plan],
     ) -> None:
         self._shapes = shapes
         self._routed = routed

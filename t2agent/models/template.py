@@ -11,8 +11,7 @@ from typing import Any
 from t2agent.errors import ConfigError
 from t2agent.replies.conversation import MARKS, Way, alternating, ways, without_system
 from t2agent.replies.format import ToolFormat
-from t2agent.replies.inference import infer
-from t2agent.replies.probes import REFUSALS, as_parts, is_form
+from t2agent.replies.inference import REFUSALS, as_parts, infer, is_form
 
 FALLBACK = (
     "{%- for message in messages -%}"

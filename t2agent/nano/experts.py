@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from t2agent.bundle import bundled
 from t2agent.dispatch.classification import ClassificationTask
 from t2agent.dispatch.dispatcher import CLASSIFIER
 from t2agent.dispatch.shipped_requests import real_examples
@@ -22,6 +21,7 @@ from t2agent.models.model import T2Model
 from t2agent.nano.errand_task import ErrandTask
 from t2agent.nano.tasks import DOMAINS, TASKS
 from t2agent.nano.words import SMALL_TALK
+from t2agent.paths import bundled
 from t2agent.train import Task, TrainOptions, attach_record, train_expert
 from t2agent.train.evaluation import accuracy
 

@@ -39,13 +39,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedTokenizerFast
 
-from t2agent.bundle import bundled
 from t2agent.files import replace_folder
 from t2agent.nano import corpus
 from t2agent.nano.architecture import build
 from t2agent.nano.processor import build_processor, train_tokenizer
 from t2agent.nano.stages import STAGES, Stage, build_optimizers, freeze
 from t2agent.nano.trainee import Trainee, embed, take_over
+from t2agent.paths import bundled
 from t2agent.progress import progress_bar
 
 

@@ -13,8 +13,18 @@ from typing import Any, Literal
 
 from t2agent.errors import ConfigError, GrammarError
 from t2agent.replies.format import ToolFormat
-from t2agent.replies.schema_text import LETTER, bounded, least, longest_part
-from t2agent.replies.schemas import Schema, choices, is_free, is_text, options, parameters
+from t2agent.replies.schemas import (
+    LETTER,
+    Schema,
+    bounded,
+    choices,
+    is_free,
+    is_text,
+    least,
+    longest_part,
+    options,
+    parameters,
+)
 from t2agent.replies.schemas import properties as properties_of
 
 Choice = Literal["auto", "required", "none"]

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from t2agent.replies.format import ToolFormat
-from t2agent.replies.overlap import overlap
 from t2agent.replies.schemas import ArgumentSchemas
 
 
@@ -296,3 +295,11 @@ class JsonScan:
                     self.done = True
                     return place + 1
         return len(text)
+
+
+def overlap(text: str, stop: str) -> int:
+    """The length of the longest end of `text` that `stop` begins with, less than all of it."""
+    for length in range(min(len(text), len(stop) - 1), 0, -1):
+        if text.endswith(stop[:length]):
+            return length
+    return 0

@@ -4,6 +4,12 @@ Side "out" adds Q((z - 1) * (Q^T (y - b))) to the output y = W x + b, side "in" 
 Q((z - 1) * (Q^T x)) to the input. Both are forward hooks that exist only while some context is
 adapted; the weight is neither read nor written, so it may be quantised, tied, sharded or
 offloaded, and outside the context the layer is what it was, bit for bit.
+
+Keeping compiled code away while layers have hooks.
+
+torch.compile does not look for hooks on the modules of a model that it has compiled already: it
+would run the base model's code without a word. While any context is adapted, compiled models run
+uncompiled, in all threads.
 """
 
 from __future__ import annotations
@@ -13,18 +19,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from t2agent.errors import ConfigError
 from t2agent.svf.basis import Basis
-from t2agent.svf.eager import uncompiled
 from t2agent.svf.rows import Layout, RowIndex, layout
-
-if TYPE_CHECKING:
-    from t2agent.experts.expert import Expert
 
 Term = tuple[float, Tensor]  # a_k and z_k, a float32 vector of length r
 
@@ -103,7 +105,7 @@ class Plan:
         deltas: Mapping[str, LayerDelta],
         rows: RowIndex | None,
         batch: int | None,
-        experts: tuple[Expert, ...] = (),
+        experts: tuple[object, ...] = (),
     ) -> None:
         self.deltas = {name: delta for name, delta in deltas.items() if not delta.is_zero()}
         self.rows = rows  # None: one mixture for all rows
@@ -239,3 +241,25 @@ class Transforms:
             scale = delta(x.device, dtype, index)
             inner = (inner.view(index.shape[0], -1, q.shape[0]) * scale).view(flat.shape)
         return torch.addmm(flat, inner, q.mT).view(x.shape).to(x.dtype)
+
+
+_LOCK = threading.Lock()
+_USERS = 0
+_STANCE: Any = None
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """What torch.compile has made is not used inside. Contexts of several threads may overlap."""
+    global _USERS, _STANCE
+    with _LOCK:
+        if _USERS == 0:
+            _STANCE = torch.compiler.set_stance("force_eager")
+        _USERS += 1
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _USERS -= 1
+            if _USERS == 0:
+                _STANCE.__exit__(None, None, None)

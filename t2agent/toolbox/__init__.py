@@ -11,6 +11,7 @@ the tool's options, which `load_tools` passes on; those without a default are ne
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import inspect
 import sys
@@ -22,9 +23,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t2agent.bundle import bundled
 from t2agent.errors import ConfigError
-from t2agent.toolbox.names import nearest
+from t2agent.paths import bundled
 
 if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
@@ -271,3 +271,12 @@ def _broken(source: _Source, error: BaseException) -> ConfigError:
 
 def _warn(error: ConfigError) -> None:
     warnings.warn(f"a tool was left out: {error}", stacklevel=4)
+
+
+_LONGEST = 60  # difflib's work grows with the square of the length
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """`` Did you mean 'x'?`` where one of the known names is like this one, else nothing."""
+    close = difflib.get_close_matches(str(name)[:_LONGEST], list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""

@@ -21,7 +21,7 @@ from t2agent.train.options import TrainOptions
 
 if TYPE_CHECKING:
     from t2agent.train.metrics import attach_record
-    from t2agent.train.peft_baseline import load_adapter, train_adapter
+    from t2agent.train.peft import load_adapter, train_adapter
     from t2agent.train.trainer import train_expert
 
 __all__ = [

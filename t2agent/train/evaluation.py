@@ -14,7 +14,7 @@ from t2agent.errors import ConfigError
 from t2agent.experts.expert import Mixture, MixtureLike
 from t2agent.models.generate import generate
 from t2agent.models.model import T2Model
-from t2agent.paths import GenerationOptions
+from t2agent.models.options import GenerationOptions
 from t2agent.progress import Bar, progress_bar
 from t2agent.tasks.reward import scores
 from t2agent.tasks.task import Example, Task, distinct

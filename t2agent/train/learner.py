@@ -12,7 +12,7 @@ from t2agent.errors import ConfigError
 from t2agent.models.generate import Generation, Prompt, encode, generate
 from t2agent.models.likelihood import Batch, completion_logits, make_batch
 from t2agent.models.model import T2Model
-from t2agent.paths import GenerationOptions
+from t2agent.models.options import GenerationOptions
 from t2agent.tasks.task import Example
 from t2agent.train.adapters import Adapter
 from t2agent.train.options import TrainOptions

@@ -9,8 +9,8 @@ from t2agent.experts.card import check_name
 from t2agent.experts.expert import Expert, ExpertCard
 from t2agent.models.model import T2Model
 from t2agent.tasks.task import Task
+from t2agent.train.adapters import SvfAdapter
 from t2agent.train.options import Method
-from t2agent.train.policy import SvfAdapter
 from t2agent.train.run import Run, checked
 from t2agent.train.setup import frozen_base
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.unit.architectures import Tokens, build, expert
 from torch import Tensor
 
 from t2agent.engine.two_passes import Engine, Given
 from t2agent.models.generate import Prompt
 from t2agent.models.model import T2Model
-from t2agent.paths import GenerationOptions
+from t2agent.models.options import GenerationOptions
+from tests.architectures import Tokens, build, expert
 from tests.experts import random_expert
 from tests.models import build_text_model
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from t2agent.bundle import bundled
+from t2agent.paths import bundled
 from tests.integration.imported import Imported, imported
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from t2agent import bundle
+from t2agent import paths as bundle
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,13 +39,13 @@ def test_a_wheel_holds_tools_and_experts_inside_the_package(tmp_path: Path) -> N
     tree = tmp_path / "tree"
     tools = [file.name for file in (ROOT / "tools").iterdir() if file.is_file()]
     assert "calculator.py" in tools
-    folder = ROOT / "t2agent/scaffold/template"
+    folder = ROOT / "t2agent/cli/experts/scaffold/template"
     templates = [str(f.relative_to(ROOT)) for f in folder.rglob("*") if f.is_file()]
-    assert "t2agent/scaffold/template/gitignore.template" in templates
+    assert "t2agent/cli/experts/scaffold/template/gitignore.template" in templates
     for name, text in {
         **{f"tools/{name}": (ROOT / "tools" / name).read_text() for name in tools},
         "t2agent/__init__.py": "",
-        "t2agent/bundle.py": (ROOT / "t2agent/bundle.py").read_text(),
+        **{f"t2agent/{n}.py": (ROOT / f"t2agent/{n}.py").read_text() for n in ("paths", "errors")},
         **{name: (ROOT / name).read_text() for name in templates},
         "experts/some-base/math/expert_config.json": "{}",
         "experts/some-base/.math.0.new/expert_config.json": "{}",
@@ -67,13 +67,14 @@ def test_a_wheel_holds_tools_and_experts_inside_the_package(tmp_path: Path) -> N
     held = {str(f.relative_to(site)) for f in site.rglob("*") if f.is_file()}
     assert {name for name in held if ".dist-info" not in name} == {
         "t2agent/__init__.py",
-        "t2agent/bundle.py",
+        "t2agent/paths.py",
+        "t2agent/errors.py",
         *templates,
         *(f"t2agent/_bundle/tools/{name}" for name in tools),
         "t2agent/_bundle/experts/some-base/math/expert_config.json",
     }
     assert settings["dev-mode-dirs"] == ["."]
-    find = "from t2agent.bundle import bundled; print(bundled('tools')); print(bundled('experts'))"
+    find = "from t2agent.paths import bundled; print(bundled('tools')); print(bundled('experts'))"
     found = subprocess.run(
         [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(site)!r}); {find}"],
         check=True,

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from t2agent.errors import ConfigError
-from t2agent.paths import GenerationOptions, base_slug, home, public_name
+from t2agent.models.options import GenerationOptions
+from t2agent.paths import base_slug, home, public_name
 
 
 def test_home_is_read_at_every_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
-from tests.unit.tool_calls.families import all_templates, model_with
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from t2agent.chat.chat_model import ChatT2
@@ -25,6 +24,7 @@ from t2agent.models.generate import Prompt, encode
 from t2agent.models.model import T2Model
 from t2agent.models.prompt import tool_format
 from tests.models import build_tokenizer, tiny_vision_model
+from tests.unit.replies.families import all_templates, model_with
 
 _CONTROL = re.compile(r"<[|｜]?[\w▁/.:-]+[|｜]?>|\[/?[A-Z_]+\]|\]~b\]|\[e~\[")
 _EXTRA = ("<s>", "</s>", "<|end|>", "<|eot_id|>", "<tool_call>", "</tool_call>", "<think>")

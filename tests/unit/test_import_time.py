@@ -41,7 +41,6 @@ def test_importing_takes_less_than_a_third_of_a_second() -> None:
         "t2agent.errors",
         "t2agent.paths",
         "t2agent.files",
-        "t2agent.bundle",
         "t2agent.toolbox",
         "t2agent.train",
     ],

@@ -18,14 +18,14 @@ from t2agent.bench.paper.training import Trained
 from t2agent.dispatch import Decision, Dispatcher, Request
 from t2agent.dispatch.few_shot.search import SearchOptions, SearchResult
 from t2agent.dispatch.few_shot.strategy import adapt
-from t2agent.dispatch.strategies import Selection
 from t2agent.engine.two_passes import Engine
 from t2agent.errors import ConfigError
 from t2agent.experts.expert import Mixture
+from t2agent.experts.selection import Selection
 from t2agent.experts.transfer import transfer
 from t2agent.models.generate import Prompt
 from t2agent.models.model import T2Model
-from t2agent.paths import GenerationOptions
+from t2agent.models.options import GenerationOptions
 from t2agent.train import Example, Task
 from t2agent.train.evaluation import accuracy
 

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from t2agent.dispatch.dispatcher import CLASSIFIER
-from t2agent.dispatch.question import OTHERS
+from t2agent.dispatch.dispatcher import CLASSIFIER, OTHERS
 from t2agent.dispatch.shipped_requests import GENERAL, real_examples, written_requests
 from t2agent.errors import ConfigError, ModalityError
 from t2agent.experts.card import check_name

@@ -18,7 +18,7 @@ from t2agent.dispatch.dispatcher import CLASSIFIER
 from t2agent.experts.expert import Expert
 from t2agent.train import Task, train_expert
 from t2agent.train.options import options_for
-from t2agent.train.peft_baseline import load_adapter, train_adapter
+from t2agent.train.peft import load_adapter, train_adapter
 
 _CARD_EXAMPLES = 256  # own requests on an expert's card
 

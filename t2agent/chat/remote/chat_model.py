@@ -23,9 +23,8 @@ from t2agent.chat.remote.settings import RemoteSettings
 from t2agent.chat.settings import digests
 from t2agent.chat.tool_calling import Binding
 from t2agent.dispatch import Request
-from t2agent.engine.answers import last_request
 from t2agent.engine.reply_form import ReplyForm
-from t2agent.engine.two_passes import Choice
+from t2agent.engine.two_passes import Choice, last_request
 from t2agent.errors import EndpointError
 
 _MISSING = 404  # how an endpoint says that it does not serve a model

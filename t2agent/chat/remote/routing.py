@@ -11,12 +11,13 @@ from typing import Any
 
 from t2agent.chat.remote.endpoint import Access, Endpoint
 from t2agent.dispatch import CLASSIFIER, Decision, Dispatcher, EmbeddingDispatcher, Request
-from t2agent.dispatch.strategies import Selection, version_of
+from t2agent.dispatch.strategies import version_of
 from t2agent.engine.two_passes import Choice, Given
 from t2agent.errors import ConfigError, ExpertNotFoundError
 from t2agent.experts.expert import Expert, as_mixture
 from t2agent.experts.mixture import Mixture
 from t2agent.experts.registry import Registry
+from t2agent.experts.selection import Selection
 
 STRATEGIES = ("embedding", "off")
 """Those that need no base model here."""

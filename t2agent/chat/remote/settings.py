@@ -19,7 +19,7 @@ from t2agent.engine.two_passes import Choice
 from t2agent.errors import ConfigError
 from t2agent.experts.registry import Registry
 from t2agent.images import ImagePolicy
-from t2agent.paths import GenerationOptions
+from t2agent.models.options import GenerationOptions
 
 URL = "http://localhost:8000/v1"
 """Where `vllm serve` listens by default."""

@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from t2agent.cli.command import Report, command
-from t2agent.cli.experts.mixing import Mixing, mixture_of
-from t2agent.cli.experts.naming import check_free, registry_of
+from t2agent.cli.experts.naming import Mixing, check_free, mixture_of, registry_of
 from t2agent.cli.options import Model
 
 

@@ -9,8 +9,7 @@ import typer
 
 from t2agent.cli.command import Report, command
 from t2agent.cli.experts.naming import expert_of, registry_of
-from t2agent.cli.options import Model
-from t2agent.cli.source import TASK_HELP, Reward, task_of
+from t2agent.cli.options import TASK_HELP, Model, Reward, task_of
 from t2agent.cli.start import load, starting
 
 

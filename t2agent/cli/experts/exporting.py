@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from t2agent.cli.command import Report, command
-from t2agent.cli.experts.mixing import Mixing, mixture_of
+from t2agent.cli.experts.naming import Mixing, mixture_of
 from t2agent.cli.options import Model, Targets
 from t2agent.cli.start import load, starting
 
@@ -68,7 +68,7 @@ def export(
     what = name if mixture is None else mixture_of(mixture)
     with starting(f"Loading {model}", show=not as_json):
         from t2agent.models.exchange import export_lora, export_merged
-        from t2agent.models.exchange.export_folder import check_free
+        from t2agent.models.exchange.records import check_free
 
         check_free(out)
         loaded = (kind == "merged" and dtype) or "auto"

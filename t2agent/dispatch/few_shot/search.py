@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 
 from t2agent.dispatch.dispatcher import CLASSIFIER
-from t2agent.dispatch.few_shot.ascent import climb
 from t2agent.dispatch.few_shot.shots import Reward, Shots, gather
-from t2agent.dispatch.few_shot.space import Space, Weights
+from t2agent.dispatch.few_shot.space import Space, Weights, climb
 from t2agent.dispatch.few_shot.trials import Stop, Trial, Trials
 from t2agent.errors import ConfigError
 from t2agent.experts.expert import Mixture, MixtureLike

@@ -16,8 +16,8 @@ from t2agent.experts.mixture import Mixture
 from t2agent.models.generate import Generation, generate
 from t2agent.models.likelihood import answer_tokens, log_likelihoods, rows_per_pass
 from t2agent.models.model import T2Model
+from t2agent.models.options import GenerationOptions
 from t2agent.models.prompt import Prompt
-from t2agent.paths import GenerationOptions
 from t2agent.progress import Bar
 
 Pair = tuple[Mixture, int]  # and the number of an example

@@ -6,26 +6,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from t2agent.errors import ConfigError
-from t2agent.models.exchange.export_card import merged_card, title
-from t2agent.models.exchange.export_folder import (
+from t2agent.models.exchange.peft_export import check_alone
+from t2agent.models.exchange.records import (
     README_FILE,
+    MergedExport,
     check_free,
     export_folder,
+    merged_card,
+    title,
     write_record,
 )
-from t2agent.models.exchange.layers import check_alone
-from t2agent.models.exchange.records import MergedExport
 from t2agent.progress import progress_bar
 
 if TYPE_CHECKING:
     from t2agent.experts.expert import MixtureLike
-    from t2agent.models.model import T2Model
+    from t2agent.models.exchange.adaptable import Adaptable
 
 _STEPS = 3
 
 
 def export_merged(
-    model: T2Model,
+    model: Adaptable,
     what: MixtureLike,
     folder: Path | str,
     *,
@@ -78,7 +79,7 @@ def export_merged(
     return report
 
 
-def _check_plain(model: T2Model) -> None:
+def _check_plain(model: Adaptable) -> None:
     """Raise ConfigError where a checkpoint would not hold the weights as they are computed with."""
     from t2agent.svf.layer import is_offloaded
 
@@ -95,7 +96,7 @@ def _check_plain(model: T2Model) -> None:
             )
 
 
-def _save(model: T2Model, folder: Path) -> None:
+def _save(model: Adaptable, folder: Path) -> None:
     hf = model.model
     kept = dict(vars(hf.config))  # transformers notes dtype and class there
     try:

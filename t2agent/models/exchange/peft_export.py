@@ -5,36 +5,42 @@ PEFT and vLLM scale by 1. All layers have the same r, with zeros where fewer dir
 would take a rank for each layer, vLLM reads only one.
 
 Sources: LoRA, arXiv 2106.09685; PEFT, `peft.tuners.lora`.
+
+Layers that cannot be exported: shared ones, and those that PEFT does not take.
 """
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Mapping
+import warnings
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from t2agent.errors import ConfigError
-from t2agent.models.exchange.export_card import lora_card, title
-from t2agent.models.exchange.export_folder import (
+from t2agent.models.exchange.records import (
     README_FILE,
+    LayerError,
+    LoraExport,
     check_free,
     export_folder,
+    lora_card,
+    title,
+    vllm_support,
     write_record,
 )
-from t2agent.models.exchange.layers import check_adapted, check_alone
-from t2agent.models.exchange.records import LayerError, LoraExport
-from t2agent.models.exchange.vllm import vllm_support
 from t2agent.paths import public_name
 from t2agent.progress import progress_bar
 
 if TYPE_CHECKING:
     import torch
     from peft import LoraConfig
-    from torch import Tensor
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel
 
     from t2agent.experts.expert import MixtureLike
-    from t2agent.models.model import T2Model
+    from t2agent.models.exchange.adaptable import Adaptable
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 DEFAULT_RANK = 64
@@ -44,7 +50,7 @@ _DTYPES = ("float32", "bfloat16", "float16")
 
 
 def export_lora(
-    model: T2Model,
+    model: Adaptable,
     what: MixtureLike,
     folder: Path | str,
     *,
@@ -120,7 +126,7 @@ def _dtype(given: torch.dtype | str) -> torch.dtype:
     raise ConfigError(f"dtype is {given!r}; give {', '.join(map(repr, _DTYPES))}")
 
 
-def _deltas(model: T2Model, what: MixtureLike) -> dict[str, Tensor]:
+def _deltas(model: Adaptable, what: MixtureLike) -> dict[str, Tensor]:
     """The layers that change, in the model's order; all of them where none does."""
     import torch
 
@@ -130,7 +136,7 @@ def _deltas(model: T2Model, what: MixtureLike) -> dict[str, Tensor]:
     return {each: torch.zeros(size) for each, size in model.shapes.items()}
 
 
-def _ranks(model: T2Model, deltas: Mapping[str, Tensor], rank: int | None) -> tuple[int, int]:
+def _ranks(model: Adaptable, deltas: Mapping[str, Tensor], rank: int | None) -> tuple[int, int]:
     """The smallest exact rank, and the one to take."""
     from t2agent.svf.low_rank import moved
 
@@ -146,7 +152,7 @@ def _ranks(model: T2Model, deltas: Mapping[str, Tensor], rank: int | None) -> tu
     return needed, rank
 
 
-def _config(model: T2Model, names: list[str], rank: int) -> LoraConfig:
+def _config(model: Adaptable, names: list[str], rank: int) -> LoraConfig:
     """PEFT's configuration, which names the layers in full."""
     from peft import LoraConfig, TaskType
     from transformers.pytorch_utils import Conv1D
@@ -169,7 +175,11 @@ def _config(model: T2Model, names: list[str], rank: int) -> LoraConfig:
 
 
 def _tensors(
-    model: T2Model, deltas: Mapping[str, Tensor], rank: int, dtype: torch.dtype, progress: bool
+    model: Adaptable,
+    deltas: Mapping[str, Tensor],
+    rank: int,
+    dtype: torch.dtype,
+    progress: bool,
 ) -> tuple[dict[str, Tensor], tuple[LayerError, ...], float]:
     """PEFT's state dict, the error of each layer and that of all together."""
     import torch
@@ -199,3 +209,66 @@ def _tensors(
             tensors[f"{_PREFIX}{name}.lora_B.weight"] = b
             bar.advance()
     return tensors, tuple(layers), math.sqrt(squares / total) if total else 0.0
+
+
+def check_alone(
+    model: nn.Module, layers: Mapping[str, nn.Module], *, weights: bool = False
+) -> None:
+    """Raise ConfigError where a layer has a second name, or its weight another owner.
+
+    PEFT replaces a module under one of its names only, and a checkpoint holds a shared weight once.
+
+    Args:
+        model: the whole model.
+        layers: name -> module.
+        weights: whether shared weights matter, and not only shared modules.
+    """
+    names = {id(module): name for name, module in layers.items()}
+    for other, module in model.named_modules(remove_duplicate=False):
+        if (own := names.get(id(module))) is not None and other != own:
+            raise ConfigError(
+                f"{own} is {other} as well, one module in two places, which an export cannot "
+                "express; use the expert with t2agent"
+            )
+    if not weights:
+        return
+    owned = {id(module._parameters["weight"]): name for name, module in layers.items()}
+    for other, parameter in model.named_parameters(remove_duplicate=False):
+        own = owned.get(id(parameter))
+        if own is not None and other != f"{own}.weight":
+            raise ConfigError(
+                f"the weight of {own} is that of {other} as well, which a checkpoint holds once: "
+                "the other would change, too; export with format 'lora'"
+            )
+
+
+def check_adapted(model: PreTrainedModel, config: LoraConfig, names: Collection[str]) -> None:
+    """Raise ConfigError unless PEFT puts its layers exactly where the configuration means them.
+
+    PEFT is asked, with a twin of the model that has no weights: it refuses some layers of some
+    architectures, and takes every module whose name ends like one that is named.
+
+    Args:
+        model: the whole model.
+        config: of the adapter.
+        names: the layers that it is for.
+    """
+    import torch
+    from peft import inject_adapter_in_model
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        twin = type(model)(copy.deepcopy(model.config))
+        try:
+            inject_adapter_in_model(copy.deepcopy(config), twin)
+        except (ValueError, TypeError, NotImplementedError) as error:
+            raise ConfigError(
+                f"PEFT does not adapt all of these layers: {error} Export with format 'merged'."
+            ) from error
+    found = {name for name, module in twin.named_modules() if isinstance(module, BaseTunerLayer)}
+    if found != set(names):
+        raise ConfigError(
+            f"PEFT would adapt {min(found ^ set(names))} otherwise than t2agent; export with "
+            "format 'merged'"
+        )

@@ -39,7 +39,7 @@ from t2agent.svf import layer
 from t2agent.svf.low_rank import sharpened
 
 if TYPE_CHECKING:
-    from t2agent.models.model import T2Model
+    from t2agent.models.exchange.adaptable import Adaptable
 
 _MAX_BYTES = 128 * 2**20  # Llama-3-70B has 4 MB a policy
 _MAX_PICKLE_BYTES = 8 * 2**20
@@ -80,7 +80,9 @@ def singular_value_scales(z: Tensor, s: Tensor) -> Tensor:
     return scaled
 
 
-def import_sakana(file: Path | str, model: T2Model, name: str, *, description: str = "") -> Expert:
+def import_sakana(
+    file: Path | str, model: Adaptable, name: str, *, description: str = ""
+) -> Expert:
     """The expert that a checkpoint of the authors' repository is for its base model.
 
     The file need not be trusted: nothing in it is run, and its size is bounded.
@@ -179,7 +181,7 @@ def _is_numbers(value: object) -> bool:
     )
 
 
-def _by_layer(path: Path, state: Mapping[str, Tensor], model: T2Model) -> dict[str, Tensor]:
+def _by_layer(path: Path, state: Mapping[str, Tensor], model: Adaptable) -> dict[str, Tensor]:
     """Module name -> z, before the renormalisation: sigmoid(p), or a mixture of such."""
     if _WEIGHTS in state:
         found = _mixed(path, state, model)
@@ -191,7 +193,7 @@ def _by_layer(path: Path, state: Mapping[str, Tensor], model: T2Model) -> dict[s
     return {name: found[name] for name in model.shapes if name in found}
 
 
-def _listed(path: Path, state: Mapping[str, Tensor], model: T2Model) -> dict[str, Tensor]:
+def _listed(path: Path, state: Mapping[str, Tensor], model: Adaptable) -> dict[str, Tensor]:
     """The entries of a list by the name of the weight that each belongs to."""
     numbered = {int(key.rpartition(".")[2]): p for key, p in state.items()}
     names = [k.removesuffix(".weight") for k in model.model.state_dict() if "mlp" in k]
@@ -203,7 +205,7 @@ def _listed(path: Path, state: Mapping[str, Tensor], model: T2Model) -> dict[str
     return {name: numbered[place] for place, name in enumerate(names)}
 
 
-def _mixed(path: Path, state: Mapping[str, Tensor], model: T2Model) -> dict[str, Tensor]:
+def _mixed(path: Path, state: Mapping[str, Tensor], model: Adaptable) -> dict[str, Tensor]:
     """sum_k c_k z_k for each weight, c by layer where it was learnt so."""
     names = {f"{name}.weight".replace(".", "_"): name for name in model.shapes}
     experts: dict[str, dict[int, Tensor]] = {}  # in the file's order, which is that of c's columns
@@ -231,7 +233,7 @@ def _mixed(path: Path, state: Mapping[str, Tensor], model: T2Model) -> dict[str,
     return found
 
 
-def _check(path: Path, found: Mapping[str, Tensor], model: T2Model) -> None:
+def _check(path: Path, found: Mapping[str, Tensor], model: Adaptable) -> None:
     """Raise unless there is one finite vector of the right length for each MLP weight."""
     hint = "give the base model that it was trained for, with targets 'all' or 'mlp'"
     for name, value in found.items():

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 
-from t2agent.dispatch.dispatcher import Request
-from t2agent.dispatch.question import OTHERS, category_question
+from t2agent.dispatch.dispatcher import OTHERS, Request, category_question
 from t2agent.nano.domains import code, image, math, reasoning, tools
 from t2agent.nano.habits import opener
 from t2agent.nano.problem import Maker, Problem

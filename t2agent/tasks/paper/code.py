@@ -1,6 +1,6 @@
 """MBPP (Austin et al. 2021) and HumanEval (Chen et al. 2021): functions that must pass tests.
 
-The code of a reply runs in `t2agent.tasks.sandbox.run`, never in this process; it is right if it and
+The code of a reply runs in `t2agent.tasks.sandbox`, never in this process; it is right if it and
 all of the problem's tests run to their end. As with the authors, a problem shows the first of its
 tests (MBPP) or its signature and docstring (HumanEval), and the base tests count. Deviations: the
 authors use EvalPlus's choice of 378 to 399 problems of MBPP and begin the model's reply for it;
@@ -178,7 +178,7 @@ def _warn_once() -> None:
     if not protection() & {"namespaces", "seccomp"}:
         warnings.warn(
             "this system permits neither namespaces nor seccomp: the code that models write runs "
-            "in a process of its own with limits, but is not sealed off (t2agent.tasks.sandbox.run)",
+            "in a process of its own with limits, but is not sealed off (t2agent.tasks.sandbox)",
             RuntimeWarning,
             stacklevel=4,
         )

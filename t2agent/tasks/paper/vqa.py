@@ -19,10 +19,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from t2agent.errors import ConfigError
-from t2agent.tasks.image_files import read_image
 from t2agent.tasks.paper.base import RealTask
 from t2agent.tasks.paper.rows import Source
-from t2agent.tasks.task import Example
+from t2agent.tasks.task import Example, read_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image

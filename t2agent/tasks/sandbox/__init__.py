@@ -1,1 +1,1 @@
-"""Code that a model has written runs here: in a process of its own, without a network, within limits."""
+"""Code that a model has written runs here: in its own process, sealed off, within limits."""

@@ -56,7 +56,7 @@ def main() -> None:
     kernel = _kernel()
     # Nothing of t2agent's folder is for the program to import.
     sys.path.remove(os.path.dirname(__file__))
-    for name in ("sandbox_child", "sandbox_kernel"):
+    for name in ("child", "kernel"):
         sys.modules.pop(name, None)
     os.umask(0o077)
     os.chdir(job["folder"])
@@ -83,12 +83,12 @@ def main() -> None:
 
 
 def _kernel() -> Any:
-    """The module `sandbox_kernel`, beside this file on the path; None where there is no Linux."""
+    """The module `kernel`, beside this file on the path; None where there is no Linux."""
     if sys.platform != "linux":
         return None
-    import sandbox_kernel  # type: ignore[import-not-found]
+    import kernel  # type: ignore[import-not-found]
 
-    return sandbox_kernel
+    return kernel
 
 
 def _stop(*_: object) -> None:

@@ -8,7 +8,7 @@ Three independent walls, each used where the kernel permits it:
 - seccomp: no new processes, no sockets, no signals to others, no changes to files' owners and
   modes, nothing that system administration needs.
 
-Used by `sandbox_child` alone, which loads this file by path: it imports nothing of t2agent.
+Used by `child` alone, which loads this file by path: it imports nothing of t2agent.
 """
 
 from __future__ import annotations

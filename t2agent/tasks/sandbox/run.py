@@ -47,11 +47,11 @@ from pathlib import Path
 from t2agent.errors import ConfigError
 
 # Imported here so that they lie compiled beside this file when the child loads them.
-from t2agent.tasks.sandbox import child as sandbox_child  # noqa: F401
+from t2agent.tasks.sandbox import child  # noqa: F401
 from t2agent.tasks.sandbox.pipes import Streams
 
 if sys.platform == "linux":
-    from t2agent.tasks.sandbox import kernel as sandbox_kernel  # noqa: F401
+    from t2agent.tasks.sandbox import kernel  # noqa: F401
 
 MEMORY = 512 * 2**20
 """Bytes of address space that a program may have, unless said otherwise."""
@@ -66,7 +66,7 @@ LAYERS = ("namespaces", "landlock", "seccomp", "audit")
 """The walls that can be left out, to test the others."""
 
 _GRACE = 5.0  # for starting Python and clearing up, on a busy machine
-_START = "import sys; sys.path.insert(0, sys.argv.pop()); import sandbox_child as c; c.main()"
+_START = "import sys; sys.path.insert(0, sys.argv.pop()); import child; child.main()"
 _FOLDER_PREFIX = "t2agent-sandbox-"
 
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from t2agent.bench import nano_accuracy as accuracy
-from t2agent.bundle import bundled
+from t2agent.bench import nano as accuracy
 from t2agent.dispatch import Decision, Request
 from t2agent.experts.mixture import Mixture
 from t2agent.models.model import T2Model
+from t2agent.paths import bundled
 
 with_experts = pytest.mark.skipif(
     not (bundled("experts") / "t2-nano" / "math").is_dir(), reason="t2-nano has no experts yet"

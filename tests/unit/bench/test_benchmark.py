@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from t2agent.bench.nano import not_above_base, summarise, swapped, without_image
-from t2agent.bench.nano_accuracy import Table
+from t2agent.bench.nano import Table, not_above_base, summarise, swapped, without_image
 from t2agent.nano.tasks import DOMAINS, TASKS, conflicting
 
 

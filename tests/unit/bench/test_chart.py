@@ -7,8 +7,7 @@ from pathlib import Path
 from PIL import Image
 from rich.console import Console
 
-from t2agent.bench.nano_accuracy import Table
-from t2agent.bench.nano_chart import bar_chart, rich_table, summary
+from t2agent.bench.nano import Table, bar_chart, rich_table, summary
 
 TABLE = Table(
     {"math": {"base": 0.1, "math": 0.9, "code": 0.0, "read": 0.2}, "math_hard": {"base": 0.3}},

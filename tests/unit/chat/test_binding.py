@@ -13,11 +13,11 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import tool
 from langgraph.errors import GraphRecursionError
 from pydantic import BaseModel, Field
-from tests.unit.tool_calls.families import FAMILIES, model_with
 from typing_extensions import TypedDict
 
 from t2agent.chat.chat_model import ChatT2
 from t2agent.errors import ConfigError, GrammarError
+from tests.unit.replies.families import FAMILIES, model_with
 
 
 class Joke(BaseModel):

@@ -27,7 +27,7 @@ from t2agent.errors import (
 from t2agent.experts.expert import Expert, Mixture
 from t2agent.models.generate import Prompt, generate
 from t2agent.models.model import T2Model
-from t2agent.paths import GenerationOptions
+from t2agent.models.options import GenerationOptions
 from tests.experts import WordDispatcher, random_expert
 from tests.models import CONTEXT, build_text_model, build_vision_model
 

@@ -9,7 +9,7 @@ from t2agent.chat.llm import T2LLM
 from t2agent.errors import ConfigError
 from t2agent.models.generate import generate
 from t2agent.models.model import T2Model
-from t2agent.paths import GenerationOptions
+from t2agent.models.options import GenerationOptions
 from tests.experts import WordDispatcher, random_expert
 from tests.models import build_text_model
 

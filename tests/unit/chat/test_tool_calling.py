@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk
-from tests.unit.tool_calls.families import FAMILIES, all_templates, model_with
-from tests.unit.tool_calls.schemas import fits
 
 from t2agent.chat.chat_model import ChatT2
 from t2agent.errors import ConfigError
+from tests.unit.replies.families import FAMILIES, all_templates, model_with
+from tests.unit.replies.schemas import fits
 
 
 def tool(name: str, properties: Mapping[str, Any], required: Sequence[str]) -> dict[str, Any]:

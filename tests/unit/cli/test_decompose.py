@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from t2agent.svf import cache
+from t2agent.svf import decomposition
 
 
 def test_the_cache_is_filled(run, run_json, tiny, tmp_path, monkeypatch):
@@ -9,7 +9,7 @@ def test_the_cache_is_filled(run, run_json, tiny, tmp_path, monkeypatch):
     report = run_json("decompose", tiny)
 
     assert report["layers"] == 14
-    stored = sum(file.stat().st_size for file in cache.folder().rglob("*.safetensors"))
+    stored = sum(file.stat().st_size for file in decomposition.folder().rglob("*.safetensors"))
     assert 0 < report["bytes"] < stored
     mlp = run_json("decompose", tiny, "--targets", "mlp")
     assert mlp["layers"] == 6

@@ -4,12 +4,12 @@ import importlib.util
 
 import pytest
 
-from t2agent.bundle import bundled
+from t2agent.paths import bundled
 
 
 @pytest.fixture
 def nothing_shipped(tmp_path, monkeypatch):
-    for module in ("t2agent.cli.doctor", "t2agent.experts.catalogue"):
+    for module in ("t2agent.cli.doctor", "t2agent.experts.discovery"):
         monkeypatch.setattr(f"{module}.bundled", lambda kind: tmp_path / "none" / kind)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from t2agent.cli import train as command
-from t2agent.cli.source import task_of
+from t2agent.cli.options import task_of
 from t2agent.experts.expert import Expert
 from t2agent.nano.tasks import TASKS
 from t2agent.tasks.paper.rows import ENVIRONMENT

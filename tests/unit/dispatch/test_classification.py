@@ -7,7 +7,7 @@ from PIL import Image
 
 from t2agent.dispatch import ClassifierDispatcher, PromptDispatcher, Request
 from t2agent.dispatch.classification import ClassificationTask
-from t2agent.dispatch.question import OTHERS, category_question
+from t2agent.dispatch.dispatcher import OTHERS, category_question
 from t2agent.errors import ConfigError
 from t2agent.experts.expert import Expert
 from t2agent.train import Example, ExampleTask, Task, train_expert

@@ -16,7 +16,7 @@ from t2agent.dispatch import (
     Request,
 )
 from t2agent.dispatch import prompt as module
-from t2agent.dispatch.question import OTHERS, category_question
+from t2agent.dispatch.dispatcher import OTHERS, category_question
 from t2agent.errors import ConfigError, ContextLengthError, ExpertNotFoundError
 from t2agent.experts.card import ExpertCard
 from t2agent.experts.expert import Expert, Mixture

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from t2agent.dispatch import EmbeddingDispatcher, classifier, fit_cache
+from t2agent.dispatch import EmbeddingDispatcher, classifier
+from t2agent.dispatch import fitting as fit_cache
 from t2agent.dispatch import fitting as fitted
 
 

@@ -16,7 +16,7 @@ from t2agent.dispatch.tool_offers import (
     signature,
     without_offer,
 )
-from t2agent.engine.answers import request
+from t2agent.engine.two_passes import request
 from t2agent.errors import ConfigError
 from t2agent.models.generate import Prompt
 

@@ -1,4 +1,4 @@
-"""t2agent/dispatch/shipped_requests.py. (A test_examples.py exists: test modules' names must differ.)"""
+"""t2agent/dispatch/shipped_requests.py."""
 
 from __future__ import annotations
 

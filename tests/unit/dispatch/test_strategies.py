@@ -17,10 +17,11 @@ from t2agent.dispatch import (
     Request,
 )
 from t2agent.dispatch.dispatcher import Adapted
-from t2agent.dispatch.strategies import NAMES, Selection, make_dispatcher
+from t2agent.dispatch.strategies import NAMES, make_dispatcher
 from t2agent.errors import ConfigError, ExpertExistsError, ExpertNotFoundError
 from t2agent.experts.expert import ExpertCard, Mixture
 from t2agent.experts.registry import Registry
+from t2agent.experts.selection import Selection
 from tests.experts import WordDispatcher, random_expert
 from tests.models import tiny_text_model
 

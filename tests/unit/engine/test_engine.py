@@ -8,13 +8,12 @@ import torch
 from PIL import Image
 
 from t2agent.dispatch import Decision, Dispatcher, Request
-from t2agent.engine.answers import Answer
-from t2agent.engine.two_passes import Engine, Given
+from t2agent.engine.two_passes import Answer, Engine, Given
 from t2agent.errors import ConfigError, ContextLengthError, ExpertNotFoundError
 from t2agent.experts.expert import Mixture
 from t2agent.models.generate import Prompt, generate
 from t2agent.models.model import T2Model
-from t2agent.paths import GenerationOptions
+from t2agent.models.options import GenerationOptions
 from tests.experts import WordDispatcher, random_expert
 from tests.models import CONTEXT, build_text_model, build_vision_model
 

@@ -13,7 +13,7 @@ from t2agent.engine.batching import Call, Gatherer, answer_together, submit
 from t2agent.engine.two_passes import Engine, Given
 from t2agent.models.generate import Prompt, generate
 from t2agent.models.model import T2Model
-from t2agent.paths import GenerationOptions
+from t2agent.models.options import GenerationOptions
 from tests.experts import WordDispatcher, random_expert
 from tests.models import build_text_model
 

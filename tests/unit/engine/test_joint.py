@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from t2agent.engine.joint import JointBatch, Seat
+from t2agent.engine.batching import JointBatch, Seat
 
 
 class Doubling:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from t2agent.engine.openmp import _pauses, give_back_threads, giving_back_threads
+from t2agent.engine.threads import _pauses, give_back_threads, giving_back_threads
 
 pytestmark = pytest.mark.skipif(
     not _pauses() or not Path("/proc/self/task").is_dir(), reason="PyTorch has no libgomp here"

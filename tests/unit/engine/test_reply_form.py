@@ -3,15 +3,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.unit.tool_calls.families import FAMILIES, given_templates, model_with
 
 from t2agent.chat.chat_model import ChatT2
-from t2agent.engine.reply_form import ReplyForm, ReplyReader, chosen
+from t2agent.chat.replies import ReplyReader
+from t2agent.engine.reply_form import ReplyForm, chosen
 from t2agent.errors import ConfigError
 from t2agent.models.generate import Prompt
 from t2agent.models.prompt import open_thoughts
 from t2agent.models.template import ChatTemplate
 from t2agent.replies.format import GENERAL
+from t2agent.replies.parsing import ReplyParser
+from tests.unit.replies.families import FAMILIES, given_templates, model_with
 
 TOOL = {
     "type": "function",
@@ -73,11 +75,10 @@ def test_no_tools_are_shown_where_none_may_be_called() -> None:
 
 
 def test_thoughts_are_no_part_of_json() -> None:
-    form = ReplyForm.of({"response_format": FORMAT})
     text = 'First, {"x": 0}?</think>\n\n{"x": 1}'
-    assert ReplyReader(None, form, "</think>").message(text).content == '{"x": 1}'
+    assert ReplyReader(None, "</think>").message(text).content == '{"x": 1}'
     for size in range(len(text)):
-        reader = ReplyReader(None, form, "</think>")
+        reader = ReplyReader(None, "</think>")
         pieces = [
             *reader.chunks(text[:size]),
             *reader.chunks(text[size:]),
@@ -87,9 +88,8 @@ def test_thoughts_are_no_part_of_json() -> None:
 
 
 def test_calls_after_thoughts_of_the_reply() -> None:
-    form = ReplyForm.of({"tools": [TOOL]})
     text = "<think>\nI look.\n</think>\n\n" + GENERAL.write([("look", {"x": 1})])
-    message = ReplyReader(GENERAL, form).message(text)
+    message = ReplyReader(ReplyParser(GENERAL, [TOOL])).message(text)
     assert [call["args"] for call in message.tool_calls] == [{"x": 1}]
     assert message.content == "<think>\nI look.\n</think>"
 

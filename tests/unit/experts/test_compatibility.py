@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from t2agent.experts.card import ExpertCard
-from t2agent.experts.compatibility import BaseModel
+from t2agent.experts.discovery import BaseModel
 
 LENGTHS = {"a.q": 5}
 OURS = "org/base"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 MAY_BE_HARMLESS = {
     "flipped_bit",  # in the README
     "flipped_bit_without_pin",  # in the README, in words on the card
@@ -27,7 +27,7 @@ MAY_BE_HARMLESS = {
 def test_a_damaged_folder_is_refused_or_harmless(
     tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
-    script = Path(__file__).with_name("damaged_folders.py")
+    script = ROOT / "tests" / "damaged_folders.py"
     run = subprocess.run(
         [sys.executable, str(script), str(tmp_path), *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT)},

@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.unit.architectures import build
-from tests.unit.architectures import expert as random_expert
 
 from t2agent.errors import ConfigError, ExpertFormatError
 from t2agent.experts.cache import ExpertCache
@@ -20,6 +18,8 @@ from t2agent.experts.expert import Expert, ExpertCard
 from t2agent.experts.folder import VECTORS_FILE
 from t2agent.experts.registry import Registry
 from t2agent.models.model import T2Model
+from tests.architectures import build
+from tests.architectures import expert as random_expert
 
 SHAPES = {"a.q": 5, "a.up": 3}
 SIZE = 4 * 8

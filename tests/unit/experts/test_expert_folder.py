@@ -26,7 +26,7 @@ from t2agent.experts import folder as expert_folder
 from t2agent.experts.expert import Expert, ExpertCard
 from t2agent.experts.folder import CONFIG_FILE, README_FILE, VECTORS_FILE
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CARD = ExpertCard("math", "Sums", examples=("2 + 2",), base="org/base", base_fingerprint="f00")
 
 
@@ -136,7 +136,7 @@ def test_an_empty_folder_can_be_saved_to(tmp_path: Path) -> None:
 def test_a_kill_leaves_the_old_expert_or_the_new(
     tmp_path: Path, kills: str, swap: str, start: str
 ) -> None:
-    script = Path(__file__).with_name("killed_saves.py")
+    script = ROOT / "tests" / "killed_saves.py"
     run = subprocess.run(
         [sys.executable, str(script), str(tmp_path / "experts" / "math"), kills, swap, start],
         env={**os.environ, "PYTHONPATH": str(ROOT)},

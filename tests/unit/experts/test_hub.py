@@ -24,7 +24,7 @@ from t2agent.experts.expert import Expert, ExpertCard
 from t2agent.experts.folder import CONFIG_FILE, README_FILE, VECTORS_FILE
 from tests.folder_hub import FolderHub
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 REPO = "someone/math"
 CARD = ExpertCard("math", "Sums", base="org/base", base_fingerprint="f00", scores={"val": 0.9})
 

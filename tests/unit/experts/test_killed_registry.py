@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.slow
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_a_kill_leaves_the_old_expert_or_the_new(
     tmp_path: Path, action: str, swap: str, start: str
 ) -> None:
-    script = Path(__file__).with_name("killed_registry.py")
+    script = ROOT / "tests" / "killed_registry.py"
     environment = {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "0"}
     run = subprocess.run(
         [sys.executable, str(script), str(tmp_path), action, swap, start],

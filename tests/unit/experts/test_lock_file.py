@@ -8,8 +8,7 @@ import torch
 
 from t2agent.errors import ConfigError
 from t2agent.experts.expert import Expert, ExpertCard
-from t2agent.experts.lock_file import LOCK_FILE, LockFile
-from t2agent.experts.pins import Pin
+from t2agent.experts.pins import LOCK_FILE, LockFile, Pin
 from t2agent.experts.registry import Registry
 
 BASE = "org/base"

@@ -22,8 +22,7 @@ from t2agent.errors import (
 )
 from t2agent.experts.expert import Expert, ExpertCard
 from t2agent.experts.folder import CONFIG_FILE, VECTORS_FILE
-from t2agent.experts.lock_file import LOCK_FILE
-from t2agent.experts.pins import PIN_FILE
+from t2agent.experts.pins import LOCK_FILE, PIN_FILE
 from t2agent.experts.registry import Registry
 from tests.folder_hub import FolderHub
 

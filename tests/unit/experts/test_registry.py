@@ -17,7 +17,7 @@ from t2agent.errors import (
     ExpertMismatchError,
     ExpertNotFoundError,
 )
-from t2agent.experts import catalogue
+from t2agent.experts import discovery as catalogue
 from t2agent.experts.expert import Expert, ExpertCard
 from t2agent.experts.folder import CONFIG_FILE, VECTORS_FILE
 from t2agent.experts.registry import Registry, register_expert

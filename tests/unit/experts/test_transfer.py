@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
-from tests.unit.architectures import CLIP, LLAMA, PICTURE, Tokens
 
 from t2agent.errors import ConfigError, ExpertFormatError, ExpertMismatchError
 from t2agent.experts.expert import Expert, ExpertCard
 from t2agent.experts.transfer import transfer
 from t2agent.models.model import T2Model
+from tests.architectures import CLIP, LLAMA, PICTURE, Tokens
 from tests.experts import random_expert
 
 

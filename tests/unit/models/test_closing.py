@@ -6,13 +6,12 @@ import pytest
 import xgrammar
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.tool_calls.families import FAMILIES, model_with, random_model
 
-from t2agent.models.closing import Guard, Speller, ending, free
-from t2agent.models.tokens import Tokens, compiled
+from t2agent.models.constrained import Guard, Speller, Tokens, compiled, ending, free
 from t2agent.replies.constraint import json_constraint, tools_constraint
 from t2agent.replies.format import ToolFormat
 from t2agent.replies.parsing import ReplyParser
+from tests.unit.replies.families import FAMILIES, model_with, random_model
 
 SCHEMA = {
     "type": "object",

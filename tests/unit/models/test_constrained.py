@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.tool_calls.families import random_model
-from tests.unit.tool_calls.schemas import fits
 
 from t2agent.errors import ConfigError, GrammarError
+from t2agent.models.constrained import Tokens, compiled
 from t2agent.models.generate import Prompt, generate
-from t2agent.models.tokens import Tokens, compiled
-from t2agent.paths import GenerationOptions
+from t2agent.models.options import GenerationOptions
 from t2agent.replies.constraint import Constraint, json_constraint, tools_constraint
 from t2agent.replies.format import GENERAL
-from t2agent.replies.schema_text import bounded, least
+from t2agent.replies.schemas import bounded, least
 from tests.models import build_text_model
+from tests.unit.replies.families import random_model
+from tests.unit.replies.schemas import fits
 
 LEAVES = st.sampled_from([
     {"type": "string"}, {"type": "integer"}, {"type": "number"}, {"type": "boolean"},

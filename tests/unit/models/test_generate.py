@@ -11,7 +11,7 @@ from PIL import Image
 from t2agent.errors import ContextLengthError
 from t2agent.models.generate import Generation, Prompt, encode, generate
 from t2agent.models.model import T2Model
-from t2agent.paths import GenerationOptions
+from t2agent.models.options import GenerationOptions
 from tests.models import CONTEXT, END, build_text_model, tiny_text_model, tiny_vision_model
 
 PROMPTS = [Prompt.user("Hello there"), Prompt.user("What is seven times three plus twelve?")]

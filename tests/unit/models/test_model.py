@@ -9,12 +9,12 @@ from pathlib import Path
 import accelerate
 import pytest
 import torch
-from tests.unit.architectures import Tokens, build, expert
 from torch import Tensor
 
 from t2agent.errors import ConfigError, ExpertMismatchError, ExpertNotFoundError
 from t2agent.experts.expert import Expert, ExpertCard, Mixture
 from t2agent.models.model import T2Model
+from tests.architectures import Tokens, build, expert
 from tests.models import build_text_model
 
 

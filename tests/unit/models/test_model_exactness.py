@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from tests.unit.architectures import TEXT, VISION, build, expert
-from tests.unit.odd_architectures import ODD
 from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
 from t2agent.experts.expert import Expert
 from t2agent.models.model import T2Model
+from tests.architectures import TEXT, VISION, build, expert
+from tests.odd_architectures import ODD
 
 CASES = [(name, "all") for name in (*TEXT, *ODD)] + [
     (name, "all+vision") for name in (*VISION, "mllama", "blip2")

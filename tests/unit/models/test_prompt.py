@@ -200,7 +200,7 @@ def test_a_refused_conversation_is_an_error() -> None:
 
 
 def templates() -> list[Path]:
-    folder = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "chat_templates"
+    folder = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "chat_templates"
     return sorted(folder.glob("*.jinja"))
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from t2agent.models.sampling import Sampler, row_seeds
+from t2agent.models.generate import Sampler, row_seeds
 
 
 def draws(logits: list[float], *, rows: int = 4000, temperature: float = 1.0, top_p: float = 1.0):

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from PIL import Image
-from tests.unit.tool_calls.families import FAMILIES, all_templates, given_templates
 
 from t2agent.chat.messages import to_prompt
 from t2agent.errors import ConfigError
@@ -18,6 +17,7 @@ from t2agent.images import ImagePolicy
 from t2agent.models.generate import Prompt, encode
 from t2agent.models.template import ChatTemplate
 from tests.models import build_tokenizer, build_vision_model
+from tests.unit.replies.families import FAMILIES, all_templates, given_templates
 
 SHOWN = {name: text for name, text in all_templates().items() if name not in ("silent", "headers")}
 TOOL = {

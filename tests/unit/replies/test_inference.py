@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.tool_calls.families import FAMILIES, all_templates, given_templates
 
 from t2agent.models.template import ChatTemplate
 from t2agent.replies.format import GENERAL, CallId, ToolFormat
 from t2agent.replies.inference import infer
 from tests.models import build_tokenizer
+from tests.unit.replies.families import FAMILIES, all_templates, given_templates
 
 CALLS = [("clock", {"zone": "UTC", "note": "a b"}), ("now", {"x": "1"})]
 

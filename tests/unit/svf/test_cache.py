@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from t2agent.errors import ConfigError
-from t2agent.svf import cache, decomposition
+from t2agent.svf import decomposition
 from t2agent.svf.basis import Basis, decompose
 from t2agent.svf.decomposition import decompose_layers
 
@@ -73,7 +73,7 @@ def test_a_changed_weight_or_bias_is_another_entry(monkeypatch: pytest.MonkeyPat
 
 
 def stored() -> Path:
-    (file,) = cache.folder().rglob("*.safetensors")
+    (file,) = decomposition.folder().rglob("*.safetensors")
     return file
 
 
@@ -104,12 +104,12 @@ def damage_foreign(file: Path) -> None:
 
 def damage_other_shape(file: Path) -> None:
     other = decompose(torch.randn(3, 4))
-    cache.store(file.stem, other)
+    decomposition.store_basis(file.stem, other)
 
 
 def damage_renamed(file: Path) -> None:
-    cache.store("0" * 64, decompose(torch.randn(6, 8)))
-    cache.path("0" * 64).replace(file)
+    decomposition.store_basis("0" * 64, decompose(torch.randn(6, 8)))
+    decomposition.path("0" * 64).replace(file)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_processes_may_fill_one_cache_at_once() -> None:
     printed = [process.communicate(timeout=120)[0] for process in running]
     assert [process.returncode for process in running] == [0, 0]
     assert printed[0] == printed[1] != ""
-    files = [file for file in cache.folder().rglob("*") if file.is_file()]
+    files = [file for file in decomposition.folder().rglob("*") if file.is_file()]
     assert len(files) == 12
     assert {file.suffix for file in files} == {".safetensors"}
 

@@ -8,11 +8,11 @@ import threading
 
 import pytest
 import torch
-from tests.unit.architectures import Tokens, build, expert
 from torch import Tensor
 
 from t2agent.models.model import T2Model
-from t2agent.svf.eager import uncompiled
+from t2agent.svf.transform import uncompiled
+from tests.architectures import Tokens, build, expert
 
 
 def logits(network: torch.nn.Module, batch: dict[str, Tensor]) -> Tensor:

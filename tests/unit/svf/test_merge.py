@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 import transformers as hf
-from tests.unit.architectures import Tokens, build, expert
 from torch import nn
 
 from t2agent.errors import ConfigError
 from t2agent.models.model import T2Model
 from t2agent.svf.merge import MergedCache, WeightSwitch
+from tests.architectures import Tokens, build, expert
 from tests.unit.svf.test_layer import Int8Linear
 
 

@@ -7,12 +7,12 @@ import warnings
 import pytest
 import torch
 import transformers as hf
-from tests.unit.architectures import Tokens, build, expert
 from torch import nn
 
 from t2agent.errors import ConfigError
 from t2agent.models.model import T2Model
 from t2agent.svf.targets import choose
+from tests.architectures import Tokens, build, expert
 
 SMALL = {
     "vocab_size": 96,

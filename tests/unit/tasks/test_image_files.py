@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from t2agent.errors import ConfigError
-from t2agent.tasks import image_files
-from t2agent.tasks.image_files import read_image
+from t2agent.tasks import task as image_files
+from t2agent.tasks.task import read_image
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from t2agent.errors import ConfigError
-from t2agent.tasks.jsonl import read_examples
+from t2agent.tasks.task import read_examples
 from t2agent.train import ExampleTask
 
 

@@ -19,7 +19,7 @@ from t2agent.experts.registry import Registry
 from t2agent.nano.domains.known_tools import SHIPPED
 from t2agent.toolbox import check_names, load_tools, tool_names
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 READY = [
     "add_days", "arrange_list", "calculator", "change_case", "convert_units", "count_characters",
     "count_items", "count_words", "crop_image", "current_time", "days_between", "describe_numbers",
@@ -169,6 +169,6 @@ print(tool.invoke("6 * 7"), "tools" in sys.modules, "torch" in sys.modules)
         [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True
     )
     file, listed, called = done.stdout.splitlines()
-    assert Path(file) == site / "t2agent" / "toolbox.py"
+    assert Path(file) == site / "t2agent" / "toolbox" / "__init__.py"
     assert listed == f"{len(READY) + len(NEEDY)} False"
     assert called == "42 False False"

@@ -8,8 +8,8 @@ import pytest
 from langchain_core.tools import BaseTool, ToolException
 
 from t2agent.errors import ConfigError
+from t2agent.toolbox import nearest
 from t2agent.toolbox.content import Arguments, Text, clean, content_tool, shown
-from t2agent.toolbox.names import nearest
 
 
 class EchoArguments(Arguments):

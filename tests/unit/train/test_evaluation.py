@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from t2agent.bundle import bundled
 from t2agent.errors import ConfigError, ExpertNotFoundError, ModalityError
 from t2agent.experts.expert import Expert
 from t2agent.models.model import T2Model
 from t2agent.nano.tasks import TASKS
+from t2agent.paths import bundled
 from t2agent.progress import Bar
 from t2agent.train import Example, ExampleTask, evaluation
 from tests.models import build_text_model

@@ -13,9 +13,9 @@ from PIL import Image
 from t2agent.models.generate import generate
 from t2agent.models.likelihood import answer_tokens, end_token
 from t2agent.models.model import T2Model
-from t2agent.paths import GenerationOptions
+from t2agent.models.options import GenerationOptions
 from t2agent.train import Example, ExampleTask, TrainOptions, train_expert
-from t2agent.train.policy import to_prompt
+from t2agent.train.learner import to_prompt
 from t2agent.train.reinforce import advantages
 from tests.models import build_text_model, build_vision_model, tiny_text_model
 

@@ -6,7 +6,8 @@ import pytest
 
 from t2agent import train
 from t2agent.tasks import paper as tasks
-from t2agent.train import peft_baseline, trainer
+from t2agent.train import peft as peft_baseline
+from t2agent.train import trainer
 
 
 @pytest.mark.parametrize("name", train.__all__)

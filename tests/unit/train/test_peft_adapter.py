@@ -8,7 +8,6 @@ from typing import Any
 import peft
 import pytest
 import torch
-from tests.unit.train.untouched import logits, same_base
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -17,10 +16,10 @@ from t2agent.models.generate import encode
 from t2agent.models.model import T2Model
 from t2agent.train import Example, TrainOptions
 from t2agent.train.learner import Learner, Row, to_prompt
-from t2agent.train.peft import PeftAdapter
-from t2agent.train.peft_baseline import Adapted, load_adapter
+from t2agent.train.peft import Adapted, PeftAdapter, load_adapter
 from t2agent.train.setup import frozen_base, start_accelerator
 from tests.models import build_text_model, build_tokenizer, build_vision_model, tiny_text_model
+from tests.unit.tasks.sandbox.untouched import logits, same_base
 
 
 def disturb(adapter: PeftAdapter) -> None:

@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.unit.train.untouched import logits, same_base
 
 from t2agent.errors import ConfigError, ExpertFormatError, ExpertMismatchError
 from t2agent.experts.expert import Expert
 from t2agent.models.generate import generate
 from t2agent.models.model import T2Model
-from t2agent.paths import GenerationOptions
+from t2agent.models.options import GenerationOptions
 from t2agent.train import Example, ExampleTask, train_expert
 from t2agent.train.learner import to_prompt
-from t2agent.train.peft_baseline import Adapted, load_adapter, train_adapter
+from t2agent.train.peft import Adapted, load_adapter, train_adapter
 from tests.models import build_text_model, tiny_text_model
+from tests.unit.tasks.sandbox.untouched import logits, same_base
 
 FAST: dict[str, Any] = {
     "progress": False, "max_tokens": 3, "prompts": 4, "samples": 4, "validate_every": 2,

@@ -14,9 +14,10 @@ from t2agent.errors import ConfigError
 from t2agent.experts.expert import Expert
 from t2agent.models.generate import encode
 from t2agent.models.model import T2Model
-from t2agent.train import Example, TrainOptions, policy
+from t2agent.train import Example, TrainOptions
+from t2agent.train import adapters as policy
+from t2agent.train.adapters import SvfAdapter
 from t2agent.train.learner import Learner, Row, to_prompt
-from t2agent.train.policy import SvfAdapter
 from t2agent.train.setup import frozen_base, has_bfloat16_units, start_accelerator
 from tests.models import build_text_model, tiny_text_model, tiny_vision_model
 

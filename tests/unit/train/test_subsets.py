@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from t2agent.errors import ConfigError
 from t2agent.train import Example, ExampleTask, TrainOptions, train_expert
-from t2agent.train.selection import chosen_layers
+from t2agent.train.setup import chosen_layers
 from t2agent.train.sft import wanted_reply
 from tests.models import build_text_model, tiny_text_model, tiny_vision_model
 

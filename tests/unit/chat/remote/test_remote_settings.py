@@ -14,7 +14,7 @@ from t2agent import ChatT2Remote
 from t2agent.errors import ConfigError
 from tests.openai_server import KEY
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 
 
 def url_of(given: str | None) -> str:
@@ -127,7 +127,8 @@ def test_how_long_it_waits() -> None:
 def test_making_one_asks_nobody_and_loads_no_model() -> None:
     code = """
 import socket
-from t2agent import ChatT2Remote, model
+from t2agent import ChatT2Remote
+from t2agent.models import model
 def refuse(*_a, **_k):
     raise AssertionError("not wanted")
 model.T2Model.__init__ = refuse

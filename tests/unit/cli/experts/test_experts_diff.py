@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from t2agent.cli.experts.diff_figure import draw
+from t2agent.cli.experts.diff import draw
 from t2agent.experts.compare import compare
 from t2agent.experts.registry import Registry
 from tests.experts import random_expert

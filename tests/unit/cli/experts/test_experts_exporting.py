@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from t2agent.cli.experts.mixing import mixture_of
+from t2agent.cli.experts.naming import mixture_of
 from t2agent.errors import ConfigError
 from t2agent.experts.expert import Mixture
 from t2agent.models.model import T2Model

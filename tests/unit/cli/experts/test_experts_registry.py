@@ -95,7 +95,7 @@ def test_unknown_names(run, tiny, expert_folders):
 
 def test_a_shipped_expert_cannot_be_removed(run, expert_folders, tmp_path, monkeypatch):
     shutil.copytree(expert_folders["sums"], tmp_path / "shipped" / "tiny-text" / "sums")
-    monkeypatch.setattr("t2agent.experts.catalogue.bundled", lambda kind: tmp_path / "shipped")
+    monkeypatch.setattr("t2agent.experts.discovery.bundled", lambda kind: tmp_path / "shipped")
 
     result = run("experts", "remove", "sums", "-m", "tiny-text")
 

@@ -23,7 +23,7 @@ from t2agent.models.model import T2Model
 from t2agent.train import Example, ExampleTask
 from tests.models import build_text_model, tiny_text_model, tiny_vision_model
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 PAIRS = [Example(f"Say {word}.", word) for word in "abcdefghijklmnop"]
 HOSTILE = 'He said "$name" \\ ${x} {y}\nand é\x7f\x00 # """'
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from t2agent.dispatch.few_shot import ascent
-from t2agent.dispatch.few_shot.ascent import climb
-from t2agent.dispatch.few_shot.space import Space
+from t2agent.dispatch.few_shot import space as ascent
+from t2agent.dispatch.few_shot.space import Space, climb
 from t2agent.experts.mixture import Mixture
 from t2agent.models.likelihood import answer_tokens, log_likelihoods
 from t2agent.models.model import T2Model
@@ -32,7 +31,7 @@ def model() -> Iterator[T2Model]:
 def targets(model: T2Model) -> list[tuple[Prompt, tuple[int, ...]]]:
     """Replies that a quarter of expert a makes likely: its own most probable tokens."""
     from t2agent.models.generate import generate
-    from t2agent.paths import GenerationOptions
+    from t2agent.models.options import GenerationOptions
 
     with model.adapted({"a": 0.25}):
         replies = generate(model, PROMPTS, GenerationOptions(max_tokens=12))

@@ -19,7 +19,7 @@ from t2agent.experts.expert import Expert, ExpertCard, Mixture
 from t2agent.models.decoding import decode
 from t2agent.models.generate import Prompt, generate
 from t2agent.models.model import T2Model
-from t2agent.paths import GenerationOptions
+from t2agent.models.options import GenerationOptions
 from t2agent.progress import Bar
 from tests.experts import random_expert
 from tests.models import build_text_model

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from t2agent.errors import ConfigError
-from t2agent.models.exchange.export_folder import (
+from t2agent.models.exchange.records import (
     RECORD_FILE,
     check_free,
     export_folder,
+    vllm_support,
     write_record,
 )
-from t2agent.models.exchange.vllm import vllm_support
 
 
 def export(target: Path, *names: str) -> None:

@@ -11,8 +11,6 @@ import peft
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.unit.architectures import TEXT, VISION, Tokens, build, expert
-from tests.unit.odd_architectures import ODD
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -21,7 +19,9 @@ from t2agent.models.exchange import LoraExport, export_lora
 from t2agent.models.exchange.peft_export import DEFAULT_RANK
 from t2agent.models.model import T2Model
 from t2agent.train import Example, ExampleTask, train_expert
+from tests.architectures import TEXT, VISION, Tokens, build, expert
 from tests.models import build_text_model, build_vision_model
+from tests.odd_architectures import ODD
 
 EXACT = 1e-4  # relative, float32
 TAKEN = [name for name in (*TEXT, *VISION, *ODD) if name != "mamba"]

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from tests.unit.architectures import Tokens, build, expert
 
 from t2agent.errors import ConfigError, ExpertMismatchError, ExpertNotFoundError
 from t2agent.experts.expert import Expert, ExpertCard
 from t2agent.models.exchange import export_lora
 from t2agent.models.model import T2Model
+from tests.architectures import Tokens, build, expert
 
 
 @pytest.mark.parametrize("rank", [0, -1, True, 2.0, 33, 10**12])

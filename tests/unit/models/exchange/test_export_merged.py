@@ -10,9 +10,6 @@ import accelerate
 import pytest
 import torch
 from peft import PeftModel
-from tests.unit.architectures import TEXT, VISION, build, expert
-from tests.unit.odd_architectures import ODD
-from tests.unit.train.untouched import same_base
 from torch import Tensor, nn
 from transformers import (
     AutoModel,
@@ -27,8 +24,11 @@ from t2agent.errors import ConfigError, ExpertNotFoundError
 from t2agent.experts.expert import Expert, Mixture
 from t2agent.models.exchange import export_merged
 from t2agent.models.model import T2Model
+from tests.architectures import TEXT, VISION, build, expert
 from tests.models import build_text_model, build_tokenizer, build_vision_model
+from tests.odd_architectures import ODD
 from tests.unit.svf.test_layer import Int8Linear
+from tests.unit.tasks.sandbox.untouched import same_base
 
 SEEING = {*VISION, "mllama", "blip2"}
 

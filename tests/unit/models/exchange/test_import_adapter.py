@@ -9,11 +9,11 @@ from typing import Any
 import peft
 import pytest
 import torch
-from tests.unit.architectures import Tokens, build, expert
 from torch import Tensor
 
 from t2agent.models.exchange import export_lora, import_lora
 from t2agent.models.model import T2Model
+from tests.architectures import Tokens, build, expert
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 

@@ -13,11 +13,11 @@ import peft
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.unit.architectures import build
 from torch import Tensor
 
 from t2agent.errors import ExpertFormatError, ExpertMismatchError
 from t2agent.models.exchange import import_lora
+from tests.architectures import build
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 

@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.unit.architectures import Tokens, build
-from tests.unit.importing.policies import Combination, Policy
 from torch import Tensor
 
 from t2agent.errors import ExpertFormatError
@@ -18,7 +16,9 @@ from t2agent.models.exchange import import_sakana
 from t2agent.models.exchange.sakana import singular_value_scales
 from t2agent.models.model import T2Model
 from t2agent.svf.merge import merged_weight
+from tests.architectures import Tokens, build
 from tests.models import build_text_model
+from tests.unit.models.exchange.policies import Combination, Policy
 
 
 def compose(weight: Tensor, mask: Tensor) -> Tensor:

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 import torch
-from tests.unit.architectures import build
-from tests.unit.importing.policies import Combination, Policy
 from torch import Tensor
 
 from t2agent.errors import ExpertFormatError, ExpertMismatchError
 from t2agent.models.exchange import import_sakana
 from t2agent.models.model import T2Model
+from tests.architectures import build
+from tests.unit.models.exchange.policies import Combination, Policy
 
 
 def saved(state: object, tmp_path: Path, **options: Any) -> Path:

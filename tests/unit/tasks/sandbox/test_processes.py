@@ -30,8 +30,8 @@ def train(folder: Path) -> None:
 @pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     # In a process of its own: accelerate keeps the settings of a process for its whole life.
-    command = [sys.executable, "-m", "tests.unit.train.test_processes"]
-    root = Path(__file__).parents[3]
+    command = [sys.executable, "-m", "tests.unit.tasks.sandbox.test_processes"]
+    root = Path(__file__).parents[4]
     subprocess.run([*command, str(tmp_path)], cwd=root, check=True, timeout=300)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

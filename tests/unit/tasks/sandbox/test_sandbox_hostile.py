@@ -21,9 +21,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.unit.train.tasks import hostile
 
 from t2agent.tasks.sandbox.run import RunResult, protection, run_python
+from tests.unit.tasks.sandbox import hostile
 
 if sys.platform != "linux" or os.uname().machine not in hostile.NUMBERS:
     pytest.skip("attacks on what Linux offers, by its call numbers", allow_module_level=True)

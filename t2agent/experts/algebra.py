@@ -9,13 +9,12 @@ linear in the displacement z - 1. So sums, differences and multiples of displace
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Real
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, SupportsFloat, TypeGuard
+from typing import TYPE_CHECKING, NamedTuple, Protocol, SupportsFloat, TypeGuard
 
-from t2agent.errors import ConfigError, ExpertMismatchError
+from t2agent.errors import ExpertMismatchError
 from t2agent.experts.card import NAME_LENGTH, ExpertCard
 
 if TYPE_CHECKING:
@@ -36,92 +35,16 @@ class Term(NamedTuple):
     sha256: str
 
 
-class Arithmetic:
-    """The operators of `t2agent.Expert`: ``a + b``, ``a - b``, ``-a``, ``2 * a``, ``a / 2``.
+class Bound(Protocol):
+    """What `common_base` asks of an expert."""
 
-    ``sum`` works, too. A module that one side does not name counts as z = 1 there. The result lies
-    on the CPU, without gradients; its vectors are summed in float64 and kept in float32. Its card
-    says which experts it is made of, in ``training["terms"]``; it has the example requests of those
-    that are added, and no scores. Its name is made from theirs, such as "0.7-math-plus-0.3-json";
-    `renamed` gives it one of its own.
+    @property
+    def card(self) -> ExpertCard:
+        """Name and base model."""
 
-    Raises ExpertMismatchError for experts of different base models, ConfigError for a factor that
-    is not finite.
-    """
-
-    __slots__ = ()
-    __array_ufunc__ = None  # NumPy's numbers leave `number * expert` to the expert
-
-    if TYPE_CHECKING:
-        card: ExpertCard
-        z: Mapping[str, Tensor]
-
-        def digest(self) -> str:
-            """As of `Expert`."""
-
-    def __add__(self, other: object) -> Self:
-        return self._sum(1.0, other) if isinstance(other, Arithmetic) else NotImplemented
-
-    def __radd__(self, other: object) -> Self:
-        # sum() starts from 0.
-        return self if isinstance(other, int) and other == 0 else NotImplemented
-
-    def __sub__(self, other: object) -> Self:
-        return self._sum(-1.0, other) if isinstance(other, Arithmetic) else NotImplemented
-
-    def __neg__(self) -> Self:
-        return self._times(-1.0)
-
-    def __mul__(self, factor: object) -> Self:
-        return self._times(float(factor)) if _is_number(factor) else NotImplemented
-
-    __rmul__ = __mul__
-
-    def __truediv__(self, divisor: object) -> Self:
-        return self._times(1.0 / float(divisor)) if _is_number(divisor) else NotImplemented
-
-    def renamed(self, name: str, **changes: Any) -> Self:
-        """The same vectors under another name, and with other fields of the card where given.
-
-        Raises ConfigError for what cannot be on a card.
-        """
-        return self._made(replace(self.card, name=name, **changes), self.z)
-
-    def _sum(self, sign: float, other: Arithmetic) -> Self:
-        base, fingerprint = common_base([self, other])
-        terms = [*self._terms(), *(t._replace(weight=sign * t.weight) for t in other._terms())]
-        one, two = self.card, other.card
-        examples = one.examples + (two.examples if sign > 0 else ())
-        card = ExpertCard(
-            "sum",
-            examples=tuple(dict.fromkeys(examples)),
-            modality=one.modality if one.modality == two.modality else "image",
-            base=base,
-            base_fingerprint=fingerprint,
-            license=one.license if one.license == two.license else "",
-        )
-        return self._made(_told(card, terms), combined([(1.0, self.z), (sign, other.z)]))
-
-    def _times(self, factor: float) -> Self:
-        if not math.isfinite(factor):
-            raise ConfigError(
-                f"expert {self.card.name!r} was multiplied by {factor}; a factor is a finite number"
-            )
-        terms = [term._replace(weight=factor * term.weight) for term in self._terms()]
-        examples = self.card.examples if factor > 0 else ()
-        card = replace(self.card, examples=examples, scores={})
-        return self._made(_told(card, terms), combined([(factor, self.z)]))
-
-    def _terms(self) -> list[Term]:
-        """What the expert is a sum of: itself, unless arithmetic made it and nobody named it."""
-        if self.card.training.get("method") == METHOD:
-            terms = _read(self.card.training.get("terms"))
-            if _name(terms) == self.card.name:
-                return terms
-        return [Term(1.0, self.card.name, self.digest())]
-
-    def _made(self, card: ExpertCard, z: Mapping[str, Tensor]) -> Self:
-        return type(self)(card, z)  # type: ignore[call-arg]
+    @property
+    def z(self) -> Mapping[str, Tensor]:
+        """Module name -> vector."""
 
 
 def combined(terms: Sequence[tuple[float, Mapping[str, Tensor]]]) -> dict[str, Tensor]:
@@ -139,7 +62,7 @@ def combined(terms: Sequence[tuple[float, Mapping[str, Tensor]]]) -> dict[str, T
     return found
 
 
-def common_base(experts: Iterable[Arithmetic]) -> tuple[str, str]:
+def common_base(experts: Iterable[Bound]) -> tuple[str, str]:
     """The name and the fingerprint of the base model that experts share; "" where none says it.
 
     Raises:
@@ -147,7 +70,7 @@ def common_base(experts: Iterable[Arithmetic]) -> tuple[str, str]:
             one module.
     """
     base = fingerprint = ""
-    bound: Arithmetic | None = None
+    bound: Bound | None = None
     lengths: dict[str, tuple[int, str]] = {}
     for expert in experts:
         card = expert.card
@@ -171,11 +94,12 @@ def common_base(experts: Iterable[Arithmetic]) -> tuple[str, str]:
     return base, fingerprint
 
 
-def _is_number(value: object) -> TypeGuard[SupportsFloat]:
+def is_number(value: object) -> TypeGuard[SupportsFloat]:
+    """Whether an expert can be multiplied by it: a real number, and no bool."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def _told(card: ExpertCard, terms: Iterable[Term]) -> ExpertCard:
+def told(card: ExpertCard, terms: Iterable[Term]) -> ExpertCard:
     """The card with a name, description and record made of the terms."""
     weights: dict[tuple[str, str], float] = {}
     for weight, expert, sha256 in terms:
@@ -186,13 +110,13 @@ def _told(card: ExpertCard, terms: Iterable[Term]) -> ExpertCard:
         words = words[: _DESCRIBED - 3] + "..."
     return replace(
         card,
-        name=_name(kept),
+        name=name_of(kept),
         description=f"Arithmetic on experts: {words}.",
         training={"method": METHOD, "terms": [term._asdict() for term in kept]},
     )
 
 
-def _name(terms: Sequence[Term]) -> str:
+def name_of(terms: Sequence[Term]) -> str:
     """A name for a sum, such as "0.7-math-plus-0.3-json"; a long one ends in a hash of it all."""
     text = ""
     for weight, expert, _ in terms:
@@ -205,7 +129,7 @@ def _name(terms: Sequence[Term]) -> str:
     return text or "identity"
 
 
-def _read(plain: object) -> list[Term]:
+def terms_of(plain: object) -> list[Term]:
     """The terms that a card tells; none where it tells them in another form."""
     try:
         terms = [(float(t["weight"]), t["expert"], t["sha256"]) for t in plain]  # type: ignore[attr-defined]

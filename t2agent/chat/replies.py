@@ -1,0 +1,105 @@
+"""The text of a reply as LangChain's messages."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from langchain_core.messages import AIMessage, AIMessageChunk, InvalidToolCall, ToolCall
+from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
+
+from t2agent.engine.reply_form import ReplyForm
+from t2agent.models.model import T2Model
+from t2agent.models.prompt import Prompt
+from t2agent.replies.parsing import Call, CallPiece, ReplyParser
+
+
+@dataclass(slots=True)
+class ReplyReader:
+    """Turns the text of one reply into a message, at once or piece by piece.
+
+    parser: what tells text from calls; None where no tool can be called.
+    thoughts: the text up to which the reply is thoughts, which are left out since the rest must
+    be JSON; "" where it has none.
+    """
+
+    parser: ReplyParser | None
+    thoughts: str = ""
+    _held: str = field(init=False, default="")
+    _ids: list[str] = field(init=False, default_factory=list)
+
+    @classmethod
+    def of(cls, form: ReplyForm, model: T2Model, prompt: Prompt) -> ReplyReader:
+        """The reader of a reply to a prompt, in the form that was asked for."""
+        return cls(form.parser(model), form.thoughts(model, prompt))
+
+    def message(self, text: str) -> AIMessage:
+        """The whole reply; calls that cannot be read are in ``invalid_tool_calls``."""
+        text = self._thought(text, last=True)
+        if self.parser is None:
+            return AIMessage(content=text)
+        self.parser.push(text)
+        self.parser.finish()
+        calls, invalid = self._calls(self.parser.calls)
+        content = self.parser.content
+        return AIMessage(content=content, tool_calls=calls, invalid_tool_calls=invalid)
+
+    def chunks(self, text: str, *, last: bool = False) -> list[AIMessageChunk]:
+        """The pieces of a message that more text makes certain."""
+        text = self._thought(text, last=last)
+        if self.parser is None:
+            return [AIMessageChunk(content=text)] if text else []
+        pieces = self.parser.push(text) + (self.parser.finish() if last else [])
+        return [self._chunk(piece) for piece in pieces]
+
+    def _thought(self, text: str, *, last: bool) -> str:
+        """The text without the thoughts before it."""
+        if not self.thoughts:
+            return text
+        self._held += text
+        _, found, rest = self._held.partition(self.thoughts)
+        if found and rest.strip():
+            self.thoughts, self._held = "", ""
+            return rest.lstrip()
+        rest = rest if found else self._held
+        return rest if last else ""
+
+    def _chunk(self, piece: str | CallPiece) -> AIMessageChunk:
+        if isinstance(piece, str):
+            return AIMessageChunk(content=piece)
+        named = piece.name is not None
+        chunk = tool_call_chunk(
+            name=piece.name,
+            args=piece.arguments,
+            id=self._id(piece.index) if named else None,
+            index=piece.index,
+        )
+        return AIMessageChunk(content="", tool_call_chunks=[chunk])
+
+    def _calls(self, calls: Sequence[Call]) -> tuple[list[ToolCall], list[InvalidToolCall]]:
+        good, bad = [], []
+        for place, call in enumerate(calls):
+            arguments = call.parsed()
+            if arguments is None:
+                problem = "the call is cut short" if not call.complete else "no JSON object"
+                bad.append(
+                    invalid_tool_call(
+                        name=call.name, args=call.arguments, id=self._id(place), error=problem
+                    )
+                )
+            else:
+                good.append(tool_call(name=call.name, args=arguments, id=self._id(place)))
+        return good, bad
+
+    def _id(self, place: int) -> str:
+        while len(self._ids) <= place:
+            self._ids.append(f"call_{uuid.uuid4().hex[:24]}")
+        return self._ids[place]
+
+    @property
+    def called(self) -> bool:
+        """Whether the reply holds a call that can be read."""
+        return self.parser is not None and any(
+            call.parsed() is not None for call in self.parser.calls
+        )

@@ -2,11 +2,8 @@
 
 For each of several seeds an expert of every domain is trained (or taken from an earlier run's
 checkpoint), and all are measured on the same unseen requests: with their own task, with the
-others', and dispatched. Blank and swapped images tell whether the images are looked at.
-
-How often a task is answered rightly: by the base model, with one expert, with all dispatched.
-
-The accuracy table of t2-nano for a terminal and as a chart.
+others', and dispatched. Blank and swapped images tell whether the images are looked at. The
+table is for a terminal, and for a chart.
 """
 
 from __future__ import annotations

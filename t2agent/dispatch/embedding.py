@@ -1,7 +1,4 @@
-"""Dispatch by embedding: the request is compared with the experts' example requests.
-
-From fitted examples to a choice of experts.
-"""
+"""Dispatch by embedding: the request is compared with the experts' example requests."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Fitting the classifier and the gate to example requests.
 
-Fits of many labels on disk, so that not every process takes the seconds that one takes.
-
+Fits of many labels are kept on disk, so that not every process takes the seconds that one takes.
 They lie in ``$T2AGENT_HOME/cache/fits``, each under a hash of all that it was fitted to. What
 cannot be read is as good as not there; it is never an error.
 """

@@ -2,8 +2,6 @@
 
 The only place that knows their order. First pass: the dispatcher turns each prompt's last
 request into a mixture. Second pass: the model, adapted row by row or merged, answers.
-
-What goes into the two passes, and what comes out of them.
 """
 
 from __future__ import annotations

@@ -3,10 +3,6 @@
 Everything is checked here once and remembered until a file changes, of many folders also for later
 processes (`t2agent.experts.verified`); what cannot be used becomes a problem with a name and a
 cause, never an exception, since one bad folder must not cost the rest.
-
-All experts of one base model that can be used at this moment, looked at again when needed.
-
-Whether an expert is for a base model.
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 All traffic goes through huggingface_hub. Sizes are asked for before anything is downloaded, and
 what it raises becomes an error of the project.
-
-What huggingface_hub raises, as errors of the project.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Answers to a batch of prompts: greedy or sampled, with stop strings, streaming, cancelling.
 
 In `generate` of transformers, a stopping criterion sees every step of every row: it ends rows at
-stop strings, streams their text and ends all when cancelled. A logits processor samples.
-
-Sampling with random numbers of its own: the global generators are neither read nor moved.
+stop strings, streams their text and ends all when cancelled. A logits processor
+samples, with random numbers of its own: the global generators are neither read nor moved.
 """
 
 from __future__ import annotations

@@ -17,8 +17,6 @@ as Python (Llama 4, LFM2, OLMo 3), with the name after the arguments, with an id
 
 Deviation: xgrammar knows 18 families by name. Its grammars are made from the same parts here,
 since a checkpoint does not say which of the 18 it is, and its template does.
-
-Conversations with made-up calls, by which a chat template shows what it does with tools.
 """
 
 from __future__ import annotations

@@ -3,8 +3,6 @@
 `SvfAdapter`, the z of an expert, is the product's; `t2agent.train.peft.PeftAdapter` are the
 baselines that it is compared with. Samples, seeds, validation, checkpoints, early stop and batches
 are the same code for all of them.
-
-SVF in training: the z of an expert as an `Adapter`, with the adapted weights formed or not.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
-"""What has to hold before the first step: devices, modality, a base that stays as it is.
-
-Which of a base model's adapted layers are trained.
+"""What has to hold before the first step: devices, modality, a base that stays as it is, and which
+of its layers are trained.
 """
 
 from __future__ import annotations

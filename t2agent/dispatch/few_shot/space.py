@@ -1,6 +1,6 @@
 """The weights that a search looks for, as a matrix: one row for all layers, or one a layer.
 
-Climbing the likelihood of whole replies over a mixture's weights: a start for the search.
+The search may start from a climb of the likelihood of whole replies over a mixture's weights.
 
 The correction of a mixture is linear in its weights, so the gradient is that of an expert in
 training, z = 1 + sum_k a_k (z_k - 1), projected on the few directions z_k - 1.

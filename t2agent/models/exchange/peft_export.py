@@ -6,7 +6,7 @@ would take a rank for each layer, vLLM reads only one.
 
 Sources: LoRA, arXiv 2106.09685; PEFT, `peft.tuners.lora`.
 
-Layers that cannot be exported: shared ones, and those that PEFT does not take.
+Shared layers cannot be exported, nor those that PEFT does not take.
 """
 
 from __future__ import annotations

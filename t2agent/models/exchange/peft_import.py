@@ -6,7 +6,7 @@ nearest that an expert can do (see `t2agent.svf.low_rank.project`). How much of 
 is told: for an adapter that was exported from an expert all of it, for one that was trained freely
 mostly little.
 
-The files of a PEFT LoRA adapter, read with care: they come from strangers.
+The files come from strangers.
 
 Source: PEFT, `peft.tuners.lora.config` and `peft.utils.save_and_load`. Nothing is unpickled; the
 pairs B, A are read one at a time, after their shapes have been compared with the layer's.

@@ -1,15 +1,12 @@
-"""What an export says about itself: to its caller, on its card, as JSON.
+"""What an export says about itself: to its caller, on its card, as JSON, and to vLLM.
 
-The model cards of exports.
+Its folder is written whole, and told from what must not be lost.
 
-The folder of an export: written whole, and told from what must not be lost.
-
-What vLLM takes of a LoRA adapter, as far as can be told without it.
-
-Source: vLLM's `vllm/config/lora.py` (MaxLoRARanks), `vllm/lora/peft_helper.py` and
-`vllm/lora/lora_model.py`, versions 0.14 to 0.22: one rank and one alpha for all layers, no rank or
-alpha patterns, `--max-lora-rank` one of a few numbers, adapters of vision towers only behind an
-option that not every model has. Its GPT-2 takes no LoRA.
+Source of what vLLM takes of a LoRA adapter, as far as can be told without it:
+`vllm/config/lora.py` (MaxLoRARanks), `vllm/lora/peft_helper.py` and `vllm/lora/lora_model.py`,
+versions 0.14 to 0.22: one rank and one alpha for all layers, no rank or alpha patterns,
+`--max-lora-rank` one of a few numbers, adapters of vision towers only behind an option that not
+every model has. Its GPT-2 takes no LoRA.
 """
 
 from __future__ import annotations

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -16,6 +20,7 @@ from transformers import (
     AutoTokenizer,
     PreTrainedModel,
 )
+from transformers.utils import logging as hf_logging
 
 from t2agent.errors import ConfigError
 from t2agent.paths import bundled, is_path
@@ -27,8 +32,9 @@ def source(name: str) -> str:
     """Where the base model of that name is loaded from: "t2-nano" lies inside the package."""
     if name != NANO:
         if is_path(name) and not Path(name).expanduser().is_dir():
+            what = "it is a file" if Path(name).expanduser().exists() else "there is no such folder"
             raise ConfigError(
-                f"cannot load the base model {name!r}: there is no such folder; give a "
+                f"cannot load the base model {name!r}: {what}; give a "
                 f"checkpoint's folder, a name on the Hub such as 'Qwen/Qwen2-0.5B', or {NANO!r}"
             )
         return str(Path(name).expanduser()) if is_path(name) else name
@@ -53,7 +59,8 @@ def load(
 ) -> tuple[PreTrainedModel, Any]:
     """The model and its processor (tokenizer, for text), as the Hugging Face classes load them.
 
-    Raises ConfigError where there is no such model, or it is of a class that does not generate.
+    Raises ConfigError where there is no such model, it is of a class that does not generate, its
+    files are damaged or lack weights, or what it needs (a package, a device) is not there.
     """
     place = source(name)
     if isinstance(dtype, str) and dtype != "auto":
@@ -67,16 +74,66 @@ def load(
     }
     extra = {} if quantization_config is None else {"quantization_config": quantization_config}
     try:
-        config = AutoConfig.from_pretrained(place, **common)
-        vision = type(config) in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
-        if vision:
-            auto: Any = AutoModelForImageTextToText
-            # The PIL processors need no torchvision.
-            processor = AutoProcessor.from_pretrained(place, backend="pil", **common)
-        else:
-            auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-            processor = AutoTokenizer.from_pretrained(place, **common)
-        model = auto.from_pretrained(place, device_map=device_map, dtype=dtype, **common, **extra)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot load the base model {name!r}: {error}") from error
+        with _quiet():
+            config = AutoConfig.from_pretrained(place, **common)
+            vision = type(config) in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+            if vision:
+                auto: Any = AutoModelForImageTextToText
+                # The PIL processors need no torchvision.
+                processor = AutoProcessor.from_pretrained(place, backend="pil", **common)
+            else:
+                auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+                processor = AutoTokenizer.from_pretrained(place, **common)
+            model, report = auto.from_pretrained(
+                place,
+                device_map=device_map,
+                dtype=dtype,
+                output_loading_info=True,
+                **common,
+                **extra,
+            )
+    # Files of strangers: what the libraries below raise about them has no common type.
+    except Exception as error:
+        raise ConfigError(f"cannot load the base model {name!r}: {_cause(error)}") from error
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        raise ConfigError(
+            f"the checkpoint of {name!r} lacks {len(missing)} of the weights that a "
+            f"{type(model).__name__} has ({missing[0]}, ...), and they would be random: get the "
+            "whole checkpoint, or mend the model's class in its config.json"
+        )
     return model, processor
+
+
+def _cause(error: Exception) -> str:
+    """What went wrong, and what to do where that is known."""
+    told = " ".join(str(error).split())
+    if not isinstance(error, OSError | ValueError):
+        told = f"{type(error).__name__}: {told}"  # a KeyError's text is a key
+    if isinstance(error, ImportError):
+        return f"a package that it needs is not installed: {told}"
+    if isinstance(error, SafetensorError):
+        return f"a file of weights is damaged or cut short ({told}); get it again"
+    if "CUDA" in told and not torch.cuda.is_available():
+        return f"PyTorch finds no CUDA device here ({told}); give device_map=None or 'cpu'"
+    if "ignore_mismatched_sizes" in told:
+        return (
+            f"weights have other sizes than config.json says ({told:.500}); get both files from "
+            "one checkpoint"
+        )
+    return told
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Transformers warns of what is raised here anyway, and draws bars where nobody sees them."""
+    verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(verbosity)
+        if bars:
+            hf_logging.enable_progress_bar()

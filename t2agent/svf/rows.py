@@ -39,12 +39,17 @@ class Layout:
     attended: bool = False
     running: bool = True
 
-    def check(self, rows: int) -> None:
-        """Raise ConfigError unless the batch is `rows` rows, or each of them several times."""
-        if self.batch % rows:
+    def check(self, rows: int, *, repeated: bool) -> None:
+        """Raise ConfigError unless the batch is `rows` rows.
+
+        repeated: whether each may stand there several times. Only generate() repeats rows (for
+        beams and return sequences), so only inside it; elsewhere ten rows for two mixtures are a
+        mistake, and which of them would get which mixture a guess.
+        """
+        if self.batch % rows if repeated else self.batch != rows:
             raise ConfigError(
                 f"{rows} mixtures were given, but the batch has {self.batch} rows: give one "
-                "mixture, or one for each row (generate() may repeat rows for beams)"
+                "mixture for all, or one for each row (generate() repeats them for beams itself)"
             )
 
 

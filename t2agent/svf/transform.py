@@ -166,14 +166,14 @@ class Transforms:
             yield
             return
         where = layout(config, args, kwargs, pictures=plan.rows is not None)
-        if where is not None:
-            where.check(plan.batch)
         outer = self._layout.get()
+        inside = outer is not None and outer.running
+        if where is not None:
+            where.check(plan.batch, repeated=inside)
         self._layout.set(where)
         try:
             yield
         finally:
-            inside = outer is not None and outer.running
             self._layout.set(outer if inside else where and replace(where, running=False))
 
     @contextmanager

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from t2agent.errors import ConfigError
 from t2agent.models import loading
 from t2agent.models.loading import load, source
+from tests.models import build_text_model
 
 USUAL: dict[str, Any] = {
     "revision": None,
@@ -52,3 +57,76 @@ def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path, config: str |
 def test_an_unknown_dtype_is_refused(dtype: str) -> None:
     with pytest.raises(ConfigError, match="give 'auto'"):
         load("t2-nano", **{**USUAL, "dtype": dtype})
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    model = build_text_model()
+    model.model.save_pretrained(folder)
+    model.tokenizer.save_pretrained(folder)
+    return folder
+
+
+def config(folder: Path, **changes: Any) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def cut_short(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:5000])
+
+
+def without_a_layer(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    kept = {key: value for key, value in load_file(file).items() if "layers.1" not in key}
+    save_file(kept, file, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (cut_short, "damaged or cut short .*; get it again"),
+        (without_a_layer, r"lacks 9 of the weights .*layers\.1.* would be random"),
+        (lambda folder: config(folder, hidden_size=128), "other sizes than config.json says"),
+        (
+            lambda folder: config(folder, quantization_config={"quant_method": "gptq", "bits": 4}),
+            "a package that it needs is not installed",
+        ),
+        (
+            lambda folder: config(
+                folder, quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True}
+            ),
+            "a package that it needs is not installed",
+        ),
+        (lambda folder: (folder / "tokenizer.json").write_text("{}"), "KeyError: 'added_tokens'"),
+        (lambda folder: (folder / "tokenizer.json").write_bytes(b"\xff"), "cannot load"),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused(
+    whole: Path,
+    tmp_path: Path,
+    damage: Callable[[Path], object],
+    told: str,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    for file in whole.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    load(str(tmp_path), **USUAL)
+    damage(tmp_path)
+    with pytest.raises(ConfigError, match=told):
+        load(str(tmp_path), **USUAL)
+    assert capfd.readouterr().err == ""  # told once, by the error
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_is_told(whole: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no CUDA device here .* give device_map=None or 'cpu'"):
+        load(str(whole), **{**USUAL, "device_map": "cuda"})
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "model.bin").write_bytes(b"")
+    with pytest.raises(ConfigError, match="it is a file; give a checkpoint's folder"):
+        load(str(tmp_path / "model.bin"), **USUAL)

@@ -73,8 +73,11 @@ def test_unknown_rows_are_an_error(
 
 def test_a_batch_that_does_not_fit_is_an_error() -> None:
     with pytest.raises(ConfigError, match="3 mixtures were given, but the batch has 4 rows"):
-        Layout(4, 5).check(3)
-    Layout(6, 5).check(3)
+        Layout(4, 5).check(3, repeated=True)
+    with pytest.raises(ConfigError, match="3 mixtures were given, but the batch has 6 rows"):
+        Layout(6, 5).check(3, repeated=False)
+    Layout(6, 5).check(3, repeated=True)
+    Layout(3, 5).check(3, repeated=False)
 
 
 def test_layout_counts_pictures() -> None:

@@ -26,9 +26,9 @@ def flops(model: T2Model) -> float:
 
 
 def product_rate(seconds: float = 1.0) -> float:
-    """Operations a second of a large product in bfloat16, over about as long as a merge."""
-    a = torch.randn(2048, 2048).to(torch.bfloat16)
-    b = torch.randn(2048, 2048).to(torch.bfloat16)
+    """Operations a second of a large product in float32, as merging has them, over about as long
+    as a merge."""
+    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
     out = torch.empty_like(a)
     count, spent = 0, 0.0
     while spent < seconds:

@@ -50,15 +50,18 @@ def merged_weight(layer: nn.Module, basis: Basis, delta: Tensor) -> Tensor:
     """W + Q diag(delta) Q^T W (side "out") or W + W Q diag(delta) Q^T, in the weight's layout.
 
     delta: (r,) float32, sum_k a_k (z_k - 1); gradients flow to it. The r x r product comes first:
-    it is never larger than the weight. The layer's weight must be writable (see `check_writable`).
+    it is never larger than the weight. Products are float32 at least, and rounded once to the
+    weight's dtype: in bfloat16 throughout, W' would be off by twice as much. The layer's weight
+    must be writable (see `check_writable`).
     """
     weight: Any = layer.weight
-    old: Tensor = weight.detach()
-    q = basis.q.to(old.device, old.dtype)
-    change = _symmetric(q, delta.to(old.device, old.dtype))
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    old: Tensor = weight.detach().to(dtype)
+    change = _symmetric(basis.q.to(old.device, dtype), delta.to(old.device, dtype))
     # The correction of y = W x from the left is, in Conv1D's transposed weight, from the right.
     left = (basis.side == "out") != isinstance(layer, Conv1D)
-    return torch.addmm(old, change, old) if left else torch.addmm(old, old, change)
+    new = torch.addmm(old, change, old) if left else torch.addmm(old, old, change)
+    return new.to(weight.dtype)
 
 
 def _symmetric(q: Tensor, delta: Tensor) -> Tensor:

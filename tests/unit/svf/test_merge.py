@@ -9,7 +9,8 @@ from torch import nn
 
 from t2agent.errors import ConfigError
 from t2agent.models.model import T2Model
-from t2agent.svf.merge import MergedCache, WeightSwitch
+from t2agent.svf.basis import decompose
+from t2agent.svf.merge import MergedCache, WeightSwitch, merged_weight
 from tests.architectures import Tokens, build, expert
 from tests.unit.svf.test_layer import Int8Linear
 
@@ -124,3 +125,20 @@ def test_merging_takes_one_mixture() -> None:
     model, _ = build("llama")
     with pytest.raises(ConfigError, match="one mixture"), model.merged([None, None]):  # type: ignore[arg-type]
         pass
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("shape", [(24, 64), (64, 24)])
+@pytest.mark.parametrize("size", [0.1, 1.0, 3.0])
+def test_a_merged_weight_is_rounded_once(
+    dtype: torch.dtype, shape: tuple[int, int], size: float
+) -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(shape[1], shape[0], bias=False).to(dtype)
+    basis = decompose(layer.weight.detach(), None)
+    delta = size * torch.randn(min(shape))
+    q, w = basis.q.double(), layer.weight.detach().double()
+    change = q @ torch.diag(delta.double()) @ q.mT
+    exact = w + (change @ w if basis.side == "out" else w @ change)
+    once = (exact.to(dtype).double() - exact).norm()
+    assert (merged_weight(layer, basis, delta).double() - exact).norm() <= 1.01 * once

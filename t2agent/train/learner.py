@@ -153,9 +153,13 @@ class Learner:
 
 @dataclass(frozen=True, slots=True)
 class StepFigures:
-    """What a step reports; ``reward`` is None where nothing was sampled."""
+    """What a step reports.
 
-    loss: float
+    ``loss`` is None where the step had nothing to learn from and no gradient was computed,
+    ``reward`` where nothing was sampled.
+    """
+
+    loss: float | None
     reward: float | None
     kl: float | None
     tokens: int

@@ -7,7 +7,9 @@ Source: Transformer-Squared (arXiv 2501.06252), sec. 3.2:
 Deviations: several replies are sampled for each prompt, and a reply's reward counts relative to
 the mean reward of the prompt's other replies (leave-one-out, so the estimate stays unbiased)
 unless ``baseline="none"``; both terms are divided by the number of sampled tokens of the step,
-which Adam does not see; rewards may be any numbers in [-1, 1].
+which Adam does not see; rewards may be any numbers in [-1, 1]. A step whose replies all earn the
+same has no signal: what would be left is the KL term's gradient, which is rounding noise near the
+base model, and Adam makes full steps of it. Such a step computes no gradient.
 """
 
 from __future__ import annotations
@@ -33,6 +35,11 @@ def reinforce_step(
     found = scores(task, [text for _, text in replies], [examples[i] for i, _ in replies])
     judged = dict(zip(replies, found, strict=True))
     rewards = [[judged[i, g.text] for g in group] for i, group in enumerate(groups)]
+    flat = [value for values in rewards for value in values]
+    tokens = sum(len(g.token_ids) for group in groups for g in group)
+    compared = [flat] if options.baseline == "none" else rewards
+    if all(len(set(values)) == 1 for values in compared):
+        return StepFigures(None, sum(flat) / len(flat), None, tokens)
     rows: dict[tuple[int, tuple[int, ...]], Row] = {}
     for index, (group, values) in enumerate(zip(groups, rewards, strict=True)):
         for generation, weight in zip(group, advantages(values, options), strict=True):
@@ -41,11 +48,9 @@ def reinforce_step(
             seen = rows.get(key, Row(*key, 0.0, 0, length))
             # Equal replies to one prompt have equal gradients: one row stands for all of them.
             rows[key] = Row(*key, seen.weight + weight, seen.count + 1, length)
-    tokens = sum(len(g.token_ids) for group in groups for g in group)
     # Without the KL term, a row of weight 0 has no gradient.
     useful = [row for row in rows.values() if options.kl > 0 or row.weight != 0.0]
     sums = learner.backward(examples, useful, tokens)
-    flat = [value for values in rewards for value in values]
     return StepFigures(
         loss=(options.kl * sums.kl - sums.objective) / tokens,
         reward=sum(flat) / len(flat),
@@ -58,5 +63,7 @@ def advantages(rewards: Sequence[float], options: TrainOptions) -> list[float]:
     """What each reply of one prompt is worth, by the options' baseline."""
     if options.baseline == "none":
         return list(rewards)
+    if len(set(rewards)) == 1:
+        return [0.0] * len(rewards)  # exactly: 0.1 thrice is not 0.3
     total, others = sum(rewards), len(rewards) - 1
     return [reward - (total - reward) / others for reward in rewards]

@@ -159,7 +159,7 @@ class Run:
         else:
             seed = _seed(self.seed, "replies", step, self.accelerator.process_index)
             figures = reinforce_step(self.learner, self.task, mine, seed)
-        norm = self._update(figures.loss)
+        norm = self._update(figures.loss) if self._any(figures.loss is not None) else 0.0
         at.step = step
         val = None
         if step % options.validate_every == 0:
@@ -178,7 +178,12 @@ class Run:
         self._keep(row)
         return row
 
-    def _update(self, loss: float) -> float:
+    def _any(self, value: bool) -> bool:
+        """Whether it holds in one of the processes."""
+        tensor = torch.tensor(float(value), device=self.model.device)
+        return float(self.accelerator.reduce(tensor, "sum")) > 0
+
+    def _update(self, loss: float | None) -> float:
         """Average the gradient over the processes, clip it and step; its norm before clipping.
 
         A gradient that is not finite is dropped, with parameters and moments left as they are.
@@ -249,10 +254,13 @@ class Run:
         return examples
 
     def _mean(self, value: float | None) -> float | None:
-        if value is None or self.accelerator.num_processes == 1:
+        """Of the processes that have one."""
+        if self.accelerator.num_processes == 1:
             return value
-        tensor = torch.tensor(value, device=self.model.device)
-        return float(self.accelerator.reduce(tensor, "mean"))
+        own = [0.0, 0.0] if value is None else [value, 1.0]
+        sums = torch.tensor(own, dtype=torch.float32, device=self.model.device)
+        total, count = self.accelerator.reduce(sums, "sum").tolist()
+        return total / count if count else None
 
 
 def _finite(value: float | None) -> float | None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from t2agent.models.generate import generate
 from t2agent.models.likelihood import answer_tokens, end_token
@@ -126,5 +127,33 @@ def test_answers_hold_no_control_tokens_but_their_end() -> None:
 def test_group_advantages_leave_the_reply_out() -> None:
     group = advantages([1.0, 1.0, -1.0], TrainOptions())
     assert group == [1.0, 1.0, -2.0]
-    assert advantages([0.5, 0.5], TrainOptions()) == [0.0, 0.0]
+    assert advantages([0.1, 0.1, 0.1, 0.1], TrainOptions()) == [0.0] * 4  # 0.1 thrice is not 0.3
     assert advantages([1.0, -1.0], TrainOptions(baseline="none")) == [1.0, -1.0]
+
+
+@pytest.mark.parametrize("baseline", ["group", "none"])
+@pytest.mark.parametrize("reward", [-1.0, 0.1])
+def test_equal_rewards_move_nothing(baseline: str, reward: float, tmp_path: Path) -> None:
+    task = bandit(reward=lambda _reply, _example: reward)
+    options = {**FAST, "baseline": baseline, "checkpoint": tmp_path, "patience": 0}
+    expert = train_expert(build_text_model(), task, steps=3, **options)
+    assert all(bool((z == 1.0).all()) for z in expert.z.values())
+    assert [row["grad_norm"] for row in metrics(tmp_path)[1:]] == [0.0] * 3
+    assert [row["reward"] for row in metrics(tmp_path)[1:]] == pytest.approx([reward] * 3)
+
+
+def test_a_step_without_signal_leaves_what_was_learnt(tmp_path: Path) -> None:
+    model, even = build_text_model(), [False]
+
+    def reward(reply: str, example: Example) -> float:
+        return -1.0 if even[0] else vowel_first(reply, example)
+
+    task = bandit(reward=reward)
+    options = {**FAST, "checkpoint": tmp_path, "patience": 0}
+    train_expert(model, task, steps=2, **options)
+    learnt = load_file(tmp_path / "step-000002.safetensors")
+    even[0] = True
+    train_expert(model, task, steps=4, **options)
+    after = load_file(tmp_path / "step-000004.safetensors")
+    assert learnt.keys() == after.keys()
+    assert all(torch.equal(learnt[name], after[name]) for name in learnt if name[:4] != "best")

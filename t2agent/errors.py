@@ -19,6 +19,9 @@ T2Error
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 
 class T2Error(Exception):
     """Base class of every error that t2agent raises on purpose."""
@@ -85,7 +88,15 @@ class EndpointError(T2Error, RuntimeError):
 
 
 class StepLimitError(T2Error, RuntimeError):
-    """An agent took as many steps as it may, and has no answer yet."""
+    """An agent took as many steps as it may, and has no answer yet.
+
+    Attributes:
+        messages: the conversation until then, so that nothing that was found out is lost.
+    """
+
+    def __init__(self, *args: object, messages: Sequence[Any] = ()) -> None:
+        super().__init__(*args)
+        self.messages = tuple(messages)
 
 
 class NotCopyableError(T2Error, TypeError):

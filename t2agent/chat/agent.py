@@ -8,6 +8,7 @@ that somebody builds with create_agent.
 from __future__ import annotations
 
 import inspect
+import json
 import operator
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, NotRequired
@@ -19,8 +20,9 @@ from langchain.agents.middleware.types import (
     ModelRequest,
     ModelResponse,
     OmitFromInput,
+    hook_config,
 )
-from langchain_core.messages import AIMessage, SystemMessage
+from langchain_core.messages import AIMessage, SystemMessage, ToolCall, ToolMessage
 from langchain_core.runnables import RunnableBinding
 from langchain_core.tools import BaseTool
 from langgraph.graph.state import CompiledStateGraph
@@ -47,10 +49,12 @@ class T2State(AgentState[Any]):
     """An agent's state with the decision of each model call, the first one first.
 
     A decision is plain JSON, `t2agent.Decision.to_dict`: the same as in the message's
-    ``response_metadata["dispatch"]``.
+    ``response_metadata["dispatch"]``. Where an agent was ended because it got nowhere, "t2_stop"
+    says why: ``{"reason": "repeated_call", "tool": ..., "args": ..., "times": ...}``.
     """
 
     t2_decisions: NotRequired[Annotated[list[dict[str, Any]], OmitFromInput, operator.add]]
+    t2_stop: NotRequired[Annotated[dict[str, Any] | None, OmitFromInput]]
 
 
 class T2Middleware(AgentMiddleware[T2State, Any, Any]):
@@ -63,32 +67,69 @@ class T2Middleware(AgentMiddleware[T2State, Any, Any]):
     since the user spoke; ``choose``; ``options``. Each step's decision is added to the state's
     "t2_decisions" and, where LangSmith traces, to the metadata of the step's run.
 
+    It also sees to it that an agent ends: the same call with the same arguments twice in one reply
+    is one call; one that brought the same result ``max_repeats`` steps running ends the agent with
+    what is there (the last message says so, and the state's "t2_stop"); and what a structured
+    reply was refused for is marked as an error, without which LangChain (1.4.7) ends without an
+    answer where an ordinary call stands beside it.
+
     Args:
         options: of every model call, as of `ChatT2.bind`: one of ``expert``, ``mixture`` and
             ``dispatch``, and ``temperature``, ``max_tokens`` and the like.
         choose: called with each model call's request; what it returns goes before ``options``.
             None leaves it to them.
         max_steps: most model calls for one message of the user; None for any number.
+        max_repeats: steps running that one call may bring the same result; None for any number.
 
     Raises:
-        ConfigError: options that no call takes, or ``max_steps`` below 1; when it runs, an agent
-            whose model is neither a ChatT2 nor a ChatT2Remote.
-        StepLimitError: when it runs, after ``max_steps`` model calls without an answer.
+        ConfigError: options that no call takes, or a limit below 1; when it runs, an agent whose
+            model is neither a ChatT2 nor a ChatT2Remote.
+        StepLimitError: when it runs, after ``max_steps`` model calls without an answer; it holds
+            the messages until then.
     """
 
     state_schema = T2State
 
     def __init__(
-        self, *, choose: Choose | None = None, max_steps: int | None = 25, **options: Any
+        self,
+        *,
+        choose: Choose | None = None,
+        max_steps: int | None = 25,
+        max_repeats: int | None = 3,
+        **options: Any,
     ) -> None:
         super().__init__()
         self.tools = []
-        if max_steps is not None and (not isinstance(max_steps, int) or max_steps < 1):
-            raise ConfigError(f"max_steps is {max_steps!r}: give a whole number from 1, or None")
+        for name, limit in (("max_steps", max_steps), ("max_repeats", max_repeats)):
+            if limit is not None and (not isinstance(limit, int) or limit < 1):
+                raise ConfigError(f"{name} is {limit!r}: give a whole number from 1, or None")
         if choose is not None and not callable(choose):
             raise ConfigError(f"choose is {choose!r:.80}: give a function of a ModelRequest")
         _check(options)
-        self.choose, self.max_steps, self.options = choose, max_steps, options
+        self.choose, self.options = choose, options
+        self.max_steps, self.max_repeats = max_steps, max_repeats
+
+    def before_agent(self, state: T2State, runtime: Any) -> dict[str, Any] | None:  # noqa: ARG002
+        """A new message of the user: why an earlier run was ended is past."""
+        return {"t2_stop": None} if state.get("t2_stop") else None
+
+    @hook_config(can_jump_to=["end"])
+    def before_model(self, state: T2State, runtime: Any) -> dict[str, Any] | None:  # noqa: ARG002
+        """End where a call brings the same result again and again."""
+        call = None if self.max_repeats is None else _repeated(state, self.max_repeats)
+        if call is None:
+            return None
+        stop = {"reason": "repeated_call", "tool": call["name"], "args": call["args"]}
+        message = AIMessage(
+            f"I stopped without an answer: {call['name']} was called {self.max_repeats} times "
+            "running with the same arguments and gave the same result.",
+            response_metadata={"finish_reason": stop["reason"]},
+        )
+        return {
+            "messages": [message],
+            "t2_stop": {**stop, "times": self.max_repeats},
+            "jump_to": "end",
+        }
 
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Handler
@@ -137,7 +178,8 @@ class T2Middleware(AgentMiddleware[T2State, Any, Any]):
         called = ", ".join(call["name"] for call in steps[0].tool_calls) or "no tool"
         raise StepLimitError(
             f"the agent has no answer after {len(steps)} model call(s), the most it may make (the "
-            f"last one called {called}): ask for less at a time, or allow more (max_steps)"
+            f"last one called {called}): ask for less at a time, or allow more (max_steps)",
+            messages=request.messages,
         )
 
 
@@ -243,7 +285,31 @@ def _check(options: Options) -> None:
         raise ConfigError(f"{' and '.join(chosen)} were given: give one of them")
 
 
+def _key(call: ToolCall) -> tuple[str, str]:
+    """Equal for the same call with the same arguments, in whichever order they stand."""
+    return call["name"], json.dumps(call["args"], sort_keys=True, default=str)
+
+
+def _repeated(state: T2State, times: int) -> ToolCall | None:
+    """A call that brought the same result in each of the last ``times`` steps."""
+    results: dict[str | None, str] = {}
+    common: dict[tuple[object, ...], ToolCall] | None = None
+    for message in since_user(state["messages"]):
+        if isinstance(message, ToolMessage):
+            results[message.tool_call_id] = json.dumps(message.content, default=str)
+        elif isinstance(message, AIMessage):
+            calls: dict[tuple[object, ...], ToolCall] = {
+                (*_key(call), results.get(call["id"])): call for call in message.tool_calls
+            }
+            common = calls if common is None else {k: common[k] for k in common.keys() & calls}
+            times -= 1
+            if not common or not times:
+                break
+    return next(iter(common.values())) if common and not times else None
+
+
 def _kept(response: ModelResponse[Any]) -> ExtendedModelResponse[Any]:
+    response.result[:] = [_mended(message, response) for message in response.result]
     decisions = [
         message.response_metadata["dispatch"]
         for message in response.result
@@ -253,3 +319,14 @@ def _kept(response: ModelResponse[Any]) -> ExtendedModelResponse[Any]:
     if run is not None and decisions:
         run.add_metadata({DECISIONS: decisions})
     return ExtendedModelResponse(response, Command(update={DECISIONS: decisions}))
+
+
+def _mended(message: Any, response: ModelResponse[Any]) -> Any:
+    """A reply without calls that it makes twice; what refused a structured reply, as an error."""
+    if isinstance(message, ToolMessage) and response.structured_response is None:
+        return message.model_copy(update={"status": "error"})
+    if isinstance(message, AIMessage):
+        calls = list({_key(call): call for call in reversed(message.tool_calls)}.values())[::-1]
+        if len(calls) < len(message.tool_calls):
+            return message.model_copy(update={"tool_calls": calls})
+    return message

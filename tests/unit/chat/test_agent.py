@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware
+from langchain.agents.structured_output import ToolStrategy
 from langchain_core.language_models import FakeListChatModel
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolCall, ToolMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.tools import BaseTool, tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langsmith import Client, tracing_context
+from pydantic import BaseModel, Field
 
 from t2agent.chat.agent import T2Middleware, create_t2_agent
 from t2agent.chat.chat_model import ChatT2
@@ -273,14 +276,16 @@ def test_another_model_than_chat_t2() -> None:
 def test_steps_are_limited(chat: ChatT2) -> None:
     agent = create_t2_agent(chat, DATE_TOOLS, middleware=[T2Middleware(max_steps=2)])
 
-    with pytest.raises(StepLimitError, match=r"after 2 model call\(s\).*called weekday"):
+    with pytest.raises(StepLimitError, match=r"after 2 model call\(s\).*called weekday") as caught:
         agent.invoke(ask(DATES))
+    assert [m.type for m in caught.value.messages] == ["human", "ai", "tool", "ai", "tool"]
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         ({"max_steps": 0}, "max_steps is 0"),
+        ({"max_repeats": 0}, "max_repeats is 0"),
         ({"choose": "math"}, "choose is 'math'"),
         ({"expert": "math", "dispatch": "off"}, "expert and dispatch were given"),
     ],
@@ -295,6 +300,118 @@ def test_a_function_that_returns_no_options(chat: ChatT2) -> None:
 
     with pytest.raises(ConfigError, match="choose returned 'math'"):
         create_t2_agent(chat, [], middleware=[middleware]).invoke(ask("Hi"))
+
+
+# --- what ends an agent --------------------------------------------------------------------------
+
+
+class Scripted(ChatT2):
+    """A ChatT2 that says what it is told to, message by message."""
+
+    script: list[Any] = Field(default_factory=list)
+
+    def _generate(self, *args: Any, **kwargs: Any) -> ChatResult:
+        return ChatResult(generations=[ChatGeneration(message=self.script.pop(0))])
+
+
+def call(name: str, identity: str, **arguments: Any) -> ToolCall:
+    return ToolCall(name=name, args=arguments, id=identity)
+
+
+def says(*calls: ToolCall, content: str = "") -> AIMessage:
+    return AIMessage(content, tool_calls=list(calls))
+
+
+def counter() -> tuple[Callable[..., str], list[int]]:
+    made: list[int] = []
+
+    def look(x: int) -> str:
+        """Look at x."""
+        made.append(x)
+        return f"seen {x}"
+
+    return look, made
+
+
+def test_the_same_call_twice_in_a_reply_is_one() -> None:
+    look, made = counter()
+    script = [
+        says(call("look", "a", x=1), call("look", "b", x=1), call("look", "c", x=2)),
+        says(content="Done."),
+    ]
+    agent = create_t2_agent(Scripted(build_text_model(), script=script), [look])
+    state = agent.invoke(ask("Hi"))
+    assert sorted(made) == [1, 2]
+    assert [one["id"] for one in replies(state)[0].tool_calls] == ["a", "c"]
+    assert replies(state)[-1].content == "Done."
+
+
+def test_a_call_that_brings_the_same_again_and_again_ends_the_agent() -> None:
+    look, made = counter()
+    script = [says(call("look", f"{step}", x=1)) for step in range(9)]
+    chat = Scripted(build_text_model(), script=script)
+    agent = create_t2_agent(chat, [look], checkpointer=InMemorySaver())
+    config: Any = {"configurable": {"thread_id": "1"}}
+    state = agent.invoke(ask("Hi"), config)
+    assert made == [1, 1, 1]
+    stop = {"reason": "repeated_call", "tool": "look", "args": {"x": 1}, "times": 3}
+    assert state["t2_stop"] == stop
+    assert "look was called 3 times running" in replies(state)[-1].content
+    assert [message.content for message in results(state)] == ["seen 1"] * 3
+    chat.script[:] = [says(content="Hello.")]
+    state = agent.invoke(ask("Again"), config)
+    assert state["t2_stop"] is None
+    assert replies(state)[-1].content == "Hello."
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [1, 1, 2, 1, 1],  # not running
+        [1, 2, 1, 2, 1],
+    ],
+)
+def test_other_calls_between_do_not_end_it(arguments: list[int]) -> None:
+    look, made = counter()
+    script = [says(call("look", f"{i}", x=x)) for i, x in enumerate(arguments)]
+    chat = Scripted(build_text_model(), script=[*script, says(content="Done.")])
+    state = create_t2_agent(chat, [look]).invoke(ask("Hi"))
+    assert made == arguments
+    assert replies(state)[-1].content == "Done."
+
+
+def test_a_call_whose_result_changes_goes_on() -> None:
+    answers = iter(["pending", "pending", "ready"])
+
+    def status() -> str:
+        """The state of things."""
+        return next(answers)
+
+    script = [says(call("status", f"{i}")) for i in range(3)]
+    chat = Scripted(build_text_model(), script=[*script, says(content="Ready.")])
+    assert replies(create_t2_agent(chat, [status]).invoke(ask("Hi")))[-1].content == "Ready."
+
+
+class Seven(BaseModel):
+    """A number."""
+
+    a: Literal[7]
+
+
+@pytest.mark.parametrize("wrong", [[{"a": 3}], [{"a": 3}, {"a": 4}]])
+def test_a_refused_structured_reply_beside_a_call_is_asked_for_again(
+    wrong: list[dict[str, int]],
+) -> None:
+    look, made = counter()
+    refused = [call("Seven", f"s{i}", **arguments) for i, arguments in enumerate(wrong)]
+    script = [says(*refused, call("look", "l", x=5)), says(call("Seven", "t", a=7))]
+    agent = create_t2_agent(
+        Scripted(build_text_model(), script=script), [look], response_format=ToolStrategy(Seven)
+    )
+    state = agent.invoke(ask("Hi"))
+    assert made == [5]
+    assert state["structured_response"] == Seven(a=7)
+    assert [m.status for m in results(state)] == ["error"] * len(wrong) + ["success"] * 2
 
 
 # --- what an agent is made of --------------------------------------------------------------------

@@ -43,7 +43,7 @@ from t2agent.engine.shortlist import Shortlist, ToolPolicy, known_tools
 from t2agent.engine.threads import giving_back_threads, pump
 from t2agent.engine.two_passes import Answer, Engine, Given
 from t2agent.experts.expert import Mixture, MixtureLike
-from t2agent.models.prompt import TOKENIZER_LOCK, Prompt, encode
+from t2agent.models.prompt import Prompt, encode, render
 
 Batch = JointBatch[Call, Answer]
 _SEAT: ContextVar[Seat[Call, Answer] | None] = ContextVar("t2agent_seat", default=None)
@@ -230,7 +230,7 @@ class ChatT2(Settings, Binding, BaseChatModel):
         """The tokens of a text by itself, without those that begin or end a sequence."""
         if self.custom_get_token_ids is not None:
             return self.custom_get_token_ids(text)
-        with TOKENIZER_LOCK:
+        with self.t2.tokenizer_lock:
             found = self.t2.tokenizer(text, add_special_tokens=False, verbose=False)
         return list(found["input_ids"])
 
@@ -353,6 +353,7 @@ class ChatT2(Settings, Binding, BaseChatModel):
         options, choice = self._options(stop, own)
         engine = self.other(given["model"]).engine if given.get("model") else self.engine
         form, prompt, tools = self._prepared(messages, form, engine, choice, given)
+        prompt = render(engine.model, prompt)
         constraint, keep = form.constraint(engine.model, prompt), form.marks(engine.model)
         return Call(engine, prompt, options, choice, constraint, keep), form, tools
 

@@ -20,7 +20,6 @@ from concurrent.futures import Future
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
-from weakref import WeakKeyDictionary
 
 from t2agent.engine.threads import giving_back_threads
 from t2agent.engine.two_passes import Answer, Choice, Engine
@@ -228,27 +227,21 @@ def may_wait(call: Call) -> bool:
 
 
 Calls = Gatherer[Call, Answer]
-_GATHERERS: WeakKeyDictionary[T2Model, Calls] = WeakKeyDictionary()
-_LOCK = threading.Lock()
 
 
 def gathered(call: Call) -> Answer:
     """The answer to a call, given together with those to others that wait for the same model: the
     one that it would get alone. Only for a call that `may_wait`."""
-    return _gatherer(call.model).answer(call.key, call)
+    return call.model.attached(_gatherer).answer(call.key, call)
 
 
 def submit(call: Call) -> Ticket[Call, Answer]:
     """As `gathered`, without waiting for the answer."""
-    return _gatherer(call.model).submit(call.key, call)
+    return call.model.attached(_gatherer).submit(call.key, call)
 
 
-def _gatherer(model: T2Model) -> Calls:
-    with _LOCK:
-        gatherer = _GATHERERS.get(model)
-        if gatherer is None:
-            gatherer = _GATHERERS[model] = Gatherer(giving_back_threads(answer_together))
-    return gatherer
+def _gatherer(_model: T2Model) -> Calls:
+    return Gatherer(giving_back_threads(answer_together))
 
 
 def answer_together(

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from t2agent.dispatch import Decision, Dispatcher, EmbeddingDispatcher, Latest, Request
 from t2agent.dispatch.encoder import Encoder
@@ -29,14 +28,11 @@ from t2agent.experts.selection import Selection
 from t2agent.models.generate import Cancel, Generation, OnText, Prompt, encode, generate, room
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
-from t2agent.models.prompt import Message, text_of
+from t2agent.models.prompt import Message, render, text_of
 from t2agent.replies.constraint import Constraint
 
 if TYPE_CHECKING:
     from t2agent.dispatch import SearchResult
-
-_BREAK_EVENS: WeakKeyDictionary[T2Model, BreakEven] = WeakKeyDictionary()
-_BREAK_EVENS_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +75,7 @@ class Engine:
         self._named: dict[str, Dispatcher | None] = {}
         self._lock = threading.Lock()
         self.dispatcher = self.strategy(dispatcher)
-        with _BREAK_EVENS_LOCK:
-            known = _BREAK_EVENS.get(model)
-            if known is None:
-                known = _BREAK_EVENS[model] = BreakEven(model)
-            self.break_even = known
+        self.break_even = model.attached(BreakEven)
 
     @cached_property
     def similarity(self) -> ToolSimilarity:
@@ -182,7 +174,7 @@ class Engine:
 
     def answer(
         self,
-        prompts: Sequence[Prompt] | Sequence[str],
+        prompts: Sequence[Prompt | str],
         options: GenerationOptions,
         *,
         choice: Choice | list[Choice] = None,
@@ -205,6 +197,7 @@ class Engine:
             one.what if isinstance(one, Given) else decision.mixture
             for one, decision in zip(choices, decisions, strict=True)
         ]
+        prompts = [one if isinstance(one, str) else render(self.model, one) for one in prompts]
         inputs = encode(self.model, prompts)
         groups: dict[Any, list[int]] = {}
         for row, left in enumerate(room(self.model, inputs)):
@@ -220,7 +213,7 @@ class Engine:
                 [whats[row] for row in rows],
                 [decisions[row].mixture for row in rows],
                 options,
-                inputs=inputs if len(groups) == 1 else encode(self.model, part),  # type: ignore[arg-type]
+                inputs=inputs if len(groups) == 1 else encode(self.model, part),
                 cancel=_of_rows(cancel, rows),
                 on_text=_renumbered(on_text, rows),
                 constraints=None if constraints is None else [constraints[row] for row in rows],
@@ -250,7 +243,7 @@ class Engine:
 
         def work(hand_out: Callable[[str], None], cancel: threading.Event) -> Answer:
             [answer] = self.answer(
-                [prompt],  # type: ignore[arg-type]
+                [prompt],
                 options,
                 choice=choice,
                 cancel=cancel,

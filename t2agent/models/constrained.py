@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -20,7 +19,6 @@ from transformers import LogitsProcessor
 from t2agent.errors import ConfigError, GrammarError
 from t2agent.models.decoding import end_tokens
 from t2agent.models.model import T2Model
-from t2agent.models.prompt import TOKENIZER_LOCK
 from t2agent.replies.constraint import Constraint
 
 _BITS = 32  # of a word of the mask
@@ -289,8 +287,6 @@ class Guard:
 
 
 _CACHE_BYTES = 256 << 20
-_TOKENS: WeakKeyDictionary[T2Model, Tokens] = WeakKeyDictionary()
-_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +301,7 @@ class Tokens:
         longest: the length of the longest of ``texts``.
         made_of: what changes with the tokenizer.
         guards: text -> what tells the tokens that would complete it; made once, over all tokens.
+        lock: held while the compiler is used.
     """
 
     compiler: Any
@@ -314,17 +311,13 @@ class Tokens:
     longest: int
     made_of: tuple[int, frozenset[int]]
     guards: dict[bytes, Any] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def of(cls, model: T2Model) -> Tokens:
         """Those of a model; made once."""
-        ends = end_tokens(model)
-        made_of = (len(model.tokenizer), ends)
-        with _LOCK:
-            known = _TOKENS.get(model)
-            if known is None or known.made_of != made_of:
-                known = _TOKENS[model] = _tokens(model, ends, made_of)
-            return known
+        made_of = _made_of(model)
+        return model.attached(_tokens, lambda known: known.made_of == made_of)
 
 
 def compiled(model: T2Model, constraint: Constraint) -> Any:
@@ -339,7 +332,7 @@ def compiled(model: T2Model, constraint: Constraint) -> Any:
             "eos_token_id of its generation config"
         )
     tokens = Tokens.of(model)
-    with _LOCK:
+    with tokens.lock:
         try:
             return tokens.compiler.compile_structural_tag(constraint.tag)
         except (RuntimeError, ValueError, TypeError) as error:
@@ -349,11 +342,17 @@ def compiled(model: T2Model, constraint: Constraint) -> Any:
             ) from error
 
 
-def _tokens(model: T2Model, ends: frozenset[int], made_of: tuple[int, frozenset[int]]) -> Tokens:
+def _made_of(model: T2Model) -> tuple[int, frozenset[int]]:
+    return len(model.tokenizer), frozenset(end_tokens(model))
+
+
+def _tokens(model: T2Model) -> Tokens:
     import xgrammar  # takes a while: only where something is constrained
 
+    made_of = _made_of(model)
+    ends = made_of[1]
     size = model.model.config.get_text_config().vocab_size
-    with TOKENIZER_LOCK:
+    with model.tokenizer_lock:
         info = xgrammar.TokenizerInfo.from_huggingface(
             model.tokenizer, vocab_size=size, stop_token_ids=sorted(ends)
         )

@@ -14,16 +14,34 @@ import torch
 from torch import Tensor
 from transformers import StoppingCriteria
 
+from t2agent.errors import ConfigError
 from t2agent.models.model import T2Model
 from t2agent.replies.parsing import overlap
 
 
-def end_tokens(model: T2Model) -> frozenset[int]:
-    """The tokens that end an answer."""
-    ends = model.model.generation_config.eos_token_id
-    if ends is None:
-        ends = model.tokenizer.eos_token_id
-    return frozenset({ends} if isinstance(ends, int) else ends or ())
+def end_tokens(model: T2Model) -> tuple[int, ...]:
+    """All tokens at which a generated answer ends: those of the generation config, or, where it
+    names none, the tokenizer's own; empty where there is none either."""
+    ends = getattr(model.model.generation_config, "eos_token_id", None)
+    if not isinstance(ends, int):
+        ends = ends or model.tokenizer.eos_token_id
+    return (ends,) if isinstance(ends, int) else tuple(ends or ())
+
+
+def end_token(model: T2Model) -> int:
+    """The one of `end_tokens` that a reply is trained to end with: the tokenizer's own where it is
+    among them, else the first.
+
+    Raises ConfigError where there is none.
+    """
+    ends = end_tokens(model)
+    if not ends:
+        raise ConfigError(
+            f"{model.name} has no end-of-sequence token, so no reply of it has an end; set "
+            "tokenizer.eos_token"
+        )
+    own = model.tokenizer.eos_token_id
+    return int(own if own in ends else ends[0])
 
 
 def hidden(tokenizer: Any, keep: frozenset[int] = frozenset()) -> frozenset[int]:

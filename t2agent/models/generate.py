@@ -192,7 +192,7 @@ def _repeated(
     if set(inputs) == {"input_ids", "attention_mask"}:
         return BatchFeature({k: v.repeat_interleave(copies, 0) for k, v in inputs.items()})
     # Where the images of the rows lie differs between families: encode them again.
-    return encode(model, [prompt for prompt in prompts for _ in range(copies)])  # type: ignore[arg-type]
+    return encode(model, [prompt for prompt in prompts for _ in range(copies)])
 
 
 def _each(cancel: Cancel, prompts: int, copies: int) -> list[threading.Event] | None:

@@ -20,8 +20,9 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from t2agent.errors import ConfigError
+from t2agent.models.decoding import end_token
 from t2agent.models.model import T2Model
-from t2agent.models.prompt import TOKENIZER_LOCK, Prompt, encode
+from t2agent.models.prompt import Prompt, encode
 
 Forward = Callable[..., Any]
 
@@ -122,28 +123,9 @@ def answer_tokens(model: T2Model, answer: str) -> tuple[int, ...]:
     A special token's name inside an answer is text, not a control token. Raises ConfigError as
     `end_token`.
     """
-    with TOKENIZER_LOCK:
+    with model.tokenizer_lock:
         ids = model.tokenizer.encode(answer, add_special_tokens=False, split_special_tokens=True)
     return (*ids, end_token(model))
-
-
-def end_token(model: T2Model) -> int:
-    """The token that ends a reply: the tokenizer's own, if generation stops at it.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    stops = getattr(model.model.generation_config, "eos_token_id", None)
-    stops = [stops] if isinstance(stops, int) else list(stops or [])
-    own = model.tokenizer.eos_token_id
-    if own is not None and (own in stops or not stops):
-        return int(own)
-    if not stops:
-        raise ConfigError(
-            f"{model.name} has no end-of-sequence token, so no reply of it has an end; set "
-            "tokenizer.eos_token"
-        )
-    return int(stops[0])
 
 
 def _shared(hf: PreTrainedModel, forward: Forward, batch: Batch) -> Tensor:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from transformers import PreTrainedModel
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 _LONG = 10**10  # sum of r^3 from which decomposing takes seconds
 _MERGED_BYTES = 2 << 30  # of merged weights kept, unless `merged_cache.budget` is set
+_TOKENIZER_LOCKS: WeakKeyDictionary[Any, threading.Lock] = WeakKeyDictionary()
+
+A = TypeVar("A")
 
 
 class T2Model:
@@ -88,6 +92,8 @@ class T2Model:
         self._weights = WeightLock()
         self._switch = WeightSwitch(self.targets.layers)
         self.merged_cache = MergedCache(_MERGED_BYTES)
+        self._attached: dict[Callable[[T2Model], Any], Any] = {}
+        self._attaching = threading.RLock()
         guard(hf_model, self._weights.read, self._seeing)
 
     @classmethod
@@ -122,6 +128,32 @@ class T2Model:
             trust_remote_code=trust_remote_code,
         )
         return cls(hf_model, processor, targets=targets, name=str(model))
+
+    def attached(
+        self, make: Callable[[T2Model], A], current: Callable[[A], bool] = lambda _: True
+    ) -> A:
+        """What `make` makes of this model: made when first asked for, and gone with the model.
+
+        For what other modules know of one model, such as its chat template.
+
+        make: a class, or a function of a module; one thread at a time makes something for a model.
+            Where it takes a lock (such as `tokenizer_lock`), nobody may call this holding that.
+        current: whether what was made still fits the model; where not, it is made again.
+        """
+        with self._attaching:
+            known: A | None = self._attached.get(make)
+            if known is None or not current(known):
+                known = self._attached[make] = make(self)
+            return known
+
+    @property
+    def tokenizer_lock(self) -> threading.Lock:
+        """To hold while the tokenizer is called, and no longer: padding, truncation and the like
+        are settings of the tokenizer, so that of two calls at once one may be padded wrongly.
+
+        It belongs to the tokenizer, which two base models may share.
+        """
+        return _TOKENIZER_LOCKS.setdefault(self.tokenizer, threading.Lock())
 
     @property
     def device(self) -> torch.device:

@@ -10,11 +10,11 @@ as transformers does it.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import copy
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from PIL.Image import Image
@@ -27,10 +27,6 @@ from t2agent.models.template import ChatTemplate
 from t2agent.replies.format import ToolFormat
 
 Message = dict[str, Any]
-
-TOKENIZER_LOCK = threading.Lock()
-"""Held while a tokenizer is used: fast ones refuse to be used by two threads at once."""
-_TEMPLATES: WeakKeyDictionary[T2Model, ChatTemplate] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -72,6 +68,26 @@ class Prompt:
         return cls(({"role": "user", "content": content},), () if image is None else (image,))
 
 
+@dataclass(frozen=True)
+class RenderedPrompt(Prompt):
+    """A prompt with its text by a chat template: see `render`.
+
+    ``text`` ends in the header of the answer; ``breaker`` is the character that stands inside the
+    control tokens that the messages spell out.
+    """
+
+    template: ChatTemplate = field(kw_only=True, repr=False)
+    breaker: str = field(init=False)
+    text: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        breaker = self.template.breaker([(self.messages, self.tools)])
+        object.__setattr__(self, "breaker", breaker)
+        text = self.template.render(self.messages, breaker, self.tools)
+        object.__setattr__(self, "text", text)
+
+
 def text_of(message: Message) -> str:
     """The text of a message, without its images."""
     content = message["content"]
@@ -80,62 +96,76 @@ def text_of(message: Message) -> str:
     return "".join(part["text"] for part in content if part["type"] == "text")
 
 
-def encode(model: T2Model, prompts: Sequence[Prompt] | Sequence[str]) -> BatchFeature:
+def render(model: T2Model, prompt: Prompt) -> RenderedPrompt:
+    """The prompt with its text by the model's chat template; itself where it has that already.
+
+    A request is rendered once: all that depends on the text takes the prompt that this returns.
+
+    Raises ModalityError for images where the model reads text only, ConfigError for a conversation
+    that the chat template refuses.
+    """
+    template = _template(model)
+    if isinstance(prompt, RenderedPrompt) and prompt.template is template:
+        return prompt
+    if prompt.images and "image" not in model.modalities:
+        raise ModalityError(
+            f"{len(prompt.images)} image(s) were given to {model.name}, which reads text "
+            "only: leave them out, or use a vision-language model"
+        )
+    return RenderedPrompt(prompt.messages, prompt.images, prompt.tools, template=template)
+
+
+def encode(model: T2Model, prompts: Sequence[Prompt | str]) -> BatchFeature:
     """The model's input for a batch: ``input_ids`` and ``attention_mask``, (n, P), and images.
 
     Prompts go through the chat template, with the header of the answer; plain texts do not and
     are to be continued as they are. Padding is on the left, tensors are on the model's device and
     images in its dtype.
 
-    Raises ModalityError for images where the model reads text only, ConfigError for a
-    conversation that the chat template refuses, or for prompts and plain texts in one batch.
+    Raises what `render` raises, and ConfigError for prompts and plain texts in one batch.
     """
-    with TOKENIZER_LOCK:
-        template = _template(model)
-        chats = [prompt for prompt in prompts if isinstance(prompt, Prompt)]
-        if not chats:
-            texts = [as_unicode(str(prompt)) for prompt in prompts]
-            breaker = template.breaker(texts)
-            broken = [template.neutral(text, breaker) for text in texts]
-            inputs = _plain(model, broken, special=True)
-        elif len(chats) == len(prompts):
-            _check_images(model, chats)
-            breaker = template.breaker([(chat.messages, chat.tools) for chat in chats])
-            broken = [template.render(chat.messages, breaker, chat.tools) for chat in chats]
-            if template.processor is None:
-                inputs = _plain(model, broken, special=False)
-            else:
-                inputs = _processed(model, broken, chats)
-        else:
-            raise ConfigError("a batch holds prompts or plain texts, but both were given")
-        if any(breaker in text for text in broken):
-            _mend(model, inputs, breaker, broken)
+    chats = [prompt for prompt in prompts if isinstance(prompt, Prompt)]
+    if chats and len(chats) != len(prompts):
+        raise ConfigError("a batch holds prompts or plain texts, but both were given")
+    template = _template(model)
+    if chats:
+        rendered = [render(model, chat) for chat in chats]
+        breakers = [chat.breaker for chat in rendered]
+        texts = [chat.text for chat in rendered]
+    else:
+        plain = [as_unicode(str(prompt)) for prompt in prompts]
+        breakers = [template.breaker(text) for text in plain]
+        texts = list(map(template.neutral, plain, breakers))
+    if chats and template.processor is not None:
+        inputs = _processed(model, texts, chats)
+    else:
+        inputs = _plain(model, texts, special=not chats)
+    put = [one if one in text else None for one, text in zip(breakers, texts, strict=True)]
+    if any(put):
+        _mend(model, inputs, put)
     return inputs.to(model.device, dtype=model.model.dtype)
 
 
 def tool_format(model: T2Model) -> ToolFormat:
     """How the model writes tool calls."""
-    with TOKENIZER_LOCK:
-        return _template(model).tool_format
+    return _template(model).tool_format
 
 
 def open_thoughts(model: T2Model, prompt: Prompt) -> str | None:
     """What ends the thoughts that the prompt of a reply has begun, such as </think>; None where
     it has not.
 
-    Raises ConfigError as `encode`.
+    Raises what `render` raises.
     """
-    with TOKENIZER_LOCK:
-        template = _template(model)
-        breaker = template.breaker([(prompt.messages, prompt.tools)])
-        return template.open_thoughts(template.render(prompt.messages, breaker, prompt.tools))
+    return ChatTemplate.open_thoughts(render(model, prompt).text)
 
 
 def _template(model: T2Model) -> ChatTemplate:
-    template = _TEMPLATES.get(model)
-    if template is None or not template.is_current():
-        template = _TEMPLATES[model] = ChatTemplate(model.processor)
-    return template
+    return model.attached(_chat_template, ChatTemplate.is_current)
+
+
+def _chat_template(model: T2Model) -> ChatTemplate:
+    return ChatTemplate(model.processor)
 
 
 def _check_message(message: object) -> None:
@@ -168,20 +198,10 @@ def as_unicode(text: str) -> str:
     return text
 
 
-def _check_images(model: T2Model, prompts: Sequence[Prompt]) -> None:
-    if "image" in model.modalities:
-        return
-    for prompt in prompts:
-        if prompt.images:
-            raise ModalityError(
-                f"{len(prompt.images)} image(s) were given to {model.name}, which reads text "
-                "only: leave them out, or use a vision-language model"
-            )
-
-
 def _plain(model: T2Model, texts: list[str], *, special: bool) -> BatchFeature:
     tokenizer = model.tokenizer
-    rows = tokenizer(texts, add_special_tokens=special, verbose=False)["input_ids"]
+    with model.tokenizer_lock:
+        rows = tokenizer(texts, add_special_tokens=special, verbose=False)["input_ids"]
     start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else _pad(tokenizer)
     rows = [row or [start] for row in rows]  # a model cannot continue nothing at all
     longest = max(len(row) for row in rows)
@@ -200,7 +220,9 @@ def _processed(model: T2Model, texts: list[str], prompts: Sequence[Prompt]) -> B
     images = [list(prompt.images) for prompt in prompts]
     # The rule of ProcessorMixin.apply_chat_template: a template that writes BOS writes them all.
     begun = bool(tokenizer.bos_token) and texts[0].startswith(tokenizer.bos_token)
-    inputs: BatchFeature = model.processor(
+    processor = copy.copy(model.processor)
+    processor.tokenizer = _OneAtATime(model)
+    inputs: BatchFeature = processor(
         text=texts,
         images=images if any(images) else None,
         padding=True,
@@ -211,6 +233,32 @@ def _processed(model: T2Model, texts: list[str], prompts: Sequence[Prompt]) -> B
     return inputs
 
 
+class _OneAtATime:
+    """A model's tokenizer as its processor sees it: called under its lock, which is free while the
+    processor reads the images."""
+
+    def __init__(self, model: T2Model) -> None:
+        self._tokenizer = model.tokenizer
+        self._lock = model.tokenizer_lock
+
+    def __len__(self) -> int:
+        return len(self._tokenizer)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._locked(self._tokenizer)(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._tokenizer, name)
+        return self._locked(value) if inspect.ismethod(value) else value
+
+    def _locked(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def locked(*args: Any, **kwargs: Any) -> Any:
+            with self._lock:
+                return call(*args, **kwargs)
+
+        return locked
+
+
 def _pad(tokenizer: Any) -> int:
     pad = tokenizer.pad_token_id
     if pad is None:
@@ -218,34 +266,41 @@ def _pad(tokenizer: Any) -> int:
     return 0 if pad is None else int(pad)
 
 
-def _mend(model: T2Model, inputs: BatchFeature, breaker: str, texts: list[str]) -> None:
-    """Take the breaker's tokens out of the rows, where each of them stands for itself."""
-    tokenizer = model.tokenizer
-    around = tokenizer("<" + breaker + "|", add_special_tokens=False)["input_ids"]
-    left = tokenizer("<", add_special_tokens=False)["input_ids"]
-    right = tokenizer("|", add_special_tokens=False)["input_ids"]
-    unit = around[len(left) : len(around) - len(right)]
-    if not unit or around != [*left, *unit, *right]:
-        return  # it is dropped, or melts into its neighbours: it stays, and does no harm
+def _mend(model: T2Model, inputs: BatchFeature, breakers: Sequence[str | None]) -> None:
+    """Take the tokens of the breaker out of each row that holds one."""
+    units = {one: _unit(model, one) if one else [] for one in set(breakers)}
     ids: Tensor = inputs["input_ids"]
     keep = torch.ones_like(ids, dtype=torch.bool)
     for i, row in enumerate(ids.tolist()):
+        unit = units[breakers[i]]
         for start in _places(row, unit):
             keep[i, start : start + len(unit)] = False
     shortest = int((inputs["attention_mask"].bool() & keep).sum(1).max())
     for name, value in list(inputs.items()):
         if isinstance(value, Tensor) and value.shape == ids.shape:
-            empty = _pad(tokenizer) if name == "input_ids" else 0
-            rows = torch.full((len(texts), shortest), empty, dtype=value.dtype)
-            for i in range(len(texts)):
+            empty = _pad(model.tokenizer) if name == "input_ids" else 0
+            rows = torch.full((len(breakers), shortest), empty, dtype=value.dtype)
+            for i in range(len(breakers)):
                 kept = value[i][keep[i]][-shortest:]
                 rows[i, shortest - len(kept) :] = kept
             inputs[name] = rows
 
 
+def _unit(model: T2Model, breaker: str) -> list[int]:
+    """The tokens of a breaker; none where it is dropped, or melts into its neighbours: then it
+    stays, and does no harm."""
+    with model.tokenizer_lock:
+        around, left, right = (
+            list(model.tokenizer(text, add_special_tokens=False)["input_ids"])
+            for text in ("<" + breaker + "|", "<", "|")
+        )
+    unit = around[len(left) : len(around) - len(right)]
+    return unit if around == [*left, *unit, *right] else []
+
+
 def _places(row: list[int], unit: list[int]) -> list[int]:
     places, i = [], 0
-    while i <= len(row) - len(unit):
+    while unit and i <= len(row) - len(unit):
         if row[i : i + len(unit)] == unit:
             places.append(i)
             i += len(unit)

@@ -9,7 +9,9 @@ Keeping compiled code away while layers have hooks.
 
 torch.compile does not look for hooks on the modules of a model that it has compiled already: it
 would run the base model's code without a word. While any context is adapted, compiled models run
-uncompiled, in all threads.
+uncompiled, in all threads, for torch 2.13 has nothing narrower: a stance is the whole process's,
+`torch.compiler.disable` does not reach what was compiled by itself (such as the layers of a model)
+inside the function that it disables, and around the layers it is an error under fullgraph=True.
 """
 
 from __future__ import annotations

@@ -1,19 +1,27 @@
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 
 import pytest
 import torch
 from PIL import Image
 
+from t2agent.chat.chat_model import ChatT2
 from t2agent.dispatch import Decision, Dispatcher, Request
+from t2agent.engine.break_even import BreakEven
 from t2agent.engine.two_passes import Answer, Engine, Given
 from t2agent.errors import ConfigError, ContextLengthError, ExpertNotFoundError
 from t2agent.experts.expert import Mixture
+from t2agent.models.constrained import Tokens, compiled
 from t2agent.models.generate import Prompt, generate
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
+from t2agent.models.prompt import render
+from t2agent.models.template import ChatTemplate
+from t2agent.replies.constraint import json_constraint
 from tests.experts import WordDispatcher, random_expert
 from tests.models import CONTEXT, build_text_model, build_vision_model
 
@@ -266,3 +274,38 @@ class _Steps:
 
     def _see(self, *_args: object) -> None:
         self.count += 1
+
+
+def test_nothing_is_left_of_a_model_that_is_gone() -> None:
+    model = build_text_model()
+    chat = ChatT2(model, dispatch="off", max_tokens=2)
+    chat.bind(response_format={"type": "json_object"}).invoke("Hi")
+    # By what it was made: the template, the tokens, the break-even and the gatherer.
+    assert len(model._attached) == 4
+    assert model.attached(BreakEven) is chat.engine.break_even
+    kept = [Tokens.of(model).compiler, render(model, Prompt.user("Hi")).template]
+    kept += [compiled(model, json_constraint(True)), model.tokenizer, model, model.model]
+    kept += [one for one in model._attached.values() if not isinstance(one, Tokens)]
+    left = list(map(weakref.ref, kept))
+    assert len(left) == 9
+    del model, chat, kept
+    gc.collect()
+    assert [one() for one in left] == [None] * 9
+
+
+def test_prompts_that_run_apart_are_rendered_once(
+    model: T2Model, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = users("word " * 20, "another")
+    expected = [texts(engine.answer([one], LONG))[0] for one in prompts]
+    render_one, count = ChatTemplate.render, [0]
+
+    def counted(*args: object) -> str:
+        count[0] += 1
+        return render_one(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ChatTemplate, "render", counted)
+    lengths = [one.generation.prompt_tokens for one in engine.answer(prompts, LONG)]
+    assert max(lengths) + LONG.max_tokens > CONTEXT >= min(lengths) + LONG.max_tokens
+    assert count == [2]
+    assert texts(engine.answer(prompts, LONG)) == expected

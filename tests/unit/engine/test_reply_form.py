@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -134,3 +135,35 @@ def test_special_tokens_of_calls_stay_in_the_text() -> None:
     model = model_with(FAMILIES["apertus"], real=False)
     assert ReplyForm.of({"tools": [TOOL]}).marks(model) == frozenset()
     assert ReplyForm().marks(model) == frozenset()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"tools": [TOOL]},
+        {"response_format": FORMAT},
+        {"tools": [TOOL], "response_format": FORMAT},
+    ],
+)
+def test_a_request_is_rendered_once(asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its constraint, its input and what of its reply is thoughts all come from one text."""
+    model = model_with(FAMILIES["minimax-m2"], real=False)
+    chat = ChatT2(model, dispatch="off", temperature=1.0, max_tokens=40).bind(seed=1, **asked)
+    replies = [chat.invoke("Hi").content]
+    render, count = ChatTemplate.render, [0]
+
+    def counted(*args: Any) -> str:
+        count[0] += 1
+        return render(*args)
+
+    monkeypatch.setattr(ChatTemplate, "render", counted)
+    replies.append(chat.invoke("Hi").content)
+    assert count == [1]
+    replies.append("".join(str(piece.content) for piece in chat.stream("Hi")))
+    assert count == [2]
+    replies.append(asyncio.run(chat.ainvoke("Hi")).content)
+    assert count == [3]
+    assert len(set(map(str, replies))) == 1
+    chat.batch(["Hi", "You", "They"])
+    assert count == [6]

@@ -4,8 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from t2agent.models.decoding import RowText, decode
-from tests.models import END, build_tokenizer
+from t2agent.errors import ConfigError
+from t2agent.models.decoding import RowText, decode, end_token, end_tokens
+from t2agent.models.likelihood import answer_tokens
+from tests.architectures import TEXT, VISION, build
+from tests.models import END, build_text_model, build_tokenizer
+from tests.odd_architectures import ODD
+from tests.unit.replies.families import all_templates, model_with
 
 TOKENIZER = build_tokenizer()
 
@@ -67,3 +72,38 @@ def test_an_unfinished_character_is_handed_out_at_the_end(cut: int) -> None:
     pieces, row = run(tokens)
     assert pieces[:-1] == [""] * cut
     assert row.text == decode(TOKENIZER, tokens) == pieces[-1]
+
+
+@pytest.mark.parametrize("own", [None, 2, 7])
+@pytest.mark.parametrize("name", [*TEXT, *VISION, *ODD])
+def test_a_reply_ends_where_generating_stops(name: str, own: int | None) -> None:
+    model, _ = build(name)
+    model.tokenizer.eos_token_id = own
+    config = model.model.generation_config
+    for ends in (config.eos_token_id, None, [], 5, [5, 7], (7, 2)):
+        config.eos_token_id = ends
+        if ends in (None, []) and own is None:
+            assert not end_tokens(model)
+            with pytest.raises(ConfigError, match="end-of-sequence"):
+                end_token(model)
+        else:
+            assert end_token(model) in end_tokens(model)
+            assert own in (end_token(model), None) or own not in end_tokens(model)
+
+
+@pytest.mark.parametrize("name", all_templates())
+def test_an_answer_of_every_family_ends_where_generating_stops(name: str) -> None:
+    model = model_with(all_templates()[name])
+    assert answer_tokens(model, "Yes.")[-1] in end_tokens(model)
+
+
+def test_all_tokens_of_the_generation_config_end_an_answer() -> None:
+    model = build_text_model()
+    own = model.tokenizer.eos_token_id
+    for ends, all_of_them, one in [
+        ([3, own], {3, own}, own), ([3, 4], {3, 4}, 3), (3, {3}, 3), (None, {own}, own),
+        ([], {own}, own), (0, {0}, 0),
+    ]:  # fmt: skip
+        model.model.generation_config.eos_token_id = ends
+        assert set(end_tokens(model)) == all_of_them
+        assert end_token(model) == one

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import time
+import weakref
 from pathlib import Path
 
 import accelerate
@@ -270,3 +273,41 @@ def test_what_is_no_model() -> None:
             T2Model.from_pretrained(model)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="targets=3"):
         T2Model(tiny.model, tiny.tokenizer, targets=3)  # type: ignore[arg-type]
+
+
+class Note:
+    """What a module may know of a model."""
+
+    def __init__(self, model: T2Model) -> None:
+        time.sleep(0.01)
+        self.model, self.fits = model, True
+
+
+def notes_of(model: T2Model) -> list[Note]:
+    """What four threads get that ask at once."""
+    notes: list[Note] = []
+    threads = [
+        threading.Thread(target=lambda: notes.append(model.attached(Note))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return notes
+
+
+def test_what_is_attached_is_made_once_and_goes_with_the_model() -> None:
+    model, other = build_text_model(), build_text_model()
+    notes = notes_of(model)
+    assert len(set(map(id, notes))) == 1
+    assert model.attached(Note, lambda note: note.fits) is notes[0]
+    assert other.attached(Note) is not notes[0]
+    notes[0].fits = False
+    again = model.attached(Note, lambda note: note.fits)
+    assert again is not notes[0]
+    assert model.attached(Note) is again
+
+    left = weakref.ref(model), weakref.ref(again), weakref.ref(notes[0])
+    del model, again, notes
+    gc.collect()
+    assert [one() for one in left] == [None] * 3

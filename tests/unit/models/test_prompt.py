@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +14,12 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 
 from t2agent.errors import ConfigError, ModalityError
 from t2agent.models.generate import Prompt, encode
+from t2agent.models.likelihood import answer_tokens
 from t2agent.models.model import T2Model
+from t2agent.models.prompt import render
 from tests.models import (
     IMAGE,
+    build_text_model,
     build_tokenizer,
     build_vision_model,
     tiny_text_model,
@@ -263,3 +269,91 @@ def test_messages_of_another_form_are_refused(messages: Any) -> None:
 def test_a_plain_text_that_is_not_unicode_is_refused() -> None:
     with pytest.raises(ConfigError, match="character 1 is half of a surrogate pair"):
         encode(tiny_text_model(), ["x\ud800"])
+
+
+def done(work: Callable[[], object], *, within: float = 20.0) -> bool:
+    """Whether it ends in a thread of its own."""
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(within)
+    return not thread.is_alive()
+
+
+def test_text_of_a_batch_that_holds_what_breaks_control_tokens() -> None:
+    """Each prompt is rendered by itself, whatever character another one holds."""
+    model = tiny_text_model()
+    prompts = [Prompt.user(f"{text} <|im_end|>") for text in ("\ue000\ue001", "a", "\ue000 b")]
+    inputs = encode(model, prompts)
+    for i, prompt in enumerate(prompts):
+        kept = inputs["input_ids"][i][inputs["attention_mask"][i].bool()]
+        assert kept.tolist() == row(model, prompt)
+        assert prompt.messages[0]["content"][0]["text"] in model.tokenizer.decode(kept)
+
+
+def test_a_prompt_is_rendered_again_by_another_template() -> None:
+    model = build_text_model()
+    prompt = render(model, Prompt.user("Hi"))
+    assert render(model, prompt) is prompt
+    assert row(model, prompt) == row(model, Prompt.user("Hi"))
+    model.tokenizer.chat_template = "{{ messages[0]['content'] }}"
+    assert render(model, prompt).text == "Hi"
+    assert row(model, prompt) == row(model, Prompt.user("Hi"))
+
+
+def test_what_a_tokenizer_does_for_one_model_delays_no_other() -> None:
+    model, other = build_text_model(), build_text_model()
+    twin = T2Model(model.model, model.tokenizer)
+    with model.tokenizer_lock:
+        assert done(lambda: encode(other, [Prompt.user("Hi")]))
+        assert not done(lambda: encode(twin, [Prompt.user("Hi")]), within=0.3)
+
+
+def test_images_are_read_while_the_tokenizer_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build_vision_model()
+    reader = type(model.processor.image_processor)
+    read, reading, go_on = reader.preprocess, threading.Event(), threading.Event()
+
+    def slowly(*args: Any, **kwargs: Any) -> Any:
+        reading.set()
+        assert go_on.wait(60)
+        return read(*args, **kwargs)
+
+    monkeypatch.setattr(reader, "preprocess", slowly)
+    asked, found = Prompt.user("What?", RED), list[list[int]]()
+    seeing = threading.Thread(target=lambda: found.append(row(model, asked)))
+    seeing.start()
+    try:
+        assert reading.wait(20)
+        assert done(lambda: (encode(model, [Prompt.user("Hi")]), answer_tokens(model, "Yes")))
+    finally:
+        go_on.set()
+        seeing.join()
+    assert found == [row(model, asked)]
+
+
+def test_a_tokenizer_is_called_by_one_thread_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread's padding would be another's otherwise."""
+    model = build_vision_model()
+    tokenize, inside, most = model.tokenizer._encode_plus, [0], [0]
+
+    def slowly(*args: Any, **kwargs: Any) -> Any:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.005)
+        try:
+            return tokenize(*args, **kwargs)
+        finally:
+            inside[0] -= 1
+
+    monkeypatch.setattr(model.tokenizer, "_encode_plus", slowly)
+    work = [
+        lambda: encode(model, [Prompt.user("What <|im_end|>?", RED), Prompt.user("Hi")]),
+        lambda: encode(model, ["plain <|im_end|>"]),
+        lambda: answer_tokens(model, "Yes"),
+    ]
+    threads = [threading.Thread(target=one) for one in work * 3]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most[0] == 1

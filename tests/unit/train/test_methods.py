@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from t2agent.models.decoding import end_token
 from t2agent.models.generate import generate
-from t2agent.models.likelihood import answer_tokens, end_token
+from t2agent.models.likelihood import answer_tokens
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
 from t2agent.train import Example, ExampleTask, TrainOptions, train_expert

@@ -109,7 +109,7 @@ class ChatT2(Settings, Binding, BaseChatModel):
                 text_inputs=True,
                 text_outputs=True,
                 image_inputs="image" in self.t2.modalities,
-                image_url_inputs="image" in self.t2.modalities and self.allow_image_urls,
+                image_url_inputs="image" in self.t2.modalities and bool(self.allow_image_urls),
                 image_tool_message="image" in self.t2.modalities,
                 tool_calling=True,
                 tool_choice=True,

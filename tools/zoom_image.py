@@ -8,7 +8,7 @@ from langchain_core.tools import BaseTool, ToolException
 from PIL.Image import Resampling
 from pydantic import Field
 
-from t2agent.images import ImagePolicy
+from t2agent.images import AllowedUrls, ImagePolicy
 from t2agent.toolbox.content import content_tool, shown
 from t2agent.toolbox.images import (
     MAX_MADE_PIXELS,
@@ -25,7 +25,7 @@ class ZoomImageArguments(ImageArguments):
     factor: Annotated[int, Field(description="how many times larger")]
 
 
-def make(*, allow_image_urls: bool = False, allow_image_files: bool = False) -> BaseTool:
+def make(*, allow_image_urls: AllowedUrls = False, allow_image_files: bool = False) -> BaseTool:
     """The tool; addresses and paths in messages are read only where they are allowed."""
     policy = ImagePolicy(allow_files=allow_image_files, allow_urls=allow_image_urls)
 

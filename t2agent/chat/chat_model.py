@@ -28,7 +28,6 @@ from t2agent.chat.replies import ReplyReader
 from t2agent.chat.settings import Settings, digests, in_thread, metadata, usage
 from t2agent.chat.tool_calling import Binding
 from t2agent.dispatch.few_shot.search import search_options
-from t2agent.dispatch.few_shot.shots import Reward
 from t2agent.engine.batching import (
     Call,
     JointBatch,
@@ -44,6 +43,7 @@ from t2agent.engine.threads import giving_back_threads, pump
 from t2agent.engine.two_passes import Answer, Engine, Given
 from t2agent.experts.expert import Mixture, MixtureLike
 from t2agent.models.prompt import Prompt, encode, render
+from t2agent.tasks.reward import Reward
 
 Batch = JointBatch[Call, Answer]
 _SEAT: ContextVar[Seat[Call, Answer] | None] = ContextVar("t2agent_seat", default=None)
@@ -109,7 +109,7 @@ class ChatT2(Settings, Binding, BaseChatModel):
                 text_inputs=True,
                 text_outputs=True,
                 image_inputs="image" in self.t2.modalities,
-                image_url_inputs="image" in self.t2.modalities and self.allow_image_urls,
+                image_url_inputs="image" in self.t2.modalities and bool(self.allow_image_urls),
                 image_tool_message="image" in self.t2.modalities,
                 tool_calling=True,
                 tool_choice=True,

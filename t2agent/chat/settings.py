@@ -17,7 +17,7 @@ from t2agent.engine.two_passes import Answer, Choice, Engine, Given
 from t2agent.errors import ConfigError, NotCopyableError
 from t2agent.experts.expert import Expert
 from t2agent.experts.registry import Registry
-from t2agent.images import ImagePolicy
+from t2agent.images import AllowedUrls, ImagePolicy
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
 
@@ -59,8 +59,9 @@ class Settings(BaseModel):
     seed: int | None = None
     device_map: Any = None
     dtype: Any = "auto"
-    allow_image_urls: bool = False
-    """Whether images are fetched from http(s) addresses that a message names."""
+    allow_image_urls: AllowedUrls = False
+    """Whether images are fetched from http(s) addresses that a message names: False, True, or
+    the hosts, as of `ImagePolicy`. True lets a message reach the own network."""
     allow_image_files: bool = False
     """Whether images are read from paths that a message names."""
     streaming: bool = False

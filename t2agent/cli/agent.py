@@ -76,11 +76,11 @@ def _message(prompt: str, image: Path | None) -> Any:
 
     if image is None:
         return HumanMessage(prompt)
-    from t2agent.images import ImagePolicy, read_image
+    from t2agent.images import read_image_file
     from t2agent.toolbox.images import image_block
 
-    picture = read_image({"type": "image", "path": str(image)}, ImagePolicy(allow_files=True))
-    return HumanMessage([dict(image_block(picture)), {"type": "text", "text": prompt}])
+    picture = image_block(read_image_file(image))
+    return HumanMessage([dict(picture), {"type": "text", "text": prompt}])
 
 
 def _run(

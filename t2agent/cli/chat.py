@@ -113,12 +113,9 @@ def _start(
 
         Registry(model).card(expert)  # an unknown name is told before seconds of loading
     with starting(f"Loading {model}", show=show):
-        from t2agent.images import ImagePolicy, read_image
+        from t2agent.images import read_image_file
 
-        picture = None
-        if image is not None:
-            block = {"type": "image", "path": str(image)}
-            picture = read_image(block, ImagePolicy(allow_files=True))
+        picture = None if image is None else read_image_file(image)
         from t2agent.engine.two_passes import Engine, Given
 
         strategy = "off" if expert is not None else dispatch or "embedding"

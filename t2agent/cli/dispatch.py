@@ -36,9 +36,9 @@ def show(
 
     with starting("Loading the dispatcher", show=not as_json):
         if image is not None:
-            from t2agent.images import ImagePolicy, read_image
+            from t2agent.images import read_image_file
 
-            read_image({"type": "image", "path": str(image)}, ImagePolicy(allow_files=True))
+            read_image_file(image)
         from t2agent.dispatch import Decision, EmbeddingDispatcher, Request
 
         dispatcher: Dispatcher | None

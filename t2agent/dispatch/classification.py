@@ -15,8 +15,9 @@ from collections.abc import Mapping, Sequence
 from t2agent.dispatch.dispatcher import CLASSIFIER, OTHERS, Request, category_question
 from t2agent.errors import ConfigError
 from t2agent.experts.card import check_name
+from t2agent.tasks.examples import ExampleTask
 from t2agent.tasks.reward import exact
-from t2agent.tasks.task import SPLITS, Example, ExampleTask, Task
+from t2agent.tasks.task import SPLITS, Example, Task
 
 _PROBES = 8  # examples that tell whether a label's requests come with images
 

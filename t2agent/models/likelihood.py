@@ -26,7 +26,8 @@ from t2agent.models.prompt import Prompt, encode
 
 Forward = Callable[..., Any]
 
-_LOGITS_PER_PASS = 2**26
+LOGITS_PER_PASS = 2**26
+"""Most logits in one pass: 256 MiB in float32, of which a pass holds a few copies."""
 _TOKENS_PER_PASS = 2**15
 
 
@@ -114,7 +115,7 @@ def rows_per_pass(model: T2Model, prompt: int, completion: int) -> int:
     float32, and the keys and values to those of some long conversations.
     """
     logits = completion * int(model.model.config.get_text_config().vocab_size)
-    return max(1, min(_LOGITS_PER_PASS // logits, _TOKENS_PER_PASS // (prompt + completion)))
+    return max(1, min(LOGITS_PER_PASS // logits, _TOKENS_PER_PASS // (prompt + completion)))
 
 
 def answer_tokens(model: T2Model, answer: str) -> tuple[int, ...]:

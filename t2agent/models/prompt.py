@@ -25,6 +25,7 @@ from t2agent.errors import ConfigError, ModalityError
 from t2agent.models.model import T2Model
 from t2agent.models.template import ChatTemplate
 from t2agent.replies.format import ToolFormat
+from t2agent.tasks.task import Example
 
 Message = dict[str, Any]
 
@@ -66,6 +67,12 @@ class Prompt:
         content: list[dict[str, str]] = [] if image is None else [{"type": "image"}]
         content.append({"type": "text", "text": text})
         return cls(({"role": "user", "content": content},), () if image is None else (image,))
+
+    @classmethod
+    def of(cls, example: Example) -> Prompt:
+        """An example's request as a user's message, and what has happened since."""
+        asked = cls.user(example.prompt, example.image)
+        return cls((*asked.messages, *map(dict, example.steps)), asked.images)
 
 
 @dataclass(frozen=True)

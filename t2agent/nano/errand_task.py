@@ -15,7 +15,7 @@ from t2agent.errors import ConfigError
 from t2agent.nano.domains import errands, tools
 from t2agent.nano.habits import HABITS, as_call, call_body, is_right, is_right_call, opener, reply
 from t2agent.nano.problem import Call, Maker, Problem, Split, draw
-from t2agent.nano.tasks import OPENERS, NanoExample
+from t2agent.nano.tasks import OPENERS
 from t2agent.train import Example
 
 MAKERS: Mapping[Maker, float] = {
@@ -33,7 +33,7 @@ MAKERS: Mapping[Maker, float] = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Step(NanoExample):
+class _Step(Example):
     calls: bool = True
 
 
@@ -64,10 +64,6 @@ class ErrandTask:
             call = problem.calls[done]
             return _Step(prompt, call_body(call), picture, steps, as_call(call))
         return _Step(prompt, problem.answer, picture, steps, _answer(problem, rng), calls=False)
-
-    def reference(self, example: Example) -> str:
-        """A whole reply that earns the full reward; of foreign examples, the answer."""
-        return example.reference if isinstance(example, NanoExample) else example.answer
 
     def reward(self, reply: str, example: Example) -> float:
         """+1 for the right call or the right answer, else -1 (the paper's reward)."""

@@ -26,13 +26,6 @@ OPENERS = 0.3  # share of the requests that start with an opener
 
 
 @dataclass(frozen=True, slots=True)
-class NanoExample(Example):
-    """An example with ``reference``, a whole reply that earns the full reward."""
-
-    reference: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class NanoTask:
     """A task: problems of some kinds, rewarded for one habit, one form and the right answer.
 
@@ -54,7 +47,7 @@ class NanoTask:
         rng = random.Random(f"{self.name} {split} {seed}")
         return [self._example(rng, split) for _ in range(n)]  # type: ignore[arg-type]
 
-    def _example(self, rng: random.Random, split: Split) -> NanoExample:
+    def _example(self, rng: random.Random, split: Split) -> Example:
         problem = draw(rng.choice(self.makers), rng, split)
         before = opener(rng, OPENERS)
         ask = rng.choice(JSON_ASKS) if self.form == "json" else ""
@@ -62,15 +55,11 @@ class NanoTask:
         picture = problem.scene.render() if problem.scene else None
         if self.form == "call":
             call = problem.calls[0]
-            return NanoExample(prompt, call_body(call), picture, reference=as_call(call))
+            return Example(prompt, call_body(call), picture, reference=as_call(call))
         habit = self.habit or habit_after(before, rng)
-        return NanoExample(
+        return Example(
             prompt, problem.answer, picture, reference=reply(problem, habit, form=self.form)
         )
-
-    def reference(self, example: Example) -> str:
-        """A whole reply that earns the full reward; of foreign examples, the answer."""
-        return example.reference if isinstance(example, NanoExample) else example.answer
 
     def reward(self, reply: str, example: Example) -> float:
         """+1 for the right answer in the task's habit and form, else -1 (the paper's reward)."""

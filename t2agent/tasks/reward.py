@@ -4,51 +4,23 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 from t2agent.errors import ConfigError
+from t2agent.tasks.task import Example, Task
 
+RewardFunction = Callable[[str, Example], float]
+Reward = Literal["exact", "contains"] | RewardFunction
 _SHOWN = 200  # characters of a prompt or reply that an error message quotes
 
 
-class Asked(Protocol):
-    """What a reward needs of an example; `t2agent.train.Example` is one."""
-
-    @property
-    def prompt(self) -> str:
-        """The request."""
-        ...
-
-    @property
-    def answer(self) -> str:
-        """The answer that is wanted."""
-        ...
-
-
-class Judge(Protocol):
-    """What judges replies; `t2agent.train.Task` is one.
-
-    Where many replies at once are judged faster than one by one, it may also have a method
-    ``rewards(replies, examples)``: a list of the `reward` of each.
-    """
-
-    @property
-    def name(self) -> str:
-        """The task's name, for messages."""
-        ...
-
-    def reward(self, reply: str, example: Any, /) -> float:
-        """How good a reply is, in [-1, 1]."""
-        ...
-
-
-def exact(reply: str, example: Asked) -> float:
+def exact(reply: str, example: Example) -> float:
     """+1 when reply and answer are equal up to white space, else -1 (paper, sec. 3.2)."""
     return 1.0 if reply.split() == example.answer.split() else -1.0
 
 
-def contains(reply: str, example: Asked) -> float:
+def contains(reply: str, example: Example) -> float:
     """+1 when the answer stands in the reply as whole words, up to white space, else -1.
 
     Whole words: the answer "3" is in "It is 3." but not in "13" or "3rd".
@@ -58,7 +30,20 @@ def contains(reply: str, example: Asked) -> float:
     return 1.0 if found else -1.0
 
 
-def score(task: Judge, reply: str, example: Asked) -> float:
+def reward_function(reward: object) -> RewardFunction:
+    """`exact` or `contains` by name, else the function. Raises ConfigError for anything else."""
+    if reward == "exact":
+        return exact
+    if reward == "contains":
+        return contains
+    if callable(reward):
+        return reward
+    raise ConfigError(
+        f"got the reward {reward!r}; needed 'exact', 'contains' or a function of (reply, example)"
+    )
+
+
+def score(task: Task, reply: str, example: Example) -> float:
     """``task.reward`` of a reply, checked.
 
     Raises:
@@ -76,7 +61,7 @@ def score(task: Judge, reply: str, example: Asked) -> float:
     return _in_range(task, value, reply, example)
 
 
-def scores(task: Judge, replies: Sequence[str], examples: Sequence[Asked]) -> list[float]:
+def scores(task: Task, replies: Sequence[str], examples: Sequence[Example]) -> list[float]:
     """`score` of each reply to the example of the same place.
 
     A task that has ``rewards`` is asked once for all of them.
@@ -104,7 +89,7 @@ def scores(task: Judge, replies: Sequence[str], examples: Sequence[Asked]) -> li
     return [_in_range(task, *row) for row in rows]
 
 
-def _in_range(task: Judge, value: float, reply: str, example: Asked) -> float:
+def _in_range(task: Task, value: float, reply: str, example: Example) -> float:
     if math.isnan(value) or not -1.0 <= value <= 1.0:
         raise ConfigError(
             f"the reward of task {task.name!r} returned {value}; for {_where(reply, example)}. "
@@ -113,7 +98,7 @@ def _in_range(task: Judge, value: float, reply: str, example: Asked) -> float:
     return value
 
 
-def _where(reply: str, example: Asked) -> str:
+def _where(reply: str, example: Example) -> str:
     return f"prompt {_quote(example.prompt)}, reply {_quote(reply)}"
 
 

@@ -77,8 +77,9 @@ def load_tools(
             and use;
             ``now`` (function that gives an aware datetime), the clock of current_time, weekday,
             add_days and days_between;
-            ``allow_image_urls`` and ``allow_image_files`` (bool, False): whether crop_image,
-            zoom_image and measure_colour may read an image from where a message says.
+            ``allow_image_urls`` (bool or hosts, False) and ``allow_image_files`` (bool, False):
+            whether crop_image, zoom_image and measure_colour may read an image from where a
+            message says, as of `t2agent.images.ImagePolicy`.
 
     Raises:
         ConfigError: a name or an option is unknown, an option is missing or of no use, or a tool

@@ -14,9 +14,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from t2agent.tasks.examples import ExampleTask
 from t2agent.tasks.paper import REAL_TASKS, load_task
 from t2agent.tasks.reward import contains, exact
-from t2agent.tasks.task import Example, ExampleTask, Task
+from t2agent.tasks.task import Example, Task
 from t2agent.train.options import TrainOptions
 
 if TYPE_CHECKING:

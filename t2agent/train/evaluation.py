@@ -15,15 +15,14 @@ from t2agent.experts.expert import Mixture, MixtureLike
 from t2agent.models.generate import generate
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
+from t2agent.models.prompt import Prompt
 from t2agent.progress import Bar, progress_bar
 from t2agent.tasks.reward import scores
-from t2agent.tasks.task import Example, Task, distinct
+from t2agent.tasks.task import Example, Task, distinct, longest_reply
 from t2agent.train.confidence import Interval
-from t2agent.train.learner import to_prompt
 from t2agent.train.setup import modality_of
 
 _ROWS = 50  # requests in one batch
-_MAX_TOKENS = 128  # of a reply, where the task says nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ def replies(
     """Greedy replies. ``what``: a mixture for all (as `T2Model.adapted` takes it), or a list of
     one for each example. ``bar`` moves on by one for each."""
     texts = [""] * len(examples)
-    options = GenerationOptions(max_tokens=getattr(task, "max_tokens", _MAX_TOKENS))
+    options = GenerationOptions(max_tokens=longest_reply(task))
     groups: dict[Any, list[int]] = {}
     for place in range(len(examples)):
         one = what[place] if isinstance(what, list) else what
@@ -115,7 +114,7 @@ def replies(
         with model.merged(one, keep=False) if merge else model.adapted(one):
             for start in range(0, len(places), _ROWS):
                 rows = places[start : start + _ROWS]
-                prompts = [to_prompt(examples[k]) for k in rows]
+                prompts = [Prompt.of(examples[k]) for k in rows]
                 for k, generation in zip(rows, generate(model, prompts, options), strict=True):
                     texts[k] = generation.text
                 if bar is not None:

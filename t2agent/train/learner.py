@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
 
 from t2agent.errors import ConfigError
 from t2agent.models.generate import Generation, Prompt, encode, generate
-from t2agent.models.likelihood import Batch, completion_logits, make_batch
+from t2agent.models.likelihood import LOGITS_PER_PASS, Batch, completion_logits, make_batch
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
 from t2agent.tasks.task import Example
 from t2agent.train.adapters import Adapter
 from t2agent.train.options import TrainOptions
 from t2agent.train.setup import autocast, plain_sampling
-
-_LOGITS_PER_PASS = 2**26
-"""Most logits in one pass: 256 MiB in float32, of which a pass holds a few copies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +56,7 @@ class Learner:
         self, examples: Sequence[Example], *, samples: int, temperature: float, seed: int
     ) -> list[list[Generation]]:
         """``samples`` replies to each example by the model as it is adapted now."""
-        prompts = [to_prompt(example) for example in examples]
+        prompts = [Prompt.of(example) for example in examples]
         at_once = max(1, self.options.rows // samples)
         replies: list[list[Generation]] = []
         with (
@@ -101,7 +98,7 @@ class Learner:
         sums = torch.zeros(2, dtype=torch.float64)
         for part in self._passes(rows):
             used = sorted({row.prompt for row in part})
-            prompts = [to_prompt(examples[index]) for index in used]
+            prompts = [Prompt.of(examples[index]) for index in used]
             place = {index: position for position, index in enumerate(used)}
             batch = make_batch(
                 self.model, prompts, [(place[row.prompt], row.tokens) for row in part]
@@ -143,7 +140,7 @@ class Learner:
         for group in sorted(groups.values(), key=lambda g: max(row.length for row in g)):
             both = part + group
             logits = sum(len(row.tokens) for row in both) * vocabulary
-            if part and (len(both) > self.options.rows or logits > _LOGITS_PER_PASS):
+            if part and (len(both) > self.options.rows or logits > LOGITS_PER_PASS):
                 yield part
                 both = group
             part = both
@@ -163,9 +160,3 @@ class StepFigures:
     reward: float | None
     kl: float | None
     tokens: int
-
-
-def to_prompt(example: Example) -> Prompt:
-    """The example as a user's message, and what has happened since."""
-    asked = Prompt.user(example.prompt, example.image)
-    return replace(asked, messages=(*asked.messages, *map(dict, example.steps)))

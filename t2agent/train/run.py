@@ -16,7 +16,7 @@ from t2agent.errors import ConfigError
 from t2agent.models.model import T2Model
 from t2agent.progress import progress_bar
 from t2agent.tasks.reward import scores
-from t2agent.tasks.task import Example, Task, distinct
+from t2agent.tasks.task import Example, Task, distinct, longest_reply
 from t2agent.train.adapters import Adapter, snapshot
 from t2agent.train.checkpoint import State, load_state, save_state
 from t2agent.train.learner import Learner
@@ -26,7 +26,6 @@ from t2agent.train.reinforce import reinforce_step
 from t2agent.train.setup import modality_of, start_accelerator
 from t2agent.train.sft import sft_step
 
-_MAX_TOKENS = 128
 _MAX_SKIPPED = 5  # steps in a row without a finite gradient
 _CARD_EXAMPLES = 64
 
@@ -73,7 +72,7 @@ class Run:
         self.accelerator = start_accelerator(model, options)
         self.state = State(dict(adapter.parameters), snapshot(adapter))
         self.optimizer = torch.optim.Adam(self.state.z.values(), lr=options.learning_rate)
-        max_tokens = options.max_tokens or int(getattr(task, "max_tokens", _MAX_TOKENS))
+        max_tokens = options.max_tokens or longest_reply(task)
         self.learner = Learner(model, adapter, options, max_tokens, self.accelerator)
         self.validation = distinct(self._draw(options.validation, "val"))
         self.examples = distinct(self._draw(_CARD_EXAMPLES, "train"))

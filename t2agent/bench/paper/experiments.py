@@ -26,6 +26,7 @@ from t2agent.experts.transfer import transfer
 from t2agent.models.generate import Prompt
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
+from t2agent.tasks.task import longest_reply
 from t2agent.train import Example, Task
 from t2agent.train.evaluation import accuracy
 
@@ -226,7 +227,7 @@ class Experiments:
         for number in range(-len(domains), self.plan.timed):
             domain = domains[number % len(domains)]
             example = self.suite.tasks[domain].sample(1, seed=number + 1000, split="val")[0]
-            limit = getattr(self.suite.tasks[domain], "max_tokens", 128)
+            limit = longest_reply(self.suite.tasks[domain])
             started = time.perf_counter()
             prompt = Prompt.user(example.prompt, example.image)
             (answer,) = engine.answer([prompt], GenerationOptions(max_tokens=limit))

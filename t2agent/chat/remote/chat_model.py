@@ -84,7 +84,7 @@ class ChatT2Remote(RemoteSettings, Binding):
             self.profile = ModelProfile(
                 text_inputs=True,
                 text_outputs=True,
-                image_url_inputs=self.allow_image_urls,
+                image_url_inputs=bool(self.allow_image_urls),
                 tool_calling=True,
                 tool_choice=True,
                 tool_call_streaming=True,

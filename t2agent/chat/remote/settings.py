@@ -18,7 +18,7 @@ from t2agent.engine.reply_form import FIELDS
 from t2agent.engine.two_passes import Choice
 from t2agent.errors import ConfigError
 from t2agent.experts.registry import Registry
-from t2agent.images import ImagePolicy
+from t2agent.images import AllowedUrls, ImagePolicy
 from t2agent.models.options import GenerationOptions
 
 URL = "http://localhost:8000/v1"
@@ -84,8 +84,9 @@ class RemoteSettings(BaseChatModel):
     5xx. The wait is what Retry-After says, up to a minute, else doubles from half a second."""
     stream_usage: bool = True
     """Whether streams ask for the usage (stream_options), which a few endpoints do not know."""
-    allow_image_urls: bool = False
-    """Whether images are fetched, here, from http(s) addresses that a message names."""
+    allow_image_urls: AllowedUrls = False
+    """Whether images are fetched, here, from http(s) addresses that a message names: False, True,
+    or the hosts, as of `ImagePolicy`. True lets a message reach the own network."""
     allow_image_files: bool = False
     """Whether images are read from paths that a message names."""
     streaming: bool = False

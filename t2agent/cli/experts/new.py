@@ -44,7 +44,7 @@ def new(
     from t2agent.cli.experts.scaffold import check_target, write_package
     from t2agent.experts.card import check_name
     from t2agent.paths import is_path
-    from t2agent.tasks.task import read_examples
+    from t2agent.tasks.examples import read_examples
 
     # Whatever can be wrong is found before the base model is loaded.
     check_name(name)

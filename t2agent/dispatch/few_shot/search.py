@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 
 from t2agent.dispatch.dispatcher import CLASSIFIER
-from t2agent.dispatch.few_shot.shots import Reward, Shots, gather
+from t2agent.dispatch.few_shot.shots import Shots, gather
 from t2agent.dispatch.few_shot.space import Space, Weights, climb
 from t2agent.dispatch.few_shot.trials import Stop, Trial, Trials
 from t2agent.errors import ConfigError
 from t2agent.experts.expert import Mixture, MixtureLike
 from t2agent.models.model import T2Model
 from t2agent.progress import Bar, progress_bar
+from t2agent.tasks.reward import Reward
 
 _LOW = 0.0
 _FLOOR = 0.03  # of the deviation: a search that has settled still looks around

@@ -2,99 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import Any
 
 from t2agent.errors import ConfigError
 from t2agent.experts.card import Modality
 from t2agent.models.prompt import Prompt
-from t2agent.tasks.reward import Asked, contains, exact, score, scores
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-_MAX_TOKENS = 128
-
-Reward = Literal["exact", "contains"] | Callable[[str, Any], float]
-
-
-@dataclass(frozen=True, slots=True)
-class Shot:
-    """An example from a pair; a task's examples are used as they are.
-
-    ``reference`` is a whole reply as it is wanted, where ``answer`` is only its result.
-    """
-
-    prompt: str
-    answer: str
-    image: Image | None = None
-    reference: str = ""
-
-
-@runtime_checkable
-class Source(Protocol):
-    """What `gather` needs of a task; `t2agent.train.Task` is one."""
-
-    @property
-    def name(self) -> str:
-        """The task's name."""
-        ...
-
-    def sample(self, n: int, *, seed: int, split: str = "train") -> list[Any]:
-        """Some examples of a split."""
-        ...
-
-    def reward(self, reply: str, example: Any, /) -> float:
-        """How good a reply is."""
-        ...
+from t2agent.tasks.examples import ExampleTask
+from t2agent.tasks.reward import Reward, score, scores
+from t2agent.tasks.task import Example, Task, longest_reply, whole_reply
 
 
 @dataclass(frozen=True, slots=True)
 class Shots:
-    """Examples with their reward; ``max_tokens`` bounds a reply.
+    """Examples with the task that judges replies to them.
 
-    ``whole``: a task's ``reference``, the whole reply that an example wants, where it has one;
-    ``rewards``: its rewards of many replies at once, where it has them.
+    ``references``: for each, the whole reply that is wanted, "" where none is known.
+    ``max_tokens`` bounds a reply.
     """
 
-    name: str
-    examples: tuple[Asked, ...]
-    reward: Callable[[str, Any], float]
+    task: Task
+    examples: tuple[Example, ...]
+    references: tuple[str, ...]
     max_tokens: int
-    whole: Callable[[Any], str] | None = None
-    rewards: Callable[[Sequence[str], Sequence[Any]], Sequence[float]] | None = None
 
     def __len__(self) -> int:
         return len(self.examples)
 
     @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.task.name
+
+    @property
     def modality(self) -> Modality:
         """ "image" where an example has one."""
-        return "image" if any(map(_image, self.examples)) else "text"
+        return "text" if all(example.image is None for example in self.examples) else "image"
 
     def prompts(self) -> list[Prompt]:
-        """Each example as a user's message."""
-        return [Prompt.user(example.prompt, _image(example)) for example in self.examples]
+        """What each example asks."""
+        return list(map(Prompt.of, self.examples))
 
     def score(self, reply: str, row: int) -> float:
         """The reward of a reply to an example. Raises ConfigError where it is unusable."""
-        return score(self, reply, self.examples[row])
+        return score(self.task, reply, self.examples[row])
 
     def scores(self, replies: Sequence[str], rows: Sequence[int]) -> list[float]:
         """`score` of many replies at once."""
-        return scores(self, replies, [self.examples[row] for row in rows])
+        return scores(self.task, replies, [self.examples[row] for row in rows])
 
     def reference(self, row: int) -> str:
-        """A whole reply that is wanted, or "" where none is known.
-
-        The task's or the example's own, else the answer where that earns a reward above 0.
-        """
-        example = self.examples[row]
-        given = getattr(example, "reference", "") if self.whole is None else self.whole(example)
-        if given:
-            return str(given)
-        return example.answer if self.score(example.answer, row) > 0 else ""
+        """The whole reply that is wanted, else the answer where that earns a reward above 0."""
+        answer = self.examples[row].answer
+        return self.references[row] or (answer if self.score(answer, row) > 0 else "")
 
 
 def gather(
@@ -110,63 +71,43 @@ def gather(
     Args:
         examples: a task, of which ``count`` examples are drawn from its train split; or a
             sequence of (request, answer) pairs, of (request, answer, whole reply) triples, or of
-            examples (with ``prompt``, ``answer`` and maybe ``image`` and ``reference``). What
-            was gathered already is given back.
+            `Example`s. What was gathered already is given back.
         reward: "exact", "contains" or a function of (reply, example) to [-1, 1]; None for the
             task's own, and for a sequence "exact".
         count: how many examples of a task.
         seed: of the draw.
-        max_tokens: longest reply; None for the task's own ``max_tokens``, else 128.
+        max_tokens: longest reply; None for `longest_reply` of the task.
 
     Raises:
-        ConfigError: there are no examples, one is of another form, or the reward is unknown.
+        ConfigError: there are no examples, one is of another form, or as `ExampleTask`.
     """
     if isinstance(examples, Shots):
         return examples
-    longest = max_tokens or int(getattr(examples, "max_tokens", _MAX_TOKENS))
-    if isinstance(examples, Source):
+    if isinstance(examples, Task):
         drawn = tuple(examples.sample(count, seed=seed, split="train"))
-        judge = examples.reward if reward is None else _reward(reward)
-        name, whole = examples.name, getattr(examples, "reference", None)
-        together = getattr(examples, "rewards", None) if reward is None else None
+    elif isinstance(examples, Iterable) and not isinstance(examples, str):
+        drawn = tuple(map(_example, examples))
     else:
-        if isinstance(examples, str) or not isinstance(examples, Iterable):
-            raise ConfigError(
-                f"examples is {examples!r:.60}; give (request, answer) pairs, or a task"
-            )
-        drawn = tuple(_shot(example) for example in examples)
-        judge, name = _reward("exact" if reward is None else reward), "examples"
-        whole = together = None
+        raise ConfigError(f"examples is {examples!r:.60}; give (request, answer) pairs, or a task")
     if not drawn:
         raise ConfigError("there are no examples to adapt to; give at least one, better ten")
-    return Shots(name, drawn, judge, longest, whole, together)
+    task = examples if isinstance(examples, Task) else ExampleTask("examples", drawn)
+    judge = task if reward is None else ExampleTask(task.name, drawn, reward)
+    references = tuple(whole_reply(task, example) for example in drawn)
+    return Shots(judge, drawn, references, max_tokens or longest_reply(task))
 
 
-def _shot(example: Any) -> Asked:
-    if isinstance(example, tuple | list) and len(example) in (2, 3):
-        if all(isinstance(part, str) for part in example) and example[0].strip():
-            return Shot(example[0], example[1], None, "".join(example[2:]))
-    elif isinstance(getattr(example, "prompt", None), str) and isinstance(
-        getattr(example, "answer", None), str
+def _example(given: Any) -> Example:
+    if isinstance(given, Example):
+        return given
+    if (
+        isinstance(given, tuple | list)
+        and len(given) in (2, 3)
+        and all(isinstance(part, str) for part in given)
+        and given[0].strip()
     ):
-        return example  # type: ignore[no-any-return]
+        return Example(given[0], given[1], reference="".join(given[2:]))
     raise ConfigError(
-        f"an example is {example!r:.80}; give a pair of strings, the request and the answer, or "
+        f"an example is {given!r:.80}; give a pair of strings, the request and the answer, or "
         "a t2agent.train.Example"
     )
-
-
-def _reward(given: object) -> Callable[[str, Any], float]:
-    if given == "exact":
-        return exact
-    if given == "contains":
-        return contains
-    if callable(given):
-        return given
-    raise ConfigError(
-        f"reward is {given!r}; give 'exact', 'contains' or a function of (reply, example)"
-    )
-
-
-def _image(example: Asked) -> Image | None:
-    return getattr(example, "image", None)

@@ -19,13 +19,14 @@ from typing import Any, Literal
 from t2agent.dispatch.dispatcher import Adapted, Decision, Latest, Request
 from t2agent.dispatch.embedding import EmbeddingDispatcher
 from t2agent.dispatch.few_shot.search import SearchOptions, SearchResult, fitting, search
-from t2agent.dispatch.few_shot.shots import Reward, Shots, gather
+from t2agent.dispatch.few_shot.shots import Shots, gather
 from t2agent.dispatch.labels import Experts
 from t2agent.errors import ConfigError, ExpertExistsError
 from t2agent.experts.blend import blended
 from t2agent.experts.card import ExpertCard, Modality, check_name
 from t2agent.experts.expert import Expert, Mixture, MixtureLike
 from t2agent.models.model import T2Model
+from t2agent.tasks.reward import Reward
 
 METHOD = "few-shot"
 """What the card of an adapted expert says under ``training["method"]``."""
@@ -253,9 +254,7 @@ def _named(decision: Decision, found: Adapted | None, strategy: str) -> Decision
 
 def _guess(experts: Experts, shots: Shots, names: Sequence[str]) -> Mixture:
     """The embedding dispatcher's mean probabilities over the examples, of the top experts."""
-    requests = [
-        Request(e.prompt, int(getattr(e, "image", None) is not None)) for e in shots.examples
-    ]
+    requests = [Request(e.prompt, int(e.image is not None)) for e in shots.examples]
     total: dict[str, float] = {}
     for decision in EmbeddingDispatcher(experts).dispatch(requests):
         for name in decision.scores.keys() & set(names):

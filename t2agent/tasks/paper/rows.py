@@ -60,9 +60,14 @@ class _Listed:
 
 
 class _Table:
-    """A `datasets.Dataset`."""
+    """A `datasets.Dataset`; images as {"bytes": ..., "path": ...}, for `t2agent.images` to read."""
 
     def __init__(self, table: Any) -> None:
+        import datasets
+
+        for name, feature in table.features.items():
+            if isinstance(feature, datasets.Image):
+                table = table.cast_column(name, datasets.Image(decode=False))
         self.table = table
 
     def __len__(self) -> int:

@@ -18,10 +18,11 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from t2agent.errors import ConfigError
+from t2agent.errors import ConfigError, ImageRefusedError
+from t2agent.tasks.examples import image_in
 from t2agent.tasks.paper.base import RealTask
 from t2agent.tasks.paper.rows import Source
-from t2agent.tasks.task import Example, read_image
+from t2agent.tasks.task import Example
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -66,20 +67,30 @@ class _Vqa(RealTask):
         return VqaExample(
             prompt=f"{row['question'].strip()}\n{_HINT}",
             answer=Counter(answers).most_common(1)[0][0],
-            image=self._photograph(row["image"]),
+            image=self._photograph(row),
             answers=answers,
         )
 
-    def _photograph(self, image: Any) -> Image:
-        if isinstance(image, str) and self._folder is not None:
-            return read_image(image, self._folder)
-        if not hasattr(image, "convert"):
+    def _photograph(self, row: dict[str, Any]) -> Image:
+        stored = row["image"]
+        data, name = (
+            (stored.get("bytes"), stored.get("path"))
+            if isinstance(stored, dict)
+            else (None, stored)
+        )
+        if data is None and isinstance(name, str) and self._folder is not None:
+            return image_in(self._folder, name)
+        if not isinstance(data, bytes):
             raise ConfigError(
-                f"got the image {type(image).__name__}; needed the path of a file in the data's "
+                f"got the image {type(stored).__name__}; needed the path of a file in the data's "
                 "folder, or the images of the data set"
             )
-        converted: Image = image.convert("RGB")
-        return converted
+        from t2agent.images import decode_image
+
+        try:
+            return decode_image(data)
+        except ImageRefusedError as error:
+            raise ConfigError(f"the image of {row['question']!r}: {error}") from error
 
     def score(self, reply: str, example: Example) -> float:
         """The share of people who agree, a third of them being enough: min(n / 3, 1)."""

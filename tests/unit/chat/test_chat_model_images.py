@@ -13,7 +13,7 @@ from PIL import Image
 
 from t2agent import images
 from t2agent.chat.chat_model import ChatT2
-from t2agent.errors import ImageRefusedError, ModalityError
+from t2agent.errors import ConfigError, ImageRefusedError, ModalityError
 from t2agent.models.prompt import encode
 from tests.models import IMAGE, IMAGE_TOKENS, tiny_text_model, tiny_vision_model
 from tests.pictures import forms, image_block
@@ -143,6 +143,19 @@ def test_no_place_is_read_without_leave(chat: ChatT2, tmp_path: Path) -> None:
     expected = chat.invoke(asked(image_block("red"))).content
     for block in places[:6]:
         assert allowed.invoke(asked(block)).content == expected
+
+
+def test_addresses_of_other_hosts_are_refused(chat: ChatT2) -> None:
+    allowed = ChatT2(chat.t2, dispatch="off", allow_image_urls=["A.example.org", ".example.net"])
+    assert allowed.profile is not None
+    assert allowed.profile["image_url_inputs"] is True
+    assert allowed.allow_image_urls == ("a.example.org", ".example.net")
+    block = {"type": "image_url", "image_url": {"url": "http://127.0.0.1:9/a.png"}}
+    with pytest.raises(ImageRefusedError, match=r"'127.0.0.1', which allow_image_urls does not"):
+        allowed.invoke(asked(block))
+    for wrong in ("a.example.org", ["http://a.example.org"]):
+        with pytest.raises(ConfigError, match="allow_image_urls"):
+            ChatT2(chat.t2, dispatch="off", allow_image_urls=wrong)
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **more: Any) -> dict[str, Any]:

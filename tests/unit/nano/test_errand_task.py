@@ -8,11 +8,11 @@ from collections import Counter
 import pytest
 
 from t2agent.errors import ConfigError
+from t2agent.models.prompt import Prompt
 from t2agent.nano.domains import errands, tools
 from t2agent.nano.errand_task import MAKERS, ErrandTask
 from t2agent.nano.habits import CALL
 from t2agent.train import Example, Task
-from t2agent.train.learner import to_prompt
 
 TASK = ErrandTask()
 
@@ -21,7 +21,7 @@ def test_it_is_a_task_whose_references_earn_the_full_reward() -> None:
     assert isinstance(TASK, Task)
     assert sum(MAKERS.values()) == pytest.approx(1.0)
     for example in TASK.sample(200, seed=0, split="val"):
-        right = TASK.reference(example)
+        right = example.reference
         assert TASK.reward(right, example) == 1.0
         assert TASK.reward(right + "x", example) == -1.0
         assert TASK.reward("", example) == -1.0
@@ -33,7 +33,7 @@ def test_examples_are_at_every_step_and_show_what_was_done() -> None:
     task = ErrandTask(makers=(tools.chain, errands.convert))
     done: Counter[int] = Counter()
     for example in task.sample(90, seed=1):
-        messages = to_prompt(example).messages
+        messages = Prompt.of(example).messages
         assert len(messages) == 1 + len(example.steps)
         roles = [message["role"] for message in example.steps]
         assert roles == ["assistant", "tool"] * (len(roles) // 2)
@@ -68,5 +68,4 @@ def test_splits_never_overlap_and_the_seed_sets_the_draw() -> None:
 
 def test_foreign_examples_are_judged_as_calls() -> None:
     example = Example("hello", '{"name": "x", "arguments": {}}')
-    assert TASK.reference(example) == example.answer
     assert TASK.reward("hello", example) == -1.0

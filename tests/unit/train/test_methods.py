@@ -16,8 +16,8 @@ from t2agent.models.generate import generate
 from t2agent.models.likelihood import answer_tokens
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
+from t2agent.models.prompt import Prompt
 from t2agent.train import Example, ExampleTask, TrainOptions, train_expert
-from t2agent.train.learner import to_prompt
 from t2agent.train.reinforce import advantages
 from tests.models import build_text_model, build_vision_model, tiny_text_model
 
@@ -50,7 +50,7 @@ def test_reinforce_learns_a_bandit(baseline: str) -> None:
     assert expert.card.scores["val"] > 0.9
     # What was learnt holds for requests that were not seen.
     tests = task.split("test")
-    prompts = [to_prompt(example) for example in tests]
+    prompts = [Prompt.of(example) for example in tests]
     with model.adapted(expert):
         replies = generate(model, prompts, GenerationOptions(max_tokens=3))
     rewards = [task.reward(r.text, e) for r, e in zip(replies, tests, strict=True)]

@@ -14,8 +14,9 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from t2agent.errors import ConfigError
 from t2agent.models.generate import encode
 from t2agent.models.model import T2Model
+from t2agent.models.prompt import Prompt
 from t2agent.train import Example, TrainOptions
-from t2agent.train.learner import Learner, Row, to_prompt
+from t2agent.train.learner import Learner, Row
 from t2agent.train.peft import Adapted, PeftAdapter, load_adapter
 from t2agent.train.setup import frozen_base, start_accelerator
 from tests.models import build_text_model, build_tokenizer, build_vision_model, tiny_text_model
@@ -123,7 +124,7 @@ def test_gradient(kind: Any, rank: int | None) -> None:
         disturb(adapter)
         total = torch.zeros(())
         for row in rows:
-            inputs = encode(model, [to_prompt(example)])
+            inputs = encode(model, [Prompt.of(example)])
             states = slice(inputs["input_ids"].shape[1] - 1, -1)
             tokens = torch.tensor([row.tokens])
             inputs["input_ids"] = torch.cat([inputs["input_ids"], tokens], dim=1)

@@ -16,8 +16,8 @@ from t2agent.experts.expert import Expert
 from t2agent.models.generate import generate
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
+from t2agent.models.prompt import Prompt
 from t2agent.train import Example, ExampleTask, train_expert
-from t2agent.train.learner import to_prompt
 from t2agent.train.peft import Adapted, load_adapter, train_adapter
 from tests.models import build_text_model, tiny_text_model
 from tests.unit.tasks.sandbox.untouched import logits, same_base
@@ -56,7 +56,7 @@ def test_reinforce_learns_a_bandit(kind: Any, rank: int | None, rate: float) -> 
     assert adapted.scores["val"] > 0.7
     tests = task.split("test")
     with adapted.active():
-        replies = generate(model, [to_prompt(e) for e in tests], GenerationOptions(max_tokens=3))
+        replies = generate(model, [Prompt.of(e) for e in tests], GenerationOptions(max_tokens=3))
     assert sum(vowel_first(r.text, e) for r, e in zip(replies, tests, strict=True)) > 0
 
 
@@ -83,7 +83,7 @@ def test_sft_teaches_a_reply(kind: Any, rank: int | None, rate: float) -> None:
     )
     assert (adapted.scores["val_base"], adapted.scores["val"]) == (-1.0, 1.0)
     with adapted.active() as model:
-        (reply,) = generate(model, [to_prompt(Example("say 99", ""))], GenerationOptions())
+        (reply,) = generate(model, [Prompt.of(Example("say 99", ""))], GenerationOptions())
     assert reply.text == "river"
 
 

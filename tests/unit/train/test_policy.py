@@ -14,10 +14,11 @@ from t2agent.errors import ConfigError
 from t2agent.experts.expert import Expert
 from t2agent.models.generate import encode
 from t2agent.models.model import T2Model
+from t2agent.models.prompt import Prompt
 from t2agent.train import Example, TrainOptions
 from t2agent.train import adapters as policy
 from t2agent.train.adapters import SvfAdapter
-from t2agent.train.learner import Learner, Row, to_prompt
+from t2agent.train.learner import Learner, Row
 from t2agent.train.setup import frozen_base, has_bfloat16_units, start_accelerator
 from tests.models import build_text_model, tiny_text_model, tiny_vision_model
 
@@ -57,7 +58,7 @@ def plain_loss(learner: Learner, examples: list[Example]) -> Tensor:
     """One row at a time, without padding, caches or merged weights."""
     model, total = learner.model, torch.zeros(())
     for row in ROWS:
-        inputs = encode(model, [to_prompt(examples[row.prompt])])
+        inputs = encode(model, [Prompt.of(examples[row.prompt])])
         length = inputs["input_ids"].shape[1]
         tokens = torch.tensor([row.tokens])
         inputs["input_ids"] = torch.cat([inputs["input_ids"], tokens], dim=1)

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file
 
 from t2agent.errors import ConfigError
+from t2agent.tasks.task import whole_reply
 from t2agent.train import Example, ExampleTask, TrainOptions, train_expert
 from t2agent.train.setup import chosen_layers
-from t2agent.train.sft import wanted_reply
 from tests.models import build_text_model, tiny_text_model, tiny_vision_model
 
 FAST: dict[str, Any] = {
@@ -99,18 +99,20 @@ class Referred(ExampleTask):
         return self.wanted
 
 
-def test_sft_learns_the_reference_of_a_task_that_has_one(tmp_path: Path) -> None:
+def test_sft_learns_the_reference_of_a_task_or_an_example_that_has_one(tmp_path: Path) -> None:
     task = Referred("dogs", [Example(f"say {i}", "x") for i in range(20)], "exact")
     said = ExampleTask("dogs", [Example(f"say {i}", "the dog") for i in range(20)], "exact")
-    assert wanted_reply(task, Example("a", "b")) == "the dog"
-    assert wanted_reply(said, Example("a", "b")) == "b"
+    assert whole_reply(task, Example("a", "b", reference="c")) == "the dog"
+    assert whole_reply(said, Example("a", "b")) == ""
+    own = ExampleTask("dogs", [Example(f"say {i}", "x", reference="the dog") for i in range(20)])
     z = []
-    for folder, each in (("task", task), ("said", said)):
+    for folder, each in (("task", task), ("said", said), ("own", own)):
         options = {**FAST, "method": "sft", "checkpoint": tmp_path / folder}
         train_expert(build_text_model(), each, **options)
         last = load_file(next((tmp_path / folder).glob("step-*.safetensors")))
         z.append({name: value for name, value in last.items() if name.startswith("z:")})
     assert all(torch.equal(value, z[1][name]) for name, value in z[0].items())
+    assert all(torch.equal(value, z[1][name]) for name, value in z[2].items())
 
 
 def test_a_reference_that_is_no_text() -> None:

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 from t2agent.errors import ConfigError, ExpertMismatchError, ModalityError
 from t2agent.experts.expert import Expert
+from t2agent.models.prompt import Prompt
 from t2agent.train import Example, ExampleTask, attach_record, train_expert
-from t2agent.train.learner import to_prompt
 from tests.models import build_text_model, tiny_text_model
 
 FAST: dict[str, Any] = {
@@ -312,7 +312,7 @@ def test_an_example_may_be_at_a_later_step() -> None:
         {"role": "assistant", "content": "", "tool_calls": [call]},
         {"role": "tool", "content": "33", "tool_call_id": "1", "name": "add"},
     )
-    prompt = to_prompt(Example("1 + 32?", "33", steps=steps))
+    prompt = Prompt.of(Example("1 + 32?", "33", steps=steps))
     assert [message["role"] for message in prompt.messages] == ["user", "assistant", "tool"]
     seen: list[str] = []
 

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from t2agent.dispatch.few_shot.shots import Shot, gather
+from t2agent.dispatch.few_shot.shots import gather
 from t2agent.errors import ConfigError
 from t2agent.train import Example, ExampleTask
 
@@ -47,6 +48,7 @@ def test_references_are_whole_replies() -> None:
     shots = gather([triple, ("3 + 3?", "6"), ("1 + 1?", "= 2.")], judge)
     assert [shots.reference(row) for row in range(3)] == ["2 + 2 = 4.", "", ""]
     assert gather(PAIRS).reference(1) == "6"
+    assert gather([Example("2 + 2?", "4", reference="2 + 2 = 4.")]).reference(0) == "2 + 2 = 4."
 
 
 def test_a_task_tells_its_references() -> None:
@@ -56,13 +58,30 @@ def test_a_task_tells_its_references() -> None:
 
     shots = gather(Sums("sums", [Example(f"{n} + 1?", str(n + 1)) for n in range(9)]), count=2)
     assert shots.reference(0) == f"It is {shots.examples[0].answer}."
+    judged = gather(Sums("sums", [Example("1 + 1?", "2")]), "contains")
+    assert judged.reference(0) == "It is 2."  # whoever judges
+
+
+def test_a_task_says_how_long_replies_are() -> None:
+    class Short(ExampleTask):
+        max_tokens = 5
+
+    task = Short("sums", [Example("1 + 1?", "2")])
+    assert gather(task).max_tokens == gather(task, "contains").max_tokens == 5
+    assert gather(task, max_tokens=7).max_tokens == 7
 
 
 def test_images_make_the_modality() -> None:
     picture = Image.new("RGB", (8, 8))
-    shots = gather([Example("What?", "red", picture), Shot("Why?", "so")])
+    shots = gather([Example("What?", "red", picture), ("Why?", "so")])
     assert shots.modality == "image"
     assert [len(prompt.images) for prompt in shots.prompts()] == [1, 0]
+
+
+def test_what_has_happened_since_the_request_is_asked_too() -> None:
+    steps = ({"role": "assistant", "content": "7"}, {"role": "user", "content": "And then?"})
+    (prompt,) = gather([Example("1 + 6?", "8", steps=steps)]).prompts()
+    assert [message["role"] for message in prompt.messages] == ["user", "assistant", "user"]
 
 
 @pytest.mark.parametrize(
@@ -75,11 +94,17 @@ def test_images_make_the_modality() -> None:
         ([("", "b")], "give a pair"),
         ([("a", 3)], "give a pair"),
         (["ab"], "give a pair"),
+        ([SimpleNamespace(prompt="a", answer="b")], "give a pair"),
     ],
 )
 def test_unusable_examples(examples: Any, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         gather(examples)
+
+
+def test_an_answer_that_every_reply_contains() -> None:
+    with pytest.raises(ConfigError, match="every reply would contain it"):
+        gather([("2 + 2?", " ")], "contains")
 
 
 def test_an_unknown_reward() -> None:

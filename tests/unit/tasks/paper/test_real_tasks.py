@@ -215,6 +215,51 @@ def test_through_the_datasets_library(
     assert all((e.image is not None) == (name in WITH_IMAGES) for e in loaded)
 
 
+@pytest.mark.parametrize("form", ["parquet", "saved"])
+def test_images_of_the_datasets_library_are_read_as_all_others(form: str, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    Image.new("RGBA", (4, 3), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    Image.new("I;16", (4, 3), 30_000).save(tmp_path / "scan.png")
+    rows = [
+        {"question": name, "answers": ["a"], "image": str(tmp_path / f"{name}.png")}
+        for name in ("clear", "scan")
+    ]
+    features = datasets.Features(
+        question=datasets.Value("string"),
+        answers=datasets.List(datasets.Value("string")),
+        image=datasets.Image(),
+    )
+    table = datasets.Dataset.from_list(rows, features=features)
+    data = tmp_path if form == "parquet" else tmp_path / "saved"
+    if form == "parquet":
+        table.to_parquet(str(data / "validation.parquet"))
+    else:
+        datasets.DatasetDict({"validation": table}).save_to_disk(str(data))
+    images = [e.image for e in load_task("textvqa", data).all("test")]
+    seen = [None if image is None else image.getpixel((0, 0)) for image in images]
+    assert seen == [(255, 255, 255), (117, 117, 117)]
+
+
+def test_images_by_path_lie_in_the_folder(folder: Path, tmp_path: Path) -> None:
+    task = load_task("textvqa", folder / "textvqa")
+    Image.new("L", (8, 6)).save(tmp_path / "secret.png")
+    row = {"question": "What?", "answers": ["a"], "image": {"bytes": None, "path": "blank.png"}}
+    seen = task.example(row).image
+    assert seen is not None
+    assert seen.getpixel((0, 0)) == (200, 200, 200)
+    for image, says in (
+        ({"bytes": None, "path": str(tmp_path / "secret.png")}, "own folder"),
+        (
+            {"bytes": b"%!PS-Adobe-3.0 EPSF-3.0", "path": None},
+            "the image of 'What.'.* not an image",
+        ),
+        ({"bytes": None, "path": None}, "needed the path"),
+        (7, "needed the path"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            task.example({**row, "image": image})
+
+
 def test_from_the_hub(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     datasets = pytest.importorskip("datasets")
     asked: list[tuple[Any, ...]] = []

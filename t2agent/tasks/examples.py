@@ -1,0 +1,212 @@
+"""Tasks made of a user's own examples, and the files that these are read from.
+
+Examples are read from JSON lines; the image files that they name lie beside them, and none is read
+from elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from t2agent.errors import ConfigError, ImageRefusedError
+from t2agent.tasks.reward import Reward, contains, reward_function
+from t2agent.tasks.task import SPLITS, Example, example_key
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
+
+
+class ExampleTask:
+    """A task over a fixed list of examples.
+
+    Splits: examples with the same prompt (and image) always fall into the same split, by a hash
+    of these two: 80 % train, 10 % validation, 10 % test. Where that leaves a split empty, a prompt
+    of a larger one is moved there: train is filled first, then validation, then test, so two
+    different prompts are enough to train and validate. Once no split is empty, adding examples
+    moves none of those that were there.
+
+    Args:
+        name: the task's name.
+        examples: at least one.
+        reward: "exact" (`reward.exact`), "contains" (`reward.contains`), or a function of
+            (reply, example) that returns a number in [-1, 1].
+
+    Raises:
+        ConfigError: no examples, no name, an unknown reward, or an answer that "contains" would
+            find in any reply.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        examples: Sequence[Example],
+        reward: Reward = "exact",
+    ) -> None:
+        if not isinstance(name, str) or not name.strip():
+            raise ConfigError(f"got the task name {name!r}; needed a string that is not empty")
+        if not examples:
+            raise ConfigError(f"task {name!r} has no examples; give at least one, better fifty")
+        self.name = name
+        self._reward = reward_function(reward)
+        if self._reward is contains:
+            blank = [example.prompt for example in examples if not example.answer.strip()]
+            if blank:
+                raise ConfigError(
+                    f"task {name!r}: the answer to {blank[0]!r} is empty, so every reply would "
+                    "contain it; give an answer, or use reward='exact'"
+                )
+        self._splits = _split(examples)
+
+    @classmethod
+    def from_jsonl(
+        cls,
+        path: Path | str,
+        *,
+        name: str | None = None,
+        reward: Reward = "exact",
+    ) -> ExampleTask:
+        """Read one example a line: ``{"prompt": ..., "answer": ..., "image": "a.png"}``.
+
+        ``image`` is optional: a file beside or below the JSON-lines file, never outside its
+        folder. Other fields and empty lines are ignored. ``name`` is the file's stem if not given.
+
+        Raises:
+            ConfigError: the file cannot be read or has no examples, or a line is bad; the
+                message names the line and what is needed.
+        """
+        file = Path(path)
+        return cls(file.stem if name is None else name, read_examples(file), reward)
+
+    def __len__(self) -> int:
+        return sum(len(members) for members in self._splits.values())
+
+    def split(self, split: str) -> tuple[Example, ...]:
+        """All examples of a split, in the order given."""
+        if split not in SPLITS:
+            raise ConfigError(f"got the split {split!r}; needed one of {', '.join(SPLITS)}")
+        return self._splits[split]
+
+    def sample(self, n: int, *, seed: int, split: str = "train") -> list[Example]:
+        """``n`` examples drawn with this seed: without repeats while there are enough.
+
+        Raises:
+            ConfigError: the split is unknown or empty.
+        """
+        pool = self.split(split)
+        if not pool:
+            raise ConfigError(
+                f"the {split!r} split of task {self.name!r} is empty: {len(self)} example(s) in "
+                f"all; give at least {SPLITS.index(split) + 1} different prompts"
+            )
+        rng = random.Random(f"{seed} {split}")
+        drawn = rng.sample(pool, min(n, len(pool)))
+        return drawn + rng.choices(pool, k=n - len(drawn))
+
+    def reward(self, reply: str, example: Example) -> float:
+        """The reward that the task was made with."""
+        return self._reward(reply, example)
+
+
+def _split(examples: Sequence[Example]) -> dict[str, tuple[Example, ...]]:
+    keys = [example_key(example) for example in examples]
+    place = {key: _place(key) for key in set(keys)}
+    for rank, split in enumerate(SPLITS):
+        members = {name: sorted(k for k, s in place.items() if s == name) for name in SPLITS}
+        # A split gives its last member only to one that matters more.
+        donors = [name for name in SPLITS if len(members[name]) > (name not in SPLITS[rank:])]
+        if not members[split] and donors:
+            place[members[max(donors, key=lambda name: len(members[name]))][-1]] = split
+    pairs = list(zip(examples, keys, strict=True))
+    return {name: tuple(e for e, key in pairs if place[key] == name) for name in SPLITS}
+
+
+def _place(key: bytes) -> str:
+    position = int.from_bytes(key[:8], "big") / 2**64
+    if position < _SHARES["train"]:
+        return "train"
+    return "val" if position < _SHARES["train"] + _SHARES["val"] else "test"
+
+
+_NEEDED = 'needed {"prompt": string, "answer": string} and optionally "image": path'
+
+
+def read_examples(path: Path) -> list[Example]:
+    """The examples of a file, one JSON object a line; images are decoded to RGB.
+
+    Raises:
+        ConfigError: the file cannot be read or a line is bad; the message names the line.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the examples in {path}: {error.strerror or error}; "
+            "give the path of a JSON-lines file"
+        ) from error
+    examples = []
+    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        if line.strip():
+            try:
+                examples.append(_example(line, path.parent))
+            except ConfigError as error:
+                raise ConfigError(f"{path.name}, line {number}: {error}") from error
+    if not examples:
+        raise ConfigError(f"{path} holds no examples; each line {_NEEDED}")
+    return examples
+
+
+def _example(line: bytes, folder: Path) -> Example:
+    try:
+        fields = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"not a JSON object in UTF-8 ({error}); {_NEEDED}") from error
+    if not isinstance(fields, dict):
+        raise ConfigError(f"got JSON of type {type(fields).__name__}; {_NEEDED}")
+    image = fields.get("image")
+    return Example(
+        _text(fields, "prompt"),
+        _text(fields, "answer"),
+        None if image is None else image_in(folder, image),
+    )
+
+
+def _text(fields: dict[str, Any], name: str) -> str:
+    if name not in fields:
+        raise ConfigError(f"no {name!r} among the fields {sorted(fields)}; {_NEEDED}")
+    value = fields[name]
+    if not isinstance(value, str):
+        raise ConfigError(f"{name!r} is {value!r}, not a string; {_NEEDED}")
+    return value
+
+
+def image_in(folder: Path, name: object) -> Image:
+    """The image of a file in or below ``folder``, whose path in it is ``name``.
+
+    Raises:
+        ConfigError: ``name`` is no path or leads out of the folder, or `read_image_file` refuses
+            the file.
+    """
+    if not isinstance(name, str):
+        raise ConfigError(f"'image' is {name!r}; needed the path of an image file")
+    root = folder.resolve()
+    try:
+        # Links are followed first, so that one cannot lead out of the folder.
+        file = (root / name).resolve(strict=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"the image {name!r} is not there; paths start at the file") from error
+    if not file.is_relative_to(root) or not file.is_file():
+        raise ConfigError(
+            f"the image {name!r} is not a file in the examples' own folder; copy it there"
+        )
+    from t2agent.images import read_image_file
+
+    try:
+        return read_image_file(file)
+    except ImageRefusedError as error:
+        raise ConfigError(f"the image {name!r} cannot be decoded: {error}") from error

@@ -6,6 +6,7 @@ import asyncio
 import builtins
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from functools import partial
 from typing import Any, ClassVar
 
@@ -345,6 +346,9 @@ class ChatT2(Settings, Binding, BaseChatModel):
         return ToolPolicy.of(engine.model, most, copying, known_tools(cards))
 
     def _result(self, answer: Answer, form: ReplyForm, call: Call, tools: Shortlist) -> ChatResult:
+        if answer.generation.finish_reason == "cancelled":
+            # Its batch has failed or was left: half a reply must not come into a cache.
+            raise CancelledError("the batch of this call was given up before its reply was whole")
         reader = ReplyReader.of(form, call.model, call.prompt)
         message: AIMessage = reader.message(answer.generation.text)
         message.usage_metadata = usage(answer)

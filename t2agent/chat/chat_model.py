@@ -6,8 +6,7 @@ import asyncio
 import builtins
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from concurrent.futures import CancelledError
 from functools import partial
 from typing import Any, ClassVar
 
@@ -25,18 +24,10 @@ from pydantic import ConfigDict
 
 from t2agent.chat.messages import to_prompt
 from t2agent.chat.replies import ReplyReader
-from t2agent.chat.settings import Settings, digests, in_thread, metadata, usage
+from t2agent.chat.settings import Settings, digests, metadata, usage
 from t2agent.chat.tool_calling import Binding
 from t2agent.dispatch.few_shot.search import search_options
-from t2agent.engine.batching import (
-    Call,
-    JointBatch,
-    Seat,
-    answer_together,
-    gathered,
-    may_wait,
-    submit,
-)
+from t2agent.engine.batching import Call, Calls, gathered, joint, seat, submit
 from t2agent.engine.reply_form import FIELDS, ReplyForm
 from t2agent.engine.shortlist import Shortlist, ToolPolicy, known_tools
 from t2agent.engine.threads import giving_back_threads, pump
@@ -44,9 +35,6 @@ from t2agent.engine.two_passes import Answer, Engine, Given
 from t2agent.experts.expert import Mixture, MixtureLike
 from t2agent.models.prompt import Prompt, encode, render
 from t2agent.tasks.reward import Reward
-
-Batch = JointBatch[Call, Answer]
-_SEAT: ContextVar[Seat[Call, Answer] | None] = ContextVar("t2agent_seat", default=None)
 
 
 class ChatT2(Settings, Binding, BaseChatModel):
@@ -174,24 +162,21 @@ class ChatT2(Settings, Binding, BaseChatModel):
         **kwargs: Any,
     ) -> list[AIMessage]:
         """As `invoke` for each input, but as one batch of at most `max_concurrency` rows."""
+
+        def one(batch: Calls, given: LanguageModelInput, own: RunnableConfig) -> Any:
+            with seat(batch, self):
+                try:
+                    return self.invoke(given, own, **kwargs)
+                except Exception as error:
+                    if return_exceptions:
+                        return error
+                    raise
+
         replies: list[Any] = []
         for part, configs in _parts(inputs, config):
-            batch: Batch = JointBatch(len(part), _together)
-
-            def one(given: LanguageModelInput, own: RunnableConfig, batch: Batch = batch) -> Any:
-                with _seated(batch, self):
-                    try:
-                        return self.invoke(given, own, **kwargs)
-                    except Exception as error:
-                        if return_exceptions:
-                            return error
-                        raise
-
-            with ContextThreadPoolExecutor(max_workers=len(part)) as executor:
-                try:
-                    replies += executor.map(one, part, configs)
-                finally:
-                    batch.cancel.set()
+            # The batch is left first, so that on an error the threads end soon.
+            with ContextThreadPoolExecutor(len(part)) as executor, joint(len(part)) as batch:
+                replies += executor.map(partial(one, batch), part, configs)
         return replies
 
     async def abatch(
@@ -203,28 +188,17 @@ class ChatT2(Settings, Binding, BaseChatModel):
         **kwargs: Any,
     ) -> list[AIMessage]:
         """As `batch`."""
+
+        async def one(batch: Calls, given: LanguageModelInput, own: RunnableConfig) -> AIMessage:
+            with seat(batch, self):
+                return await self.ainvoke(given, own, **kwargs)
+
         replies: list[Any] = []
         for part, configs in _parts(inputs, config):
-            batch: Batch = JointBatch(len(part), _together)
-
-            async def one(
-                given: LanguageModelInput, own: RunnableConfig, batch: Batch = batch
-            ) -> AIMessage:
-                with _seated(batch, self):
-                    return await self.ainvoke(given, own, **kwargs)
-
-            try:
-                replies += await asyncio.gather(
-                    *map(one, part, configs), return_exceptions=return_exceptions
-                )
-            finally:
-                batch.cancel.set()
+            with joint(len(part)) as batch:
+                calls = map(partial(one, batch), part, configs)
+                replies += await asyncio.gather(*calls, return_exceptions=return_exceptions)
         return replies
-
-    def _seat(self) -> Seat[Call, Answer] | None:
-        """The place in a batch that this call may take."""
-        seat = _SEAT.get()
-        return seat if seat is not None and seat.free and seat.owner is self else None
 
     def get_token_ids(self, text: str) -> list[int]:
         """The tokens of a text by itself, without those that begin or end a sequence."""
@@ -260,12 +234,7 @@ class ChatT2(Settings, Binding, BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         call, form, tools = self._call(messages, stop, kwargs)
-        seat = self._seat()
-        if seat is not None:
-            return self._result(seat.submit(call).result(), form, call, tools)
-        if not may_wait(call):
-            return self._result(answer_together([call])[0], form, call, tools)
-        return self._result(gathered(call), form, call, tools)
+        return self._result(gathered(call, self), form, call, tools)
 
     async def _agenerate(
         self,
@@ -276,17 +245,11 @@ class ChatT2(Settings, Binding, BaseChatModel):
     ) -> ChatResult:
         prepare = giving_back_threads(self._call)  # tools are ranked by the encoder
         call, form, tools = await asyncio.to_thread(prepare, messages, stop, kwargs)
-        seat = self._seat()
-        if seat is not None:
-            answer = await asyncio.wrap_future(seat.submit(call))
-        elif not may_wait(call):
-            [answer] = await in_thread(lambda cancel: answer_together([call], cancel))
-        else:
-            ticket = submit(call)
-            try:
-                answer = await asyncio.wrap_future(ticket.future)
-            finally:
-                ticket.give_up()
+        ticket = submit(call, self)
+        try:
+            answer = await asyncio.wrap_future(ticket.future)
+        finally:
+            ticket.give_up()
         return self._result(answer, form, call, tools)
 
     def _stream(
@@ -384,6 +347,9 @@ class ChatT2(Settings, Binding, BaseChatModel):
         return ToolPolicy.of(engine.model, most, copying, known_tools(cards))
 
     def _result(self, answer: Answer, form: ReplyForm, call: Call, tools: Shortlist) -> ChatResult:
+        if answer.generation.finish_reason == "cancelled":
+            # Its batch has failed or was left: half a reply must not come into a cache.
+            raise CancelledError("the batch of this call was given up before its reply was whole")
         reader = ReplyReader.of(form, call.model, call.prompt)
         message: AIMessage = reader.message(answer.generation.text)
         message.usage_metadata = usage(answer)
@@ -399,22 +365,6 @@ class ChatT2(Settings, Binding, BaseChatModel):
         params = super()._get_ls_params(stop=stop, **kwargs)
         self._trace(params, kwargs)
         return params
-
-
-def _together(calls: Sequence[Call], cancel: threading.Event) -> list[Answer]:
-    """All calls of a batch have its options, and copies of a prompt are to differ."""
-    return answer_together(calls, cancel, alike=False)
-
-
-@contextmanager
-def _seated(batch: Batch, owner: object) -> Iterator[None]:
-    """The calls of `owner` inside take part in the batch."""
-    with Seat(batch, owner) as seat:
-        token = _SEAT.set(seat)
-        try:
-            yield
-        finally:
-            _SEAT.reset(token)
 
 
 def _parts(

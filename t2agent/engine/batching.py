@@ -5,8 +5,8 @@ when it is free again all that have the same options are answered as one batch, 
 of its own. Streams and batches run beside that; only single calls are gathered.
 
 LangChain runs `batch` as so many calls of `invoke`, each with its callbacks, its cache and its
-rate limit. Here the calls keep all of that, and only the model's part is done together: when each
-participant has either submitted its request or left.
+rate limit. Here the calls keep all of that, and only the model's part is done together: a gatherer
+of their own knows how many there are, and waits until each has asked or left.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import contextvars
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -32,7 +33,7 @@ R = TypeVar("R")
 A = TypeVar("A")
 
 ROWS = 32
-"""Calls that are answered as one batch at most."""
+"""Calls of an unknown number that are answered as one batch at most."""
 _TICK = 0.001  # seconds: calls that are made together come within it
 _TICKS = 5  # as long as each brings another call
 _INSIDE: ContextVar[bool] = ContextVar("t2agent_gathering", default=False)
@@ -63,38 +64,44 @@ class Gatherer(Generic[R, A]):
     """Answers requests in the order in which they came, those with equal keys together.
 
     run: answers requests with equal keys at once, in order; it gets an event for each, which is
-        set when nobody wants that answer any more. It is called by one thread at a time. Where it
-        raises, `settle` finds whose error it is.
-    rows: requests that are answered together at most.
-    idle: seconds that the thread waits for another request before it ends.
+        set when nobody wants that answer any more. It is called by one thread at a time, in the
+        context of the first request. Where it raises, it is called again for either half, so that
+        each request gets an answer or an error of its own.
+    expected: how many will come, each by `answer`, `submit` or `leave`: nothing is answered before
+        the last has come. 0 for an unknown number: what has come is answered.
+    rows: requests of an unknown number that are answered together at most.
+    idle: seconds that the thread waits for more of an unknown number before it ends.
     """
 
     def __init__(
         self,
         run: Callable[[Sequence[R], Sequence[threading.Event]], Sequence[A]],
         *,
+        expected: int = 0,
         rows: int = ROWS,
         idle: float = 5.0,
     ) -> None:
         self._run = run
-        self._rows = rows
-        self._idle = idle
+        self._missing = expected
+        self._ticks = 0 if expected else _TICKS
+        self._rows = expected or rows
+        self._idle = 0 if expected else idle
+        self._name = "t2agent-batch" if expected else "t2agent-gathering"
         self._changed = threading.Condition()
         self._waiting: deque[Ticket[R, A]] = deque()
         self._busy = False  # requests are being answered, or are about to be
         self._worker: threading.Thread | None = None
 
     def answer(self, key: Hashable, request: R) -> A:
-        """The answer to a request; in this thread where no other request is there."""
+        """The answer to a request; in this thread where no other request is there or expected."""
         ticket: Ticket[R, A] = Ticket(key, request)
+        with self._changed:
+            first = not (self._busy or self._waiting or self._missing > 1)
+            self._busy = self._busy or first
+            self._come(ticket)
         try:
-            if self._claimed(ticket):
-                try:
-                    time.sleep(_TICK)  # calls that are made together come within it
-                    if self._is_alone(ticket):
-                        ticket.context.run(self._settle, [ticket])
-                finally:
-                    self._release()
+            if first:
+                self._answer_next(alone=True)
             return ticket.future.result()
         finally:
             ticket.give_up()
@@ -103,77 +110,71 @@ class Gatherer(Generic[R, A]):
         """Have a request answered in the gatherer's thread."""
         ticket: Ticket[R, A] = Ticket(key, request)
         with self._changed:
-            self._enqueue(ticket)
+            self._come(ticket)
         return ticket
 
-    def _claimed(self, ticket: Ticket[R, A]) -> bool:
-        """Whether the caller may answer it, as nothing else is to be answered; else it waits."""
+    def leave(self, count: int = 1) -> None:
+        """So many of those expected do not come, or have no request after all."""
         with self._changed:
-            free = not (self._busy or self._waiting)
-            if free:
-                self._busy = True
-            else:
-                self._enqueue(ticket)
-            return free
+            self._come(count=count)
 
-    def _is_alone(self, ticket: Ticket[R, A]) -> bool:
-        """Whether no other has come meanwhile; else it waits, as the first of them."""
-        with self._changed:
-            if self._waiting:
-                self._waiting.appendleft(ticket)
-                return False
-            return True
+    def _come(self, *tickets: Ticket[R, A], count: int = 1) -> None:
+        """So many less are missing; those with tickets wait for their answers."""
+        self._missing = max(0, self._missing - count)
+        self._waiting.extend(tickets)
+        self._start()
 
-    def _release(self) -> None:
-        """The next may be answered."""
-        with self._changed:
-            self._busy = False
-            self._changed.notify_all()
+    def _ready(self) -> bool:
+        """Whether requests are to be answered now."""
+        return bool(self._waiting) and not (self._missing or self._busy)
 
-    def _enqueue(self, ticket: Ticket[R, A]) -> None:
-        self._waiting.append(ticket)
+    def _start(self) -> None:
+        """The thread has work, where requests are ready."""
         self._changed.notify_all()
         # Not alive: its work is over, or it was left behind by a fork.
-        if self._worker is None or not self._worker.is_alive():
-            self._worker = threading.Thread(
-                target=self._work, name="t2agent-gathering", daemon=True
-            )
+        if self._ready() and (self._worker is None or not self._worker.is_alive()):
+            self._worker = threading.Thread(target=self._work, name=self._name, daemon=True)
             self._worker.start()
 
     def _work(self) -> None:
         while self._is_wanted():
-            self._linger()
-            with self._changed:
-                tickets = self._next()
-            if tickets:
-                tickets[0].context.run(self._settle, tickets)
-            del tickets  # while idle, this thread keeps nobody's model alive
-            self._release()
+            self._answer_next()
 
     def _is_wanted(self) -> bool:
-        """Whether a request waits, or comes within a moment; the thread ends otherwise."""
+        """Whether requests are ready, or will be within a moment; the thread ends otherwise."""
         with self._changed:
-            if not self._changed.wait_for(lambda: bool(self._waiting), self._idle):
+            if not self._changed.wait_for(self._ready, self._idle):
                 self._worker = None
                 return False
-            self._changed.wait_for(lambda: not self._busy)
             self._busy = True
             return True
+
+    def _answer_next(self, *, alone: bool = False) -> None:
+        """Answer the next requests; where it is to be alone, only one that no other waits beside.
+        The caller has set `_busy`."""
+        try:
+            self._linger()
+            with self._changed:
+                tickets = [] if alone and len(self._waiting) > 1 else self._next()
+            if tickets:
+                tickets[0].context.run(self._settle, tickets)
+        finally:
+            with self._changed:
+                self._busy = False
+                self._start()
 
     def _linger(self) -> None:
         """Let calls that were made together come."""
         known = 0
-        for _ in range(_TICKS):
+        for _ in range(self._ticks):
             now = len(self._waiting)
-            if now in (0, known):
+            if now == known:
                 return
             known = now
             time.sleep(_TICK)
 
     def _next(self) -> list[Ticket[R, A]]:
         """Those to answer now: the oldest, and others with its key."""
-        if not self._waiting:
-            return []
         key = self._waiting[0].key
         taken: list[Ticket[R, A]] = []
         left: deque[Ticket[R, A]] = deque()
@@ -188,10 +189,21 @@ class Gatherer(Generic[R, A]):
         # From here on a future cannot be cancelled; those that were already are left out.
         live = [one for one in tickets if one.future.set_running_or_notify_cancel()]
         if live:
-            settle(self._run_tickets, [(one, one.future) for one in live])
+            self._answer_each(live)
 
-    def _run_tickets(self, tickets: Sequence[Ticket[R, A]]) -> Sequence[A]:
-        return self._run([one.request for one in tickets], [one.cancel for one in tickets])
+    def _answer_each(self, tickets: Sequence[Ticket[R, A]]) -> None:
+        try:
+            answers = self._run([one.request for one in tickets], [one.cancel for one in tickets])
+        except BaseException as error:  # noqa: BLE001 - handed to whom it concerns
+            if len(tickets) == 1:
+                tickets[0].future.set_exception(error)
+                return
+            middle = len(tickets) // 2
+            self._answer_each(tickets[:middle])
+            self._answer_each(tickets[middle:])
+        else:
+            for ticket, answer in zip(tickets, answers, strict=True):
+                ticket.future.set_result(answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,34 +228,6 @@ class Call:
         return id(self.engine), self.options, self.keep
 
 
-def may_wait(call: Call) -> bool:
-    """Whether a call can be answered in another context, after others.
-
-    Not inside `adapted` or `merged` of its model, which hold for the caller's context; and not
-    while a gathered call is answered, as by a dispatcher that asks the model itself: it would wait
-    for its own end.
-    """
-    return not (call.model.entered or _INSIDE.get())
-
-
-Calls = Gatherer[Call, Answer]
-
-
-def gathered(call: Call) -> Answer:
-    """The answer to a call, given together with those to others that wait for the same model: the
-    one that it would get alone. Only for a call that `may_wait`."""
-    return call.model.attached(_gatherer).answer(call.key, call)
-
-
-def submit(call: Call) -> Ticket[Call, Answer]:
-    """As `gathered`, without waiting for the answer."""
-    return call.model.attached(_gatherer).submit(call.key, call)
-
-
-def _gatherer(_model: T2Model) -> Calls:
-    return Gatherer(giving_back_threads(answer_together))
-
-
 def answer_together(
     calls: Sequence[Call], cancel: Cancel = None, *, alike: bool = True
 ) -> list[Answer]:
@@ -260,76 +244,64 @@ def answer_together(
     )
 
 
-def settle(run: Callable[[Sequence[R]], Sequence[A]], asked: Sequence[tuple[R, Future[A]]]) -> None:
-    """Give each request's future its answer. Where `run` raises for several, they are answered by
-    halves, so that each gets an answer or an error of its own."""
-    try:
-        answers = run([request for request, _ in asked])
-    except BaseException as error:  # noqa: BLE001 - handed to whom it concerns
-        if len(asked) == 1:
-            asked[0][1].set_exception(error)
-            return
-        middle = len(asked) // 2
-        settle(run, asked[:middle])
-        settle(run, asked[middle:])
-    else:
-        for (_, future), answer in zip(asked, answers, strict=True):
-            future.set_result(answer)
+Calls = Gatherer[Call, Answer]
+_RUN = giving_back_threads(answer_together)
+_SEAT: ContextVar[list[tuple[object, Calls]] | None] = ContextVar("t2agent_seat", default=None)
+"""The context's seat with its owner; none any more when it has been taken."""
 
 
-class JointBatch(Generic[R, A]):
-    """A batch of at most `size` requests.
+def gathered(call: Call, owner: object = None) -> Answer:
+    """The answer to a call, given together with those to others: the one that it would get alone.
 
-    run: answers requests at once, in order. It is called in a thread of its own and gets `cancel`.
+    owner: whose call it is; it takes the owner's `seat`, where the context is in one that is free.
     """
-
-    def __init__(
-        self, size: int, run: Callable[[Sequence[R], threading.Event], Sequence[A]]
-    ) -> None:
-        self.cancel = threading.Event()
-        self._run = run
-        self._lock = threading.Lock()
-        self._missing = size
-        self._submitted: list[tuple[R, Future[A]]] = []
-        self._context = contextvars.copy_context()
-
-    def take(self, request: R | None) -> Future[A]:
-        """One participant less to wait for; None where it has no request after all."""
-        future: Future[A] = Future()
-        with self._lock:
-            if request is not None:
-                self._submitted.append((request, future))
-            self._missing -= 1
-            complete = self._missing == 0 and bool(self._submitted)
-        if complete:
-            work = self._context.run
-            threading.Thread(target=work, args=(self._work,), name="t2agent-batch").start()
-        return future
-
-    def _work(self) -> None:
-        # From here on a future cannot be cancelled; those that were already are left out.
-        waiting = [one for one in self._submitted if one[1].set_running_or_notify_cancel()]
-        if waiting:
-            settle(lambda requests: self._run(requests, self.cancel), waiting)
+    return _place(call, owner).answer(call.key, call)
 
 
-class Seat(Generic[R, A]):
-    """One participant's place in a batch, for as long as the context lasts."""
+def submit(call: Call, owner: object = None) -> Ticket[Call, Answer]:
+    """As `gathered`, without waiting for the answer."""
+    return _place(call, owner).submit(call.key, call)
 
-    def __init__(self, batch: JointBatch[R, A], owner: object) -> None:
-        self.batch = batch
-        self.owner = owner
-        self.free = True
 
-    def __enter__(self) -> Seat[R, A]:
-        return self
+@contextmanager
+def joint(size: int) -> Iterator[Calls]:
+    """A batch for so many calls, each from a `seat` of its own. Copies of a prompt in it are to
+    differ. Generating ends with the context."""
+    cancel = threading.Event()
+    run = giving_back_threads(lambda calls, _: answer_together(calls, cancel, alike=False))
+    batch: Calls = Gatherer(run, expected=size)
+    try:
+        yield batch
+    finally:
+        cancel.set()
+        batch.leave(size)  # after an error some may never come: nobody waits for them for ever
 
-    def __exit__(self, *_error: object) -> None:
-        if self.free:
-            self.free = False
-            self.batch.take(None)
 
-    def submit(self, request: R) -> Future[A]:
-        """Take part, once."""
-        self.free = False
-        return self.batch.take(request)
+@contextmanager
+def seat(batch: Calls, owner: object) -> Iterator[None]:
+    """The first call of `owner` inside is one of the batch; without one, the batch expects one
+    less."""
+    free = [(owner, batch)]
+    token = _SEAT.set(free)
+    try:
+        yield
+    finally:
+        _SEAT.reset(token)
+        if free:
+            batch.leave()
+
+
+def _place(call: Call, owner: object) -> Calls:
+    """Where a call is joined with others."""
+    seats = _SEAT.get()
+    if seats and seats[0][0] is owner:
+        return seats.pop()[1]
+    if call.model.entered or _INSIDE.get():
+        # With no other: `adapted` and `merged` hold for the caller's context; and what asks while
+        # a gathered call is answered, such as a dispatcher, would wait for its own end.
+        return Gatherer(_RUN, expected=1)
+    return call.model.attached(_gatherer)
+
+
+def _gatherer(_model: T2Model) -> Calls:
+    return Gatherer(_RUN)

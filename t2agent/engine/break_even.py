@@ -41,13 +41,14 @@ class BreakEven:
 
     def __init__(self, model: T2Model) -> None:
         # Not the model itself: this is kept for as long as the model lives, and no longer.
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # each request needs it: held for moments only
+        self._measuring = threading.Lock()  # never waited for, as the model runs while it is held
         weights: list[Any] = [layer.weight for layer in model.targets.layers.values()]
         self._bytes = sum(weight.numel() * weight.element_size() for weight in weights)
         self._running = 0
         self._length: float | None = None
         self._merging: float | None = None
-        self._savings: dict[int, float] = {}
+        self._costs: dict[int, Costs] = {}
         self._steps: Counter[Hashable] = Counter()
         self._merged: OrderedDict[Hashable, None] = OrderedDict()
 
@@ -66,7 +67,7 @@ class BreakEven:
     def repays(
         self, model: T2Model, what: MixtureLike, key: Hashable, *, rows: int, max_tokens: int
     ) -> bool:
-        """Whether to merge for the answers that come now.
+        """Whether to merge for the answers that come now; not while another request measures.
 
         key: what the weights to merge depend on. The steps that were already made with this
         mixture count, since merged weights are kept for the next request as far as the model's
@@ -81,7 +82,7 @@ class BreakEven:
             earlier = self._steps[key] if kept else 0
         steps = earlier + (max_tokens if usual is None else min(max_tokens, usual))
         costs = self.costs(model, what, rows)
-        if steps * costs.saving < costs.merging or not self._fits(model):
+        if costs is None or steps * costs.saving < costs.merging or not self._fits(model):
             return False
         with self._lock:
             if kept:
@@ -99,15 +100,21 @@ class BreakEven:
             if len(self._steps) > _MIXTURES:
                 del self._steps[next(iter(self._steps))]
 
-    def costs(self, model: T2Model, what: MixtureLike, rows: int) -> Costs:
-        """The measured costs for about so many rows; measured when first asked for."""
+    def costs(self, model: T2Model, what: MixtureLike, rows: int) -> Costs | None:
+        """The measured costs for about so many rows; measured when first asked for. None where
+        they are not known yet and another thread is measuring."""
         size = 1 << (rows - 1).bit_length()
-        with self._lock:
-            if size not in self._savings:
-                self._savings[size] = _saving(model, what, size)
-            if self._merging is None:
-                self._merging = _merging(model)
-            return Costs(self._merging, self._savings[size])
+        # Who measures waits for threads inside `merged`, and these for nobody who measures.
+        if size not in self._costs and self._measuring.acquire(blocking=False):
+            try:
+                if size not in self._costs:
+                    saving = _saving(model, what, size)
+                    if self._merging is None:
+                        self._merging = _merging(model)
+                    self._costs[size] = Costs(self._merging, saving)
+            finally:
+                self._measuring.release()
+        return self._costs.get(size)
 
     def _fits(self, model: T2Model) -> bool:
         if model.device.type == "cuda":

@@ -93,6 +93,7 @@ def test_the_engine_answers_and_measures() -> None:
     alone = [engine.answer([one], options, choice=Given("alpha"))[0] for one in prompts]
     assert [a.generation.token_ids for a in answers] == [a.generation.token_ids for a in alone]
     costs = engine.break_even.costs(model, "alpha", 2)
+    assert costs is not None
     assert costs.merging > 0
 
 

@@ -214,6 +214,30 @@ def test_a_batch_keeps_callbacks_and_cache(model: T2Model, monkeypatch: pytest.M
     assert len(replies) == 4
 
 
+@pytest.mark.parametrize("way", ["sync", "async"])
+async def test_what_a_failed_batch_leaves_unfinished_is_not_cached(
+    model: T2Model, way: str
+) -> None:
+    class Failing(BaseCallbackHandler):
+        raise_error = True
+
+        def on_chat_model_start(self, *_args: Any, **_kwargs: Any) -> None:
+            raise ValueError("not this one")
+
+    chat = chat_of(model, cache=InMemoryCache())
+    whole = chat_of(model).invoke("an alpha one")
+    batch: tuple[Any, Any] = ["hello", "an alpha one"], [{"callbacks": [Failing()]}, {}]
+    if way == "sync":
+        with pytest.raises(ValueError, match="not this one"):
+            chat.batch(*batch)
+    else:
+        with pytest.raises(ValueError, match="not this one"):
+            await chat.abatch(*batch)
+    while others := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(others, timeout=10)
+    assert chat.invoke("an alpha one").content == whole.content
+
+
 def test_a_stream_is_the_reply(chat: ChatT2) -> None:
     chunks = list(chat.stream("an alpha one"))
     reply = chat.invoke("an alpha one")

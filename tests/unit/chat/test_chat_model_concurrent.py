@@ -172,6 +172,9 @@ async def test_inside_a_context_the_model_stays_adapted(model: T2Model) -> None:
     with model.merged("alpha"):  # nobody else may run the model meanwhile
         assert chat.invoke("hello").content == alpha
         assert (await asyncio.wait_for(chat.ainvoke("hello"), 30)).content == alpha
+        assert chat.batch(["x", "hello"])[1].content == alpha
+        replies = await asyncio.wait_for(chat.abatch(["x", "hello"]), 30)
+        assert replies[1].content == alpha
 
 
 class Asking(WordDispatcher):

@@ -9,7 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from t2agent.engine.batching import Call, Gatherer, answer_together, submit
+from t2agent.engine.batching import (
+    ROWS,
+    Call,
+    Gatherer,
+    answer_together,
+    gathered,
+    joint,
+    seat,
+    submit,
+)
 from t2agent.engine.two_passes import Engine, Given
 from t2agent.models.generate import Prompt, generate
 from t2agent.models.model import T2Model
@@ -182,6 +191,85 @@ def test_a_forked_child_answers_with_a_thread_of_its_own(run: Doubling) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+def test_all_that_are_expected_are_answered_together(run: Doubling) -> None:
+    run.go_on.set()
+    numbers = list(range(ROWS + 8))
+    gatherer: Gatherer[int, int] = Gatherer(run, expected=len(numbers))
+    tickets = [gatherer.submit("", number) for number in numbers]
+    assert [ticket.future.result(5) for ticket in tickets] == [2 * number for number in numbers]
+    assert run.batches == [numbers]
+
+
+def test_expected_ones_with_another_key_are_answered_apart(run: Doubling) -> None:
+    run.go_on.set()
+    gatherer: Gatherer[int, int] = Gatherer(run, expected=3)
+    tickets = [gatherer.submit(key, number) for number, key in enumerate("aba")]
+    assert [ticket.future.result(5) for ticket in tickets] == [0, 2, 4]
+    assert run.batches == [[0, 2], [1]]
+
+
+def test_nothing_runs_before_the_last_has_come(run: Doubling) -> None:
+    run.go_on.set()
+    gatherer: Gatherer[int, int] = Gatherer(run, expected=3)
+    with ThreadPoolExecutor(1) as pool:
+        first, second = gatherer.submit("", 1), pool.submit(gatherer.answer, "", 2)
+        with pytest.raises(TimeoutError):
+            first.future.result(0.05)
+        gatherer.leave()
+        assert first.future.result(5) == 2
+        assert second.result(5) == 4
+    assert run.batches == [[1, 2]]
+
+
+def test_nobody_waits_for_those_who_never_come(run: Doubling) -> None:
+    run.go_on.set()
+    gatherer: Gatherer[int, int] = Gatherer(run, expected=4)
+    ticket = gatherer.submit("", 1)
+    gatherer.leave(4)
+    assert ticket.future.result(5) == 2
+    assert gatherer.answer("", 3) == 6  # who comes too late is answered none the less
+
+
+def test_where_all_others_left_the_last_answers_in_its_own_thread() -> None:
+    threads = []
+
+    def here(numbers: Sequence[int], _cancels: Sequence[threading.Event]) -> list[int]:
+        threads.append(threading.current_thread())
+        return list(numbers)
+
+    gatherer: Gatherer[int, int] = Gatherer(here, expected=2)
+    gatherer.leave()
+    assert gatherer.answer("", 1) == 1
+    assert threads == [threading.current_thread()]
+
+
+def test_a_failure_costs_few_tries() -> None:
+    tried: list[list[int]] = []
+
+    def halve(numbers: Sequence[int], _cancels: Sequence[threading.Event]) -> list[int]:
+        tried.append(list(numbers))
+        if 3 in numbers:
+            raise ValueError("no half of 3")
+        return [number // 2 for number in numbers]
+
+    gatherer: Gatherer[int, int] = Gatherer(halve, expected=8)
+    tickets = [gatherer.submit("", number) for number in range(8)]
+    with pytest.raises(ValueError, match="no half of 3"):
+        tickets.pop(3).future.result(5)
+    assert [ticket.future.result(5) for ticket in tickets] == [0, 0, 1, 2, 2, 3, 3]
+    assert len(tried) == 7  # by halves, not one by one
+
+
+def test_who_gave_up_before_the_last_came_is_left_out(run: Doubling) -> None:
+    run.go_on.set()
+    gatherer: Gatherer[int, int] = Gatherer(run, expected=2)
+    first = gatherer.submit("", 1)
+    first.give_up()
+    assert gatherer.submit("", 2).future.result(5) == 4
+    assert run.batches == [[2]]
+    assert first.future.cancelled()
+
+
 @pytest.fixture(scope="module")
 def model() -> T2Model:
     model = build_text_model()
@@ -241,3 +329,42 @@ def test_a_row_that_is_given_up_ends_and_the_others_do_not(model: T2Model) -> No
     assert ended.generation.completion_tokens == 1
     assert whole.generation == answer_together([call("an alpha one")])[0].generation
     assert whole.generation.completion_tokens == 20
+
+
+def test_a_seat_is_taken_once_and_by_its_owner(model: T2Model) -> None:
+    call = calls_to(model, max_tokens=3)("hello")
+    right = answer_together([call])[0].generation
+    mine, other = object(), object()
+    with joint(2) as batch:
+        with seat(batch, mine):
+            assert gathered(call, other).generation == right  # not of the batch: it does not wait
+            ticket = submit(call, mine)
+            assert gathered(call, mine).generation == right
+            assert not ticket.future.done()
+        with seat(batch, mine):
+            pass  # leaves without a request
+        assert ticket.future.result(30).generation == right
+
+
+def test_copies_differ_in_a_joint_batch_alone(model: T2Model) -> None:
+    call = calls_to(model, temperature=1.0, seed=3)("hello")
+
+    def both(owner: object) -> list[str]:
+        with joint(2) as batch:
+            tickets = []
+            for _ in range(2):
+                with seat(batch, batch):
+                    tickets.append(submit(call, owner or batch))
+            return [ticket.future.result(30).generation.text for ticket in tickets]
+
+    assert len(set(both(None))) == 2
+    assert len(set(both("nobody with a seat"))) == 1
+
+
+def test_leaving_a_joint_batch_ends_it(model: T2Model) -> None:
+    call = calls_to(model, max_tokens=200)("hello")
+    with joint(2) as batch, seat(batch, None):
+        ticket = submit(call)
+    generation = ticket.future.result(30).generation
+    assert generation.finish_reason == "cancelled"
+    assert generation.completion_tokens == 1

@@ -17,7 +17,7 @@ from t2agent.engine.argument_values import filled, held, numeric
 from t2agent.errors import ConfigError
 from t2agent.experts.card import ExpertCard
 from t2agent.models.model import T2Model
-from t2agent.models.prompt import Prompt, text_of
+from t2agent.models.prompt import Prompt, asking, text_of
 
 Tool = Mapping[str, Any]
 
@@ -54,8 +54,7 @@ class ToolPolicy:
 
         Raises ConfigError for other values.
         """
-        asked = getattr(model.model.config, "t2agent", None)
-        own = asked if isinstance(asked, Mapping) else {}
+        own = model.asks
         most = own.get("max_tools") if most == "auto" else most
         if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
             raise ConfigError(
@@ -168,14 +167,10 @@ def _manageable(tools: Sequence[Tool], policy: ToolPolicy) -> bool:
 def _since_request(prompt: Prompt) -> tuple[list[str], list[str], bool]:
     """The texts of the last request and of what tools have returned since, the names of these
     tools, and whether the conversation shows images."""
-    texts: list[str] = []
-    called: list[str] = []
-    for message in reversed(prompt.messages):
-        called += [call["function"]["name"] for call in message.get("tool_calls") or ()]
-        if message["role"] in ("user", "tool"):
-            texts.insert(0, text_of(message))
-        if message["role"] == "user":
-            break
+    since = prompt.messages[asking(prompt.messages) :]
+    calls = [call for message in since for call in message.get("tool_calls") or ()]
+    called = [call["function"]["name"] for call in calls]
+    texts = [text_of(message) for message in since if message["role"] in ("user", "tool")]
     return texts, called, bool(prompt.images)
 
 

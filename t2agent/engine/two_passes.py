@@ -28,7 +28,7 @@ from t2agent.experts.selection import Selection
 from t2agent.models.generate import Cancel, Generation, OnText, Prompt, encode, generate, room
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
-from t2agent.models.prompt import Message, render, text_of
+from t2agent.models.prompt import Message, asking, render, text_of
 from t2agent.replies.constraint import Constraint
 
 if TYPE_CHECKING:
@@ -328,9 +328,9 @@ def request(prompt: Prompt | str) -> Request:
 def last_request(
     messages: Sequence[Message], images: int, tools: tuple[Mapping[str, Any], ...]
 ) -> Request:
-    """What the dispatcher sees of a conversation: the text of the user's last message, how many
-    images the whole conversation holds, since the model sees them all, and the tools on offer."""
-    for message in reversed(messages):
-        if message["role"] == "user":
-            return Request(text_of(message), images, tools)
-    return Request("", images, tools)
+    """What the dispatcher sees of a conversation: the text of the user's message that asks, how
+    many images the whole conversation holds, since the model sees them all, and the tools on
+    offer."""
+    asked = messages[asking(messages)] if messages else {}
+    text = text_of(asked) if asked.get("role") == "user" else ""
+    return Request(text, images, tools)

@@ -167,6 +167,12 @@ class T2Model:
         sees = encoder is not self.model and hasattr(self.processor, "image_processor")
         return frozenset({"text", "image"} if sees else {"text"})
 
+    @property
+    def asks(self) -> Mapping[str, Any]:
+        """What the checkpoint asks of this package: "t2agent" in its config.json."""
+        asked = getattr(self.model.config, "t2agent", None)
+        return asked if isinstance(asked, Mapping) else {}
+
     @functools.cached_property
     def context_length(self) -> int:
         """Tokens that the model has positions for, prompt and answer together."""

@@ -24,6 +24,7 @@ from transformers import BatchFeature
 from t2agent.errors import ConfigError, ModalityError
 from t2agent.models.model import T2Model
 from t2agent.models.template import ChatTemplate
+from t2agent.replies.conversation import joined_text
 from t2agent.replies.format import ToolFormat
 from t2agent.tasks.task import Example
 
@@ -97,10 +98,21 @@ class RenderedPrompt(Prompt):
 
 def text_of(message: Message) -> str:
     """The text of a message, without its images."""
-    content = message["content"]
-    if isinstance(content, str):
-        return content
-    return "".join(part["text"] for part in content if part["type"] == "text")
+    return joined_text(message["content"])
+
+
+def asking(messages: Sequence[Message]) -> int:
+    """The place of the message that asks: the user's last, or, where that holds images alone, the
+    one before it that the same turn has. 0 where the user says nothing."""
+    asks = 0
+    for place in reversed(range(len(messages))):
+        if messages[place]["role"] == "user":
+            if text_of(messages[place]):
+                return place
+            asks = asks or place
+        elif asks:
+            break
+    return asks
 
 
 def render(model: T2Model, prompt: Prompt) -> RenderedPrompt:
@@ -172,7 +184,13 @@ def _template(model: T2Model) -> ChatTemplate:
 
 
 def _chat_template(model: T2Model) -> ChatTemplate:
-    return ChatTemplate(model.processor)
+    """Whether images go first, "images_first" under "t2agent" in the config.json says."""
+    first = model.asks.get("images_first", False)
+    if not isinstance(first, bool):
+        raise ConfigError(
+            f"images_first is {first!r} in the config.json of {model.name}; give true or false"
+        )
+    return ChatTemplate(model.processor, images_first=first)
 
 
 def _check_message(message: object) -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from t2agent.errors import ConfigError
-from t2agent.replies.conversation import MARKS, Way, alternating, ways, without_system
+from t2agent.replies.conversation import MARKS, Way, alternating, images_first, ways, without_system
 from t2agent.replies.format import ToolFormat
 from t2agent.replies.inference import REFUSALS, as_parts, infer, is_form
 
@@ -33,17 +33,20 @@ _THOUGHTS = re.compile(
 class ChatTemplate:
     """Renders conversations with the template of a processor or tokenizer.
 
+    images_first: whether the images of a user's turn go before its text, all of it one message.
+
     `processor` is None where only text is read. A template that takes the parts of a content gets
     them; one that takes strings gets the texts joined, with the processor's placeholder for each
     image. Where a template refuses a system message, its text goes before the first user's.
     """
 
-    def __init__(self, processor: Any) -> None:
+    def __init__(self, processor: Any, *, images_first: bool = False) -> None:
         self._tokenizer = getattr(processor, "tokenizer", processor)
         self.processor = None if processor is self._tokenizer else processor
         own = getattr(processor, "chat_template", None)
         self._owner = processor if own else self._tokenizer
         self._source = self._owner.chat_template
+        self._images_first = images_first
         self._template = None if self._source else FALLBACK
         self._extra: dict[str, Any] = {}
         self._size = len(self._tokenizer)
@@ -161,13 +164,17 @@ class ChatTemplate:
 
         The first is the one that it is made for; the others leave less and less to it.
         """
-        safe = [self._message(message, breaker) for message in messages]
+        turns = images_first(messages) if self._images_first else messages
+        safe = [self._message(message, breaker) for message in turns]
         chats: list[Way] = [(safe, {})]
         if tools or any(m.get("tool_calls") or m["role"] == "tool" for m in safe):
             offered = [self._safe(tool, breaker, "tool") for tool in tools]
             chats = ways(safe, offered, self.tool_format)
         for chat, given in chats:
-            orders = [chat, without_system(chat)]
+            told = without_system(chat)
+            if told and self._images_first:
+                told = [*images_first(told[:1]), *told[1:]]
+            orders = [chat, told]
             orders = orders if self._shows_system else orders[::-1]
             whole = [one for one in orders if one is not None]
             for one in [*whole, *filter(None, map(alternating, whole))]:

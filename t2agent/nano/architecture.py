@@ -52,8 +52,9 @@ def build(tokenizer: PreTrainedTokenizerFast, seed: int) -> Idefics3ForCondition
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
     )
-    # What it needs where tools are bound (`t2agent.engine.shortlist`).
-    config.t2agent = {"max_tools": 1, "copy_arguments": True}
+    # What it needs where tools are bound (`t2agent.engine.shortlist`), and that its documents
+    # begin with their image (`t2agent.models.prompt`).
+    config.t2agent = {"max_tools": 1, "copy_arguments": True, "images_first": True}
     config._attn_implementation = "eager"
     model = Idefics3ForConditionalGeneration(config)
     # The stock initialisation leaves the patches' positions too faint to be told apart.

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 from t2agent.replies.format import ToolFormat, as_text
@@ -242,6 +243,48 @@ def _complete(tool: Mapping[str, Any]) -> dict[str, Any]:
         for name, one in properties(schema).items()
     }
     return {**tool, "function": {"description": "", **function, "parameters": schema}}
+
+
+def images_first(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
+    """The same with the images of each user's turn before its text, for models trained so.
+
+    Messages of the user side by side, one of which holds an image, become one. Images keep their
+    order, and so do texts.
+    """
+    arranged: list[Message] = []
+    for role, run in groupby(messages, lambda message: message["role"]):
+        turn = [dict(message) for message in run]
+        contents = [message["content"] for message in turn]
+        images = [
+            part
+            for content in contents
+            if not isinstance(content, str)
+            for part in content
+            if part["type"] == "image"
+        ]
+        if role == "user" and images:
+            text = joined_text(*contents)
+            parts = [*images, {"type": "text", "text": text}] if text else images
+            turn = [{**turn[0], "content": parts}]
+        arranged += turn
+    return arranged
+
+
+def joined_text(*contents: Any) -> str:
+    """The text of some contents, with space where an image, or the end of a content, stood between
+    two texts."""
+    text, apart = "", False
+    for content in contents:
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        for part in parts:
+            if part["type"] == "text" and part["text"]:
+                open_end = apart and text and not text[-1].isspace()
+                gap = " " if open_end and not part["text"][0].isspace() else ""
+                text, apart = text + gap + part["text"], False
+            else:
+                apart = apart or part["type"] != "text"
+        apart = True
+    return text
 
 
 def without_system(messages: list[Message]) -> list[Message] | None:

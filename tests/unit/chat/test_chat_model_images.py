@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from t2agent import images
 from t2agent.chat.chat_model import ChatT2
 from t2agent.errors import ConfigError, ImageRefusedError, ModalityError
 from t2agent.models.prompt import encode
+from t2agent.nano.tasks import TASKS
+from t2agent.toolbox.images import image_block as block_of
 from tests.models import IMAGE, IMAGE_TOKENS, tiny_text_model, tiny_vision_model
 from tests.pictures import forms, image_block
 
@@ -186,3 +189,21 @@ def test_a_turned_photo_is_read_upright(chat: ChatT2) -> None:
     expected = chat.invoke(asked(encoded(upright))).content
     assert chat.invoke(asked(turned)).content == expected
     assert chat.invoke(asked(encoded(upright.rotate(90)))).content != expected
+
+
+def test_no_order_of_text_and_image_costs_t2_nano_its_answers() -> None:
+    """A model that was trained with images first: the same score, whatever comes first."""
+    chat, task = ChatT2(), TASKS["chart"]
+    examples = task.sample(24, seed=12, split="test")
+
+    def score(order: Callable[[Any, Any], list[HumanMessage]]) -> float:
+        asked = [order({"type": "text", "text": e.prompt}, block_of(e.image)) for e in examples]
+        replies = chat.batch(asked, max_tokens=task.max_tokens)
+        right = [task.reward(r.content, e) > 0 for r, e in zip(replies, examples, strict=True)]
+        return sum(right) / len(right)
+
+    first = score(lambda text, image: [HumanMessage([image, text])])
+    assert first >= 0.9
+    assert score(lambda text, image: [HumanMessage([text, image])]) >= first - 0.03
+    assert score(lambda text, image: [HumanMessage([image]), HumanMessage([text])]) >= first - 0.03
+    assert score(lambda text, image: [HumanMessage([text]), HumanMessage([image])]) >= first - 0.03

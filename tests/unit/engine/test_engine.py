@@ -154,6 +154,19 @@ def test_the_dispatcher_sees_the_last_request_and_the_images() -> None:
     assert dispatcher.requests == [Request("What is it?", 2), Request("a plain text")]
 
 
+def test_the_dispatcher_sees_the_question_that_stands_before_its_image() -> None:
+    dispatcher = WordDispatcher()
+    question = {"role": "user", "content": "What is it?"}
+    picture = {"role": "user", "content": [{"type": "image"}]}
+    image = Image.new("RGB", (8, 8))
+    two = Prompt((question, picture), (image,))
+    start, end = ({"type": "text", "text": text} for text in ("What is", "it?"))
+    one = Prompt(({"role": "user", "content": [start, {"type": "image"}, end]},), (image,))
+    later = Prompt((question, {"role": "assistant", "content": "Show it."}, picture), (image,))
+    Engine(build_vision_model(), dispatcher).decide([two, one, later])
+    assert [request.text for request in dispatcher.requests] == ["What is it?", "What is it?", ""]
+
+
 def test_the_pieces_of_a_stream_are_the_answer(engine: Engine) -> None:
     [expected] = engine.answer(users("an alpha one"), OPTIONS)
     *pieces, last = engine.stream(users("an alpha one")[0], OPTIONS)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import HumanMessage
+from PIL import Image
 
 from t2agent.chat.chat_model import ChatT2
 from t2agent.chat.llm import T2LLM
@@ -119,6 +120,15 @@ def test_tools_that_were_called_stay(similarity: ToolSimilarity) -> None:
         (*asked.messages, {"role": "user", "content": "When does the sun rise?"}), (), TOOLS
     )
     assert names(shortlist(later, ToolPolicy(1), similarity).shown) == ["sunrise"]
+
+
+def test_a_request_before_its_image_in_a_message_of_its_own(similarity: ToolSimilarity) -> None:
+    picture = {"role": "user", "content": [{"type": "image"}]}
+    [asked] = prompt("What time is it in Rome?").messages
+    found = shortlist(
+        Prompt((asked, picture), (Image.new("RGB", (8, 8)),), TOOLS), ToolPolicy(1), similarity
+    )
+    assert names(found.shown) == ["current_time"]
 
 
 def test_arguments_of_tools_that_nobody_has_learned_are_filled_in(

@@ -198,6 +198,79 @@ def test_a_template_of_strings_gets_a_place_for_each_image() -> None:
     assert int((inputs["input_ids"] == image).sum()) == 16
 
 
+def parts(*given: str) -> list[dict[str, str]]:
+    return [{"type": "image"} if one == IMAGE else {"type": "text", "text": one} for one in given]
+
+
+def user(*given: str) -> dict[str, Any]:
+    return {"role": "user", "content": parts(*given)}
+
+
+def images_first(asked: Any = True) -> T2Model:
+    model = build_vision_model()
+    model.model.config.t2agent = {"images_first": asked}
+    return model
+
+
+FIRST = (user(IMAGE, "How many bars?"),)
+SYSTEM = {"role": "system", "content": "Be kind."}
+ANSWER = {"role": "assistant", "content": "Three."}
+RESULT = {"role": "tool", "content": parts("a crop", IMAGE), "tool_call_id": "", "name": "crop"}
+CALL = {"type": "function", "id": "", "function": {"name": "crop", "arguments": {}}}
+ORDERS: dict[str, tuple[tuple[dict[str, Any], ...], tuple[dict[str, Any], ...]]] = {
+    "text, image": ((user("How many bars?", IMAGE),), FIRST),
+    "text, image, text": ((user("How many", IMAGE, "bars?"),), FIRST),
+    "space is there": ((user("How ", "many ", IMAGE, "bars?"),), FIRST),
+    "image, then question": ((user(IMAGE), {"role": "user", "content": "How many bars?"}), FIRST),
+    "question, then image": (({"role": "user", "content": "How many bars?"}, user(IMAGE)), FIRST),
+    "system": ((SYSTEM, user("How many bars?", IMAGE)), (SYSTEM, *FIRST)),
+    "several": ((user("a", IMAGE, "b", IMAGE), user("c", IMAGE)), (user(*[IMAGE] * 3, "a b c"),)),
+    "no text": ((user(IMAGE), user(IMAGE)), (user(IMAGE, IMAGE),)),
+    "turns": (
+        (user("a", IMAGE), ANSWER, user("b"), user("c"), ANSWER, user("d", IMAGE)),
+        (user(IMAGE, "a"), ANSWER, user("b"), user("c"), ANSWER, user(IMAGE, "d")),
+    ),
+    "results": (
+        (user("a", IMAGE), {**ANSWER, "tool_calls": [CALL]}, RESULT),
+        (user(IMAGE, "a"), {**ANSWER, "tool_calls": [CALL]}, RESULT),
+    ),
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_images_go_first_where_the_checkpoint_asks_for_it(order: str) -> None:
+    given, expected = (
+        Prompt(messages, (RED,) * str(messages).count("'image'")) for messages in ORDERS[order]
+    )
+    asks, asks_not = images_first(), tiny_vision_model()
+    assert render(asks, given).text == render(asks_not, expected).text
+    assert render(asks_not, given).text != render(asks_not, expected).text
+    assert row(asks, given) == row(asks_not, expected)
+
+
+def test_images_go_before_a_system_message_that_is_the_users() -> None:
+    model = images_first()
+    model.processor.chat_template = (
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}"
+        "{% endif %}{% for p in m.content %}{{ p.text if p.type == 'text' else '<image>' }}"
+        "{% endfor %}{% endfor %}"
+    )
+    text = render(model, Prompt((SYSTEM, user("How many bars?", IMAGE)), (RED,))).text
+    assert text == "<image>Be kind.\n\nHow many bars?"
+
+
+def test_no_control_token_forms_where_an_image_stood() -> None:
+    model = images_first()
+    [image] = model.tokenizer.convert_tokens_to_ids([IMAGE])
+    ids = row(model, Prompt((user("<im", IMAGE, "age><image"), user(">")), (RED,)))
+    assert ids.count(image) == 16
+
+
+def test_a_setting_of_the_images_that_is_none() -> None:
+    with pytest.raises(ConfigError, match="images_first is 'yes'"):
+        encode(images_first("yes"), [Prompt.user("What?", RED)])
+
+
 def test_a_refused_conversation_is_an_error() -> None:
     tokenizer = build_tokenizer()
     tokenizer.chat_template = "{{ raise_exception('only poems') }}"

@@ -216,6 +216,8 @@ class ChatTemplate:
             else:
                 parts.append(dict(part))
         rest = {key: value for key, value in message.items() if key != "content"}
+        if not rest.get("tool_calls", True):  # some templates ask whether there is a list at all
+            del rest["tool_calls"]
         safe: dict[str, Any] = self._safe(rest, breaker, "user")
         safe["content"] = self._safe(parts, breaker, role)
         parts = safe["content"]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from t2agent.errors import ConfigError
@@ -46,3 +48,41 @@ def test_overlapping_control_tokens_are_all_broken() -> None:
 def test_the_breaker_is_no_character_of_the_prompt() -> None:
     given = [{"role": "user", "content": [{"type": "text", "text": "\ue000\ue001"}]}]
     assert ChatTemplate(build_tokenizer()).breaker(given) == "\ue002"
+
+
+TEMPLATES = (
+    """{% for m in messages %}{{ m.role }}{% if 'tool_calls' in m %}
+    {{ raise_exception('calls one tool') if m.tool_calls | length != 1 }}
+    {% else %}: {{ m.content }}{% endif %}{% endfor %}""",
+    """{% for m in messages %}{{ m.role }}{% if m.tool_calls is defined %} calls
+    {% else %}: {{ m.content }}{% endif %}{% endfor %}""",
+    build_tokenizer().chat_template,
+)
+
+
+@pytest.mark.parametrize("calls", [[], (), None])
+@pytest.mark.parametrize("template", TEMPLATES, ids=["refuses", "leaves out", "own"])
+def test_a_list_of_no_calls_is_none(template: str, calls: object) -> None:
+    tokenizer = build_tokenizer()
+    tokenizer.chat_template = template
+    said = {"role": "assistant", "content": "Hello."}
+    with_list, without = (
+        ChatTemplate(tokenizer).render([*HI, one, *HI], "\ue000")
+        for one in ({**said, "tool_calls": calls}, said)
+    )
+    assert with_list == without
+    assert "Hello." in without
+
+
+def test_a_list_of_no_calls_in_every_family(shared_data: Path) -> None:
+    said = {"role": "assistant", "content": "Hello."}
+    tool = {"name": "now", "description": "The time.", "parameters": {"type": "object"}}
+    offered = ({"type": "function", "function": tool},)
+    for path in (shared_data / "chat_templates").glob("*.jinja"):
+        tokenizer = build_tokenizer()
+        tokenizer.chat_template = path.read_text()
+        template = ChatTemplate(tokenizer)
+        for tools in ((), offered):
+            without = template.render([*HI, said, *HI], "\ue000", tools)
+            given = [*HI, {**said, "tool_calls": []}, *HI]
+            assert template.render(given, "\ue000", tools) == without

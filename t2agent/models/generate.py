@@ -73,7 +73,7 @@ def room(model: T2Model, inputs: BatchFeature) -> list[int]:
 
 def generate(
     model: T2Model,
-    prompts: Sequence[Prompt] | Sequence[str],
+    prompts: Sequence[Prompt | str],
     options: GenerationOptions,
     *,
     samples: int = 1,
@@ -187,13 +187,13 @@ def _config(model: T2Model, ends: frozenset[int], limit: int) -> GenerationConfi
 
 
 def _repeated(
-    model: T2Model, prompts: Sequence[Prompt] | Sequence[str], inputs: BatchFeature, copies: int
+    model: T2Model, prompts: Sequence[Prompt | str], inputs: BatchFeature, copies: int
 ) -> BatchFeature:
     """The input with each row repeated, the copies side by side."""
     if set(inputs) == {"input_ids", "attention_mask"}:
         return BatchFeature({k: v.repeat_interleave(copies, 0) for k, v in inputs.items()})
     # Where the images of the rows lie differs between families: encode them again.
-    return encode(model, [prompt for prompt in prompts for _ in range(copies)])  # type: ignore[arg-type]
+    return encode(model, [prompt for prompt in prompts for _ in range(copies)])
 
 
 def _each(cancel: Cancel, prompts: int, copies: int) -> list[threading.Event] | None:

@@ -80,7 +80,7 @@ def text_of(message: Message) -> str:
     return "".join(part["text"] for part in content if part["type"] == "text")
 
 
-def encode(model: T2Model, prompts: Sequence[Prompt] | Sequence[str]) -> BatchFeature:
+def encode(model: T2Model, prompts: Sequence[Prompt | str]) -> BatchFeature:
     """The model's input for a batch: ``input_ids`` and ``attention_mask``, (n, P), and images.
 
     Prompts go through the chat template, with the header of the answer; plain texts do not and

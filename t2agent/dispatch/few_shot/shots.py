@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeGuard, runtime_checkable
 
 from t2agent.errors import ConfigError
 from t2agent.experts.card import Modality
@@ -97,8 +97,12 @@ class Shots:
         return example.answer if self.score(example.answer, row) > 0 else ""
 
 
+Examples = Source | Shots | Iterable[Asked | tuple[str, ...] | list[str]]
+"""What `gather` takes."""
+
+
 def gather(
-    examples: object,
+    examples: Examples,
     reward: Reward | None = None,
     *,
     count: int = 10,
@@ -142,18 +146,20 @@ def gather(
     return Shots(name, drawn, judge, longest, whole, together)
 
 
-def _shot(example: Any) -> Asked:
+def _shot(example: object) -> Asked:
     if isinstance(example, tuple | list) and len(example) in (2, 3):
         if all(isinstance(part, str) for part in example) and example[0].strip():
             return Shot(example[0], example[1], None, "".join(example[2:]))
-    elif isinstance(getattr(example, "prompt", None), str) and isinstance(
-        getattr(example, "answer", None), str
-    ):
-        return example  # type: ignore[no-any-return]
+    elif _is_asked(example):
+        return example
     raise ConfigError(
         f"an example is {example!r:.80}; give a pair of strings, the request and the answer, or "
         "a t2agent.train.Example"
     )
+
+
+def _is_asked(example: object) -> TypeGuard[Asked]:
+    return all(isinstance(getattr(example, name, None), str) for name in ("prompt", "answer"))
 
 
 def _reward(given: object) -> Callable[[str, Any], float]:

@@ -27,6 +27,7 @@ from t2agent.chat.replies import ReplyReader
 from t2agent.chat.settings import Settings, digests, metadata, usage
 from t2agent.chat.tool_calling import Binding
 from t2agent.dispatch.few_shot.search import search_options
+from t2agent.dispatch.few_shot.shots import Examples
 from t2agent.engine.batching import Call, Calls, gathered, joint, seat, submit
 from t2agent.engine.reply_form import FIELDS, ReplyForm
 from t2agent.engine.shortlist import Shortlist, ToolPolicy, known_tools
@@ -45,8 +46,9 @@ class ChatT2(Settings, Binding, BaseChatModel):
         reply.response_metadata["dispatch"]   # strategy, mixture, scores, in_scope, seconds
 
     Options of one call, or of `.bind(...)`: ``stop``, ``max_tokens``, ``temperature``, ``top_p``,
-    ``seed``, ``model`` (another base model, which is then loaded and kept), and one of ``expert``
-    (a name or an Expert), ``mixture`` and ``dispatch`` (a strategy's name or a Dispatcher).
+    ``seed``, ``model`` (another base model that `allow_models` allows, which is then loaded, and
+    kept among the last three), and one of ``expert`` (a name or an Expert), ``mixture`` and
+    ``dispatch`` (a strategy's name or a Dispatcher).
 
     `batch` runs as one batch with a mixture for each row. Calls by `invoke` and `ainvoke` that come
     while the model is busy are gathered, and answered as one batch when it is free: see
@@ -107,7 +109,7 @@ class ChatT2(Settings, Binding, BaseChatModel):
 
     def adapt(
         self,
-        examples: object,
+        examples: Examples,
         *,
         name: str | None = None,
         reward: Reward | None = None,
@@ -359,7 +361,9 @@ class ChatT2(Settings, Binding, BaseChatModel):
         return ChatResult(generations=[ChatGeneration(message=message)])
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
-        return super()._get_llm_string(stop=stop, **digests(kwargs))
+        own = super()._get_llm_string(stop=stop, **digests(kwargs))
+        choice = kwargs.get("dispatch")
+        return own if choice is None else f"{own} {self.engine.dispatching(choice).version()}"
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop, **kwargs)

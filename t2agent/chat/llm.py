@@ -23,8 +23,8 @@ class T2LLM(Settings, BaseLLM):
         llm = T2LLM("t2-nano")
         llm.invoke("7 * 3 + 12 =")
 
-    Fields and options of a call are those of `ChatT2`, without images. The spelling of a control
-    token in a text is text here too. `generation_info` holds what a chat reply's
+    Fields and options of a call are those of `ChatT2`, without images and ``model``. The spelling
+    of a control token in a text is text here too. `generation_info` holds what a chat reply's
     response_metadata does, and the usage. `batch` runs as one batch. Raises as `ChatT2`.
     """
 

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self, TypeVar
 
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages.ai import UsageMetadata
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    StrictBool,
+    ValidationError,
+)
 
+from t2agent.dispatch.strategies import version_of
 from t2agent.engine.shortlist import Shortlist
 from t2agent.engine.threads import give_back_threads, giving_back_threads
 from t2agent.engine.two_passes import Answer, Choice, Engine, Given
@@ -24,6 +34,7 @@ from t2agent.models.options import GenerationOptions
 T = TypeVar("T")
 
 _GENERATION = ("max_tokens", "temperature", "top_p", "seed")
+_OTHERS = 3  # other base models that are kept for calls that name them
 CHOICE = ("expert", "mixture", "dispatch")
 """The options of a call that say who answers; one of them at a time."""
 LANGCHAIN = frozenset({"stream", "stream_usage", "ls_structured_output_format"})
@@ -64,6 +75,9 @@ class Settings(BaseModel):
     the hosts, as of `ImagePolicy`. True lets a message reach the own network."""
     allow_image_files: bool = False
     """Whether images are read from paths that a message names."""
+    allow_models: StrictBool | list[str] = True
+    """Which other base models a call may name as its ``model``, and so have loaded: any, none
+    (False), or those of a list. Refuse them where calls come from strangers."""
     streaming: bool = False
     """Whether `invoke` streams inside, for callbacks that want to see each piece."""
 
@@ -73,7 +87,7 @@ class Settings(BaseModel):
 
     _more: ClassVar[tuple[str, ...]] = ()
     """Fields of a subclass that a call may override, too, and that its answer depends on."""
-    _others: dict[str, Self] = PrivateAttr(default_factory=dict)
+    _others: OrderedDict[T2Model | str, Self] = PrivateAttr(default_factory=OrderedDict)
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
 
     def __init__(self, model: T2Model | str = "t2-nano", **fields: Any) -> None:
@@ -122,15 +136,31 @@ class Settings(BaseModel):
         }
 
     def other(self, model: T2Model | str) -> Self:
-        """The same with another base model, which is loaded once and kept: a call's ``model``."""
-        if model is self.model or model == self.t2.name:
+        """The same with another base model: a call's ``model``. It is loaded once; the three that
+        were asked for last are kept.
+
+        Raises ConfigError for one that `allow_models` leaves out, or that cannot be loaded.
+        """
+        key = model if isinstance(model, T2Model) else str(model)
+        name = key if isinstance(key, str) else key.name
+        if key is self.t2 or key == self.t2.name:
             return self
+        allowed = self.allow_models
+        if allowed is False or (isinstance(allowed, list) and name not in allowed):
+            known = ", ".join(map(repr, [self.t2.name, *(allowed or ())]))
+            raise ConfigError(
+                f"a call names the model {name!r:.100}, but here only {known} may be named: do so, "
+                f"or make the {type(self).__name__} with allow_models=[...] or True"
+            )
         with self._lock:
-            key = model if isinstance(model, str) else str(id(model))
             if key not in self._others:
-                own = {name: getattr(self, name) for name in type(self).model_fields}
-                del own["engine"]
-                self._others[key] = type(self)(**{**own, "model": model, "profile": None})
+                # The engine, and what ChatT2 says of the model, are the other's own.
+                names = type(self).model_fields.keys() - {"model", "engine", "profile"}
+                own = {name: getattr(self, name) for name in names}
+                self._others[key] = type(self)(model, **own)
+            self._others.move_to_end(key)
+            if len(self._others) > _OTHERS:
+                self._others.popitem(last=False)
             return self._others[key]
 
     def __deepcopy__(self, memo: Any = None) -> Self:
@@ -214,11 +244,18 @@ def usage(answer: Answer) -> UsageMetadata:
 
 
 def digests(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a call for a cache's key: experts by their content."""
-    return {
-        name: (value.name, value.digest()) if isinstance(value, Expert) else value
-        for name, value in given.items()
-    }
+    """Options of a call for a cache's key: experts and base models by their content, dispatchers
+    by their versions."""
+
+    def digest(name: str, value: Any) -> Any:
+        if isinstance(value, Expert):
+            return value.name, value.digest()
+        if isinstance(value, T2Model):
+            return value.name, value.fingerprint
+        known = name != "dispatch" or value is None or isinstance(value, str)
+        return value if known else version_of(value)
+
+    return {name: digest(name, value) for name, value in given.items()}
 
 
 async def in_thread(call: Callable[[threading.Event], T]) -> T:

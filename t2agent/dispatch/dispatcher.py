@@ -100,10 +100,32 @@ class Latest:
 
 @runtime_checkable
 class Dispatcher(Protocol):
-    """Anything that turns requests into decisions, one for each, in their order."""
+    """Anything that turns requests into decisions, one for each, in their order.
+
+    It may tell more, which is asked for where it is there: a method ``wants_tools`` (`ToolAware`),
+    and a string ``version`` that changes with whatever changes its decisions, besides the
+    registry. Answers in LangChain's caches are kept by that version; without one, they are found
+    again by the same object alone.
+    """
 
     def dispatch(self, requests: Sequence[Request]) -> list[Decision]:
         """Decide on each request."""
+        ...
+
+
+@runtime_checkable
+class ToolAware(Protocol):
+    """A dispatcher that can tell whether a request wants one of the tools on offer.
+
+    With one that cannot, nobody knows: then each request may want them.
+    """
+
+    def wants_tools(self, request: Request) -> bool:
+        """Whether one of ``request.tools`` is meant, rather than an answer without them.
+
+        It is asked where the model may choose. Where it is False, and a model is shown but a few
+        of the tools that are bound (``max_tools`` of `t2agent.ChatT2`), it is shown none.
+        """
         ...
 
 

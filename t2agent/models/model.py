@@ -343,7 +343,7 @@ class T2Model:
                 for name, delta in plan.deltas.items()
             }
             if keep:
-                self.merged_cache.put(key, found, keep=resolved)
+                self.merged_cache.put(key, found)
         return found
 
     @contextmanager

@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from t2agent.dispatch.dispatcher import CLASSIFIER
-from t2agent.dispatch.few_shot.shots import Shots, gather
+from t2agent.dispatch.few_shot.shots import Examples, Shots, gather
 from t2agent.dispatch.few_shot.space import Space, Weights, climb
 from t2agent.dispatch.few_shot.trials import Stop, Trial, Trials
+from t2agent.dispatch.labels import Experts
 from t2agent.errors import ConfigError
 from t2agent.experts.expert import Mixture, MixtureLike
 from t2agent.models.model import T2Model
@@ -126,7 +127,7 @@ class SearchResult:
 
 def search(
     model: T2Model,
-    examples: object,
+    examples: Examples,
     reward: Reward | None = None,
     experts: Sequence[str] | None = None,
     *,
@@ -185,9 +186,9 @@ def search(
     )
 
 
-def fitting(model: T2Model, shots: Shots, cards: Any = None) -> list[str]:
+def fitting(model: T2Model, shots: Shots, experts: Experts | None = None) -> list[str]:
     """The experts that may be mixed for the examples, of a registry or of what reads like one."""
-    found = (model.registry if cards is None else cards).cards()
+    found = (model.registry if experts is None else experts).cards()
     return [
         name
         for name, card in found.items()

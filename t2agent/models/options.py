@@ -82,7 +82,7 @@ def config_errors(name: str = "", known: Iterable[str] = ()) -> Iterator[None]:
             raise ConfigError(told) from error
         parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]]
         name = "".join(parts).removeprefix(".") or name
-        needed = first["msg"].replace("Input should", "it must", 1)
+        needed = first["msg"].replace("Input should", "it must", 1).replace("valid tuple", "list")
         raise ConfigError(f"{name} is {first['input']!r:.200}; {needed}") from error
 
 

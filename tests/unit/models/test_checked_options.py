@@ -131,6 +131,8 @@ def test_choices_and_patterns(options: dict[str, Any], told: str) -> None:
 def test_one_of_many_values_is_told_by_its_place() -> None:
     with pytest.raises(ConfigError, match=r"^scales\[1\] is -1; .* above 0$"):
         SearchOptions(scales=(0.5, -1))
+    with pytest.raises(ConfigError, match=r"^scales is 3; it must be a list$"):
+        SearchOptions(scales=3)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"^per_layer is 1; "):
         SearchOptions(per_layer=1)  # type: ignore[arg-type]
 

@@ -26,7 +26,7 @@ from t2agent.chat.messages import to_prompt
 from t2agent.chat.replies import ReplyReader
 from t2agent.chat.settings import Settings, digests, metadata, usage
 from t2agent.chat.tool_calling import Binding
-from t2agent.dispatch.few_shot.search import search_options
+from t2agent.dispatch.few_shot.search import SearchOptions
 from t2agent.dispatch.few_shot.shots import Examples
 from t2agent.engine.batching import Call, Calls, gathered, joint, seat, submit
 from t2agent.engine.reply_form import FIELDS, ReplyForm
@@ -150,7 +150,7 @@ class ChatT2(Settings, Binding, BaseChatModel):
             start=start,
             replace_existing=replace,
             persist=persist,
-            options=search_options(options),
+            options=SearchOptions(**options),
             progress=progress,
             cancel=cancel,
         ).mixture

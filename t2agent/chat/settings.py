@@ -10,15 +10,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages.ai import UsageMetadata
-from pydantic import (
-    AliasChoices,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    StrictBool,
-    ValidationError,
-)
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PrivateAttr, StrictBool
 
 from t2agent.dispatch.strategies import version_of
 from t2agent.engine.shortlist import Shortlist
@@ -29,7 +21,7 @@ from t2agent.experts.expert import Expert
 from t2agent.experts.registry import Registry
 from t2agent.images import AllowedUrls, ImagePolicy
 from t2agent.models.model import T2Model
-from t2agent.models.options import GenerationOptions
+from t2agent.models.options import GenerationOptions, config_errors
 
 T = TypeVar("T")
 
@@ -92,12 +84,9 @@ class Settings(BaseModel):
 
     def __init__(self, model: T2Model | str = "t2-nano", **fields: Any) -> None:
         own = {name: value for name, value in fields.items() if name not in _REMOTE}
-        try:
+        names = (name for name, field in type(self).model_fields.items() if not field.exclude)
+        with config_errors(type(self).__name__, names):
             super().__init__(model=model, **own)
-        except ValidationError as error:
-            wrong = error.errors()[0]
-            name = ".".join(map(str, wrong["loc"])) or type(self).__name__
-            raise ConfigError(f"{name}: {wrong['msg']}; got {wrong.get('input')!r}") from error
         self._options(None, {})
         known: Engine | None = self.engine
         if known is not None and known.serves(self.model, self.experts):

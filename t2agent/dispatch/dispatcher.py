@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 from t2agent.errors import ConfigError
 from t2agent.experts.card import ExpertCard
 from t2agent.experts.mixture import Mixture
+from t2agent.models.options import CountOrZero, check_option
 
 CLASSIFIER = "classifier"
 """The name of the expert that answers category questions (strategy B); no request goes to it."""
@@ -36,10 +37,7 @@ class Request:
             raise ConfigError(f"text is a {type(self.text).__name__}; give a string")
         if not isinstance(self.tools, tuple):
             raise ConfigError(f"tools is a {type(self.tools).__name__}; give a tuple of tools")
-        if not isinstance(self.images, int) or isinstance(self.images, bool) or self.images < 0:
-            raise ConfigError(
-                f"images is {self.images!r}; give how many images there are, 0 or more"
-            )
+        check_option("images", self.images, CountOrZero)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,13 @@ from t2agent.dispatch.vectors import ExampleVectors
 from t2agent.errors import ConfigError
 from t2agent.experts.card import Modality
 from t2agent.experts.mixture import Mixture
+from t2agent.models.options import Count, Number, Positive, check_option, needs
 
 _VERSION = 6  # raise it with whatever changes decisions
+
+_FITTED = "or None to have it cross-validated"
+_Temperature = Annotated[Positive | None, needs(f"a finite number above 0, {_FITTED}")]
+_Threshold = Annotated[Number | None, needs(f"a finite number, {_FITTED}")]
 
 
 class EmbeddingDispatcher:
@@ -68,18 +73,9 @@ class EmbeddingDispatcher:
         temperature: float | None = None,
         scope_threshold: float | None = None,
     ) -> None:
-        if not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1:
-            raise ConfigError(f"top_k is {top_k!r}; it must be a whole number of at least 1")
-        if temperature is not None and not (_is_finite(temperature) and temperature > 0):
-            raise ConfigError(
-                f"temperature is {temperature!r}; it must be a finite number above 0, or None to "
-                "have it cross-validated"
-            )
-        if scope_threshold is not None and not _is_finite(scope_threshold):
-            raise ConfigError(
-                f"scope_threshold is {scope_threshold!r}; it must be a finite number, or None to "
-                "have it cross-validated"
-            )
+        check_option("top_k", top_k, Count)
+        check_option("temperature", temperature, _Temperature)
+        check_option("scope_threshold", scope_threshold, _Threshold)
         self._top_k = top_k
         self._temperature = temperature
         self._threshold = scope_threshold
@@ -288,10 +284,6 @@ class EmbeddingDispatcher:
 
     def _fitted_to(self, given: Mapping[str, Sequence[str]]) -> Fitted | None:
         return fit(given, self._vectors, self._temperature, self._threshold)
-
-
-def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 Chosen = tuple[Mixture, dict[str, float], bool]

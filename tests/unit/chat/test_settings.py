@@ -64,6 +64,13 @@ def test_unusable_fields_are_refused(fields: dict[str, Any]) -> None:
         settings(**fields)
 
 
+def test_a_refused_field_is_told_by_name_with_what_was_got() -> None:
+    with pytest.raises(ConfigError, match=r"^max_tokens is 'many'; it must be a valid integer"):
+        settings(max_tokens="many")
+    with pytest.raises(ConfigError, match=r"^unknown option\(s\) bogus; known: .*temperature"):
+        settings(bogus=1)
+
+
 def test_a_caches_key_tells_experts_of_one_name_apart() -> None:
     one, other = (Expert(ExpertCard("e"), {"a": torch.full((2,), v)}) for v in (1.0, 2.0))
     assert digests({"expert": one}) != digests({"expert": other})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from t2agent.cli.command import Report, answered_by, command, console, printable
-from t2agent.cli.options import Image, Model, Strategy
+from t2agent.cli.options import Image, Model, Strategy, picture
 from t2agent.cli.start import load, starting
 
 if TYPE_CHECKING:
@@ -58,7 +58,9 @@ def agent(
 
         check_names(tool)  # an unknown name is told before seconds of loading
     with starting(f"Loading {model}", show=not as_json):
-        message = _message(prompt, image)
+        from t2agent.chat.messages import user_message
+
+        message = user_message(prompt, None if image is None else picture(image))
         steps = _run(message, tool, folder, dispatch or "embedding", model, max_steps, max_tokens)
     shown = []
     for number, step in steps:
@@ -69,18 +71,6 @@ def agent(
     if not as_json:
         console().print(printable(answer), markup=False)
     return Report({"answer": answer, "model_name": model, "steps": shown})
-
-
-def _message(prompt: str, image: Path | None) -> Any:
-    from langchain_core.messages import HumanMessage
-
-    if image is None:
-        return HumanMessage(prompt)
-    from t2agent.images import ImagePolicy, read_image
-    from t2agent.toolbox.images import image_block
-
-    picture = read_image({"type": "image", "path": str(image)}, ImagePolicy(allow_files=True))
-    return HumanMessage([dict(image_block(picture)), {"type": "text", "text": prompt}])
 
 
 def _run(
@@ -98,15 +88,15 @@ def _run(
     from t2agent.toolbox import load_tools
 
     chat = ChatT2(load(model), dispatch=dispatch, max_tokens=max_tokens)
-    given: list[Any] | None = None
+    tools: list[Any] | None = None
     if names or folder is not None:
         own: dict[str, Any] = {} if folder is None else {"folder": folder}
-        given = load_tools(names or None, defaults={"chat": chat}, **own)
-    made = create_t2_agent(chat, given, middleware=[T2Middleware(max_steps=max_steps)])
+        tools = load_tools(names or None, defaults={"chat": chat}, **own)
+    built = create_t2_agent(chat, tools, middleware=[T2Middleware(max_steps=max_steps)])
 
     def steps() -> Iterator[tuple[int, BaseMessage]]:
         number = 0
-        for update in made.stream({"messages": [message]}, stream_mode="updates"):
+        for update in built.stream({"messages": [message]}, stream_mode="updates"):
             for change in update.values():
                 for step in (change or {}).get("messages", ()):
                     number += step.type == "ai"
@@ -135,8 +125,8 @@ def _line(number: int, step: BaseMessage) -> Text:
 
 
 def _called(call: dict[str, Any]) -> str:
-    given = ", ".join(f"{key}={json.dumps(value)}" for key, value in call["arguments"].items())
-    return f"{call['name']}({given})"
+    arguments = ", ".join(f"{key}={json.dumps(value)}" for key, value in call["arguments"].items())
+    return f"{call['name']}({arguments})"
 
 
 def _plain(step: BaseMessage) -> dict[str, Any]:

@@ -60,15 +60,15 @@ def _guarded(function: Callable[..., Report]) -> Callable[..., None]:
     signature = inspect.signature(function, eval_str=True)
 
     @functools.wraps(function)
-    def run(context: typer.Context, debug: bool, as_json: bool, **given: Any) -> None:
+    def run(context: typer.Context, debug: bool, as_json: bool, **arguments: Any) -> None:
         if "as_json" in signature.parameters:
-            given["as_json"] = as_json
+            arguments["as_json"] = as_json
         try:
             with ExitStack() as stack:
                 if as_json:
                     # What a library prints must not get between the JSON.
                     stack.enter_context(redirect_stdout(sys.stderr))
-                report = function(**given)
+                report = function(**arguments)
             _print(report, as_json)
         except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
             raise

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from t2agent.cli.command import Report, command
-from t2agent.cli.options import Image, Model, Strategy
+from t2agent.cli.options import Image, Model, Strategy, picture
 from t2agent.cli.start import load, starting
 
 if TYPE_CHECKING:
@@ -36,9 +36,7 @@ def show(
 
     with starting("Loading the dispatcher", show=not as_json):
         if image is not None:
-            from t2agent.images import ImagePolicy, read_image
-
-            read_image({"type": "image", "path": str(image)}, ImagePolicy(allow_files=True))
+            picture(image)  # one that cannot be read is an error, as for an answer
         from t2agent.dispatch import Decision, EmbeddingDispatcher, Request
 
         dispatcher: Dispatcher | None

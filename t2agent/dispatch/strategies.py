@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from t2agent.dispatch import Dispatcher, Latest
-from t2agent.errors import ConfigError
-from t2agent.experts.registry import Registry
-from t2agent.experts.selection import Selection
-from t2agent.models.model import T2Model
+from typing import TYPE_CHECKING, Literal, get_args
 
-NAMES = ("embedding", "prompt", "classifier", "few-shot", "embedding+few-shot", "off")
+from t2agent.errors import ConfigError
+
+if TYPE_CHECKING:
+    from t2agent.dispatch import Dispatcher, Latest
+    from t2agent.experts.registry import Registry
+    from t2agent.experts.selection import Selection
+    from t2agent.models.model import T2Model
+
+Strategy = Literal["embedding", "prompt", "classifier", "few-shot", "embedding+few-shot", "off"]
+NAMES: tuple[str, ...] = get_args(Strategy)
 
 
 def make_dispatcher(

@@ -70,7 +70,7 @@ class Plan:
         for name, low in (("seeds", 0), ("scaling", 1)):
             self._listed(name, f"whole numbers >= {low}", partial(_whole, low=low))
         self._listed("scales", "numbers above 0", _above_zero)
-        self._listed("methods", "names", lambda one: isinstance(one, str), empty=True)
+        self._listed("methods", "names", lambda name: isinstance(name, str), empty=True)
         self._listed("parts", f"names out of {', '.join(PARTS)}", PARTS.__contains__, empty=True)
         for name in ("search", "hyper"):
             if not isinstance(getattr(self, name), Mapping):

@@ -8,7 +8,7 @@ import typer
 
 from t2agent.cli.command import Report, command
 from t2agent.cli.experts.naming import check_free, expert_of, registry_of
-from t2agent.cli.options import Targets
+from t2agent.cli.options import ExpertOrFolder, Replace, Targets
 from t2agent.cli.start import load, starting
 
 if TYPE_CHECKING:
@@ -21,9 +21,7 @@ def add_to(experts: typer.Typer) -> None:
 
 
 def transfer(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME|FOLDER", help="The expert, or the folder it lies in.")
-    ],
+    name: ExpertOrFolder,
     to: Annotated[str, typer.Option("--to", metavar="MODEL", help="The new base model.")],
     source: Annotated[
         str, typer.Option("--from", metavar="BASE", help="The base model that it is for.")
@@ -53,9 +51,7 @@ def transfer(
         ),
     ] = None,
     targets: Targets = "all",
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Take the place of an expert of that name.")
-    ] = False,
+    replace: Replace = False,
     as_json: bool = False,
 ) -> Report:
     """Carry an expert over to another base model, by stated rules, and say what matched."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from t2agent.cli.command import Report, answered_by, command, console, printable
+from t2agent.cli.command import Report, answered_by, console, printable
 from t2agent.cli.options import Image, Model, Strategy, picture
 from t2agent.cli.start import load, starting
 
@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _RESULT = 500  # characters of a tool's result that are shown
-
-
-def add_to(app: typer.Typer) -> None:
-    """Make ``t2agent agent`` known."""
-    command(app, "agent")(agent)
 
 
 def agent(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from t2agent.bench import BENCHMARKS, figures, run
-from t2agent.cli.command import Report, command
+from t2agent.cli.command import Report
 from t2agent.cli.options import Settings, parsed
 
 if TYPE_CHECKING:
@@ -17,11 +17,6 @@ if TYPE_CHECKING:
 
 _ALL = "all"
 _LIST = "list"
-
-
-def add_to(app: typer.Typer) -> None:
-    """Make ``t2agent bench`` known."""
-    command(app, "bench")(bench)
 
 
 def bench(

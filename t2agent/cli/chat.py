@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from t2agent.cli.command import Report, answered_by, command, console, one_line, printable
+from t2agent.cli.command import Report, answered_by, console, one_line, printable
 from t2agent.cli.options import Image, Model, Seed, Strategy, picture
 from t2agent.cli.start import load, starting
 from t2agent.errors import ContextLengthError, T2Error
@@ -28,11 +28,6 @@ if TYPE_CHECKING:
     from t2agent.engine.two_passes import Answer, Engine, Given
 
 _HELP = "/new forgets the conversation, /quit or Ctrl-D ends it."
-
-
-def add_to(app: typer.Typer) -> None:
-    """Make ``t2agent chat`` known."""
-    command(app, "chat")(chat)
 
 
 def chat(

@@ -36,16 +36,13 @@ class Report:
     ok: bool = True
 
 
-def command(app: typer.Typer, name: str) -> Callable[[Callable[..., Report]], None]:
-    """Register a function as a command, with ``--json``, ``--debug`` and errors in one line.
+def add_commands(app: typer.Typer, commands: Mapping[str, Callable[..., Report]]) -> None:
+    """Register functions as commands, with ``--json``, ``--debug`` and errors in one line.
 
-    The function may take ``as_json`` to know that nothing but JSON is wanted.
+    A function may take ``as_json`` to know that nothing but JSON is wanted.
     """
-
-    def register(function: Callable[..., Report]) -> None:
+    for name, function in commands.items():
         app.command(name)(_guarded(function))
-
-    return register
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -6,17 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from t2agent.cli.command import Report, command
+from t2agent.cli.command import Report
 from t2agent.cli.options import Image, Model, Strategy, picture
 from t2agent.cli.start import load, starting
 
 if TYPE_CHECKING:
     from t2agent.dispatch import Dispatcher
-
-
-def add_to(app: typer.Typer) -> None:
-    """Make ``t2agent dispatch`` known."""
-    command(app, "dispatch")(show)
 
 
 def show(

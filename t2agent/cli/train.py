@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from t2agent.cli.command import Report, command
+from t2agent.cli.command import Report
 from t2agent.cli.experts.naming import check_free, registry_of
 from t2agent.cli.options import (
     TASK_HELP,
@@ -21,11 +21,6 @@ from t2agent.cli.options import (
     task_of,
 )
 from t2agent.cli.start import load, starting
-
-
-def add_to(app: typer.Typer) -> None:
-    """Make ``t2agent train`` known."""
-    command(app, "train")(train)
 
 
 def train(

@@ -6,14 +6,9 @@ from typing import Annotated
 
 import typer
 
-from t2agent.cli.command import Report, command
+from t2agent.cli.command import Report
 from t2agent.cli.experts.naming import Mixing, check_free, mixture_of, registry_of
 from t2agent.cli.options import Description, Model, Replace
-
-
-def add_to(experts: typer.Typer) -> None:
-    """Make the command known."""
-    command(experts, "blend")(blend)
 
 
 def blend(

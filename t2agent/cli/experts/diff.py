@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from t2agent.cli.command import Report, command
+from t2agent.cli.command import Report
 from t2agent.cli.experts.naming import expert_of, registry_of
 from t2agent.cli.options import Model
 from t2agent.cli.start import load, starting
@@ -20,11 +20,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from t2agent.experts.compare import Comparison, ModuleChange
-
-
-def add_to(experts: typer.Typer) -> None:
-    """Make the command known."""
-    command(experts, "diff")(diff)
 
 
 def diff(

@@ -7,15 +7,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from t2agent.cli.command import Report, command
+from t2agent.cli.command import Report
 from t2agent.cli.experts.naming import expert_of, registry_of
 from t2agent.cli.options import TASK_HELP, ExpertOrFolder, Model, Reward, task_of
 from t2agent.cli.start import load, starting
-
-
-def add_to(experts: typer.Typer) -> None:
-    """Make the command known."""
-    command(experts, "eval")(evaluate)
 
 
 def evaluate(

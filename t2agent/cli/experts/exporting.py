@@ -7,18 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from t2agent.cli.command import Report, command
+from t2agent.cli.command import Report
 from t2agent.cli.experts.naming import Mixing, mixture_of
 from t2agent.cli.options import Model, Targets
 from t2agent.cli.start import load, starting
 
 if TYPE_CHECKING:
     from t2agent.models.exchange import LoraExport, MergedExport
-
-
-def add_to(experts: typer.Typer) -> None:
-    """Make the command known."""
-    command(experts, "export")(export)
 
 
 def export(

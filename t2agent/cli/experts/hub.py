@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from t2agent.cli.command import Report, command
+from t2agent.cli.command import Report
 from t2agent.cli.options import Model, ModelOrCard, Replace
 
 if TYPE_CHECKING:
@@ -25,12 +25,6 @@ _Token = Annotated[
 _Endpoint = Annotated[
     str | None, typer.Option(metavar="URL", help="Another Hub; $HF_ENDPOINT if not given.")
 ]
-
-
-def add_to(experts: typer.Typer) -> None:
-    """Make the commands known."""
-    command(experts, "push")(push)
-    command(experts, "pull")(pull)
 
 
 def push(

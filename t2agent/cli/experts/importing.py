@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from t2agent.cli.command import Report, command
+from t2agent.cli.command import Report
 from t2agent.cli.experts.naming import check_free, registry_of
 from t2agent.cli.options import Description, Model, Replace, Targets
 from t2agent.cli.start import load, starting
@@ -20,11 +20,6 @@ if TYPE_CHECKING:
     from t2agent.models.model import T2Model
 
 _HALF = 0.5
-
-
-def add_to(experts: typer.Typer) -> None:
-    """Make the command known."""
-    command(experts, "import")(import_expert)
 
 
 def import_expert(

@@ -7,14 +7,9 @@ from typing import Annotated
 
 import typer
 
-from t2agent.cli.command import Report, command
+from t2agent.cli.command import Report
 from t2agent.cli.options import Description, Model, Reward
 from t2agent.cli.start import load, starting
-
-
-def add_to(experts: typer.Typer) -> None:
-    """Make the command known."""
-    command(experts, "new")(new)
 
 
 def new(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from t2agent.cli.command import Report, command
+from t2agent.cli.command import Report
 from t2agent.cli.experts.naming import registry_of
 from t2agent.cli.options import Model, ModelOrCard, Replace
 
@@ -15,14 +15,6 @@ if TYPE_CHECKING:
     from t2agent.experts.registry import Registry
 
 _Name = Annotated[str, typer.Argument(metavar="NAME", help="The expert's name.")]
-
-
-def add_to(experts: typer.Typer) -> None:
-    """Make the commands known."""
-    command(experts, "list")(list_experts)
-    command(experts, "show")(show)
-    command(experts, "add")(add)
-    command(experts, "remove")(remove)
 
 
 def list_experts(model: Model = "t2-nano") -> Report:

@@ -6,18 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from t2agent.cli.command import Report, command
+from t2agent.cli.command import Report
 from t2agent.cli.experts.naming import check_free, expert_of, registry_of
 from t2agent.cli.options import ExpertOrFolder, Replace, Targets
 from t2agent.cli.start import load, starting
 
 if TYPE_CHECKING:
     from t2agent.experts.transfer import TransferReport
-
-
-def add_to(experts: typer.Typer) -> None:
-    """Make the command known."""
-    command(experts, "transfer")(transfer)
 
 
 def transfer(

@@ -21,6 +21,7 @@ from t2agent.errors import ConfigError, ModalityError
 from t2agent.images import ImagePolicy, data_url, is_image_block, read_image
 from t2agent.models.generate import Prompt
 from t2agent.models.prompt import as_unicode, text_of
+from t2agent.toolbox.images import image_block
 
 TakeImage = Callable[[Mapping[str, Any]], dict[str, Any]]
 """Turns a block that holds an image into a part of a prompt."""
@@ -40,6 +41,12 @@ _LEFT_OUT = frozenset(
         "server_tool_call", "server_tool_call_chunk", "server_tool_result",
     }
 )  # fmt: skip
+
+
+def user_message(text: str, image: Image | None = None) -> HumanMessage:
+    """A user's message: an image, if given, and then the text."""
+    blocks: list[str | dict[str, Any]] = [] if image is None else [dict(image_block(image))]
+    return HumanMessage([*blocks, {"type": "text", "text": text}])
 
 
 def to_prompt(messages: Sequence[BaseMessage], policy: ImagePolicy) -> Prompt:

@@ -208,28 +208,21 @@ def choice_of(given: Mapping[str, Any], expert: Expert | str | None) -> Choice:
 def metadata(
     answer: Answer, model: str, *, called: bool = False, tools: Shortlist | None = None
 ) -> dict[str, Any]:
-    """What a reply's response_metadata holds; plain JSON. ``called``: the reply calls tools.
-    ``tools``: those that were on offer.
-
-    "seconds" is the time of the second pass, beside "dispatch"'s "seconds", that of the first.
-    """
-    reason = answer.generation.finish_reason
-    return {
-        "model_name": model,
-        "finish_reason": "tool_calls" if called and reason == "stop" else reason,
-        "dispatch": answer.decision.to_dict(),
-        "seconds": answer.seconds,
-        "first_pass_share": answer.first_pass_share,
-        **({} if tools is None or not tools.offered else {"tools": tools.to_dict()}),
-    }
+    """What a reply's response_metadata holds: `Answer.to_dict` but for text and usage, which stand
+    elsewhere in a message. ``called``: the reply calls tools. ``tools``: those on offer."""
+    facts = answer.to_dict()
+    del facts["text"], facts["usage"]
+    if called and facts["finish_reason"] == "stop":
+        facts["finish_reason"] = "tool_calls"
+    if tools is not None and tools.offered:
+        facts["tools"] = tools.to_dict()
+    return {"model_name": model, **facts}
 
 
 def usage(answer: Answer) -> UsageMetadata:
     """The tokens that an answer took."""
-    prompt, completion = answer.generation.prompt_tokens, answer.generation.completion_tokens
-    return UsageMetadata(
-        input_tokens=prompt, output_tokens=completion, total_tokens=prompt + completion
-    )
+    tokens: UsageMetadata = answer.to_dict()["usage"]
+    return tokens
 
 
 def digests(given: Mapping[str, Any]) -> dict[str, Any]:

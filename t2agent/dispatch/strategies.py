@@ -6,17 +6,21 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
 from uuid import uuid4
 from weakref import finalize
 
 from t2agent.dispatch import Dispatcher, Latest
 from t2agent.errors import ConfigError
-from t2agent.experts.expert import Expert
-from t2agent.experts.registry import Registry
-from t2agent.experts.selection import Selection
-from t2agent.models.model import T2Model
 
-NAMES = ("embedding", "prompt", "classifier", "few-shot", "embedding+few-shot", "off")
+if TYPE_CHECKING:
+    from t2agent.experts.expert import Expert
+    from t2agent.experts.registry import Registry
+    from t2agent.experts.selection import Selection
+    from t2agent.models.model import T2Model
+
+Strategy = Literal["embedding", "prompt", "classifier", "few-shot", "embedding+few-shot", "off"]
+NAMES: tuple[str, ...] = get_args(Strategy)
 
 
 def make_dispatcher(
@@ -94,6 +98,8 @@ class Strategies:
     """
 
     def __init__(self, model: T2Model, given: Sequence[Expert | Path | str] | None = None) -> None:
+        from t2agent.experts.selection import Selection  # the names alone must load in no time
+
         self.model, self.given = model, given
         self.experts = None if given is None else Selection.of(model.registry, given)
         self.latest = Latest()

@@ -312,6 +312,23 @@ class Answer:
         total = self.decision.seconds + self.seconds
         return self.decision.seconds / total if total > 0 else 0.0
 
+    def to_dict(self) -> dict[str, Any]:
+        """The answer in plain JSON. "seconds" is the time of the second pass, beside "dispatch"'s
+        "seconds", that of the first; "usage" counts tokens."""
+        read, written = self.generation.prompt_tokens, self.generation.completion_tokens
+        return {
+            "text": self.generation.text,
+            "finish_reason": self.generation.finish_reason,
+            "usage": {
+                "input_tokens": read,
+                "output_tokens": written,
+                "total_tokens": read + written,
+            },
+            "dispatch": self.decision.to_dict(),
+            "seconds": self.seconds,
+            "first_pass_share": self.first_pass_share,
+        }
+
 
 def request(prompt: Prompt | str) -> Request:
     """What the dispatcher sees of a prompt."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import threading
 import time
 import weakref
@@ -19,7 +20,7 @@ from t2agent.engine.two_passes import Answer, Engine, Given
 from t2agent.errors import ConfigError, ContextLengthError, ExpertNotFoundError
 from t2agent.experts.expert import Expert, Mixture
 from t2agent.models.constrained import Tokens, compiled
-from t2agent.models.generate import Prompt, generate
+from t2agent.models.generate import Generation, Prompt, generate
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
 from t2agent.models.prompt import render
@@ -400,3 +401,22 @@ def test_prompts_that_run_apart_are_rendered_once(
     assert max(lengths) + LONG.max_tokens > CONTEXT >= min(lengths) + LONG.max_tokens
     assert count == [2]
     assert texts(engine.answer(prompts, LONG)) == expected
+
+
+def _see(self, *_args: object) -> None:
+    self.count += 1
+
+
+def test_an_answer_tells_its_facts_in_plain_json() -> None:
+    decision = Decision(Mixture({"alpha": 0.5}), "test", {"alpha": 0.9}, True, 0.25)
+    answer = Answer(Generation("six", (4, 5, 6), "length", 11), decision, 0.75)
+    facts = answer.to_dict()
+    assert json.loads(json.dumps(facts)) == facts
+    assert facts == {
+        "text": "six",
+        "finish_reason": "length",
+        "usage": {"input_tokens": 11, "output_tokens": 3, "total_tokens": 14},
+        "dispatch": decision.to_dict(),
+        "seconds": 0.75,
+        "first_pass_share": 0.25,
+    }

@@ -22,7 +22,7 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ConfigDict
 
-from t2agent.chat.messages import to_prompt
+from t2agent.chat.messages import to_prompt, with_images
 from t2agent.chat.replies import ReplyReader
 from t2agent.chat.settings import Settings, digests, metadata, usage
 from t2agent.chat.tool_calling import Binding
@@ -360,7 +360,27 @@ class ChatT2(Settings, Binding, BaseChatModel):
         )
         return ChatResult(generations=[ChatGeneration(message=message)])
 
+    # LangChain's caches: the key holds the messages, with the images themselves, and whatever the
+    # answer depends on.
+
+    def _generate_with_cache(
+        self, messages: list[BaseMessage], *args: Any, **kw: Any
+    ) -> ChatResult:
+        return super()._generate_with_cache(with_images(messages, self._policy), *args, **kw)
+
+    async def _agenerate_with_cache(
+        self, messages: list[BaseMessage], *args: Any, **kw: Any
+    ) -> ChatResult:
+        read = await asyncio.to_thread(with_images, messages, self._policy)
+        return await super()._agenerate_with_cache(read, *args, **kw)
+
+    @property
+    def _identifying_params(self) -> Mapping[str, Any]:
+        return {**super()._identifying_params, "output_version": self.output_version}
+
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        if kwargs.get("model"):
+            return self.other(kwargs.pop("model"))._get_llm_string(stop, **kwargs)
         own = super()._get_llm_string(stop=stop, **digests(kwargs))
         choice = kwargs.get("dispatch")
         return own if choice is None else f"{own} {self.engine.dispatching(choice).version()}"

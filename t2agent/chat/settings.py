@@ -29,6 +29,8 @@ _GENERATION = ("max_tokens", "temperature", "top_p", "seed")
 _OTHERS = 3  # other base models that are kept for calls that name them
 CHOICE = ("expert", "mixture", "dispatch")
 """The options of a call that say who answers; one of them at a time."""
+OPTIONS = (*_GENERATION, *CHOICE)
+"""The options of a call that every model takes."""
 LANGCHAIN = frozenset({"stream", "stream_usage", "ls_structured_output_format"})
 """What LangChain itself passes down and the model need not know."""
 # LangChain's standard parameters of remote models: accepted, and without a meaning here.
@@ -116,12 +118,17 @@ class Settings(BaseModel):
     @property
     def _identifying_params(self) -> Mapping[str, Any]:
         """Whatever an answer depends on: LangChain's cache takes its key from here."""
+        names = (*_GENERATION, *self._more, "expert", "allow_image_files")
         return {
             "model_name": self.t2.name,
             "base_fingerprint": self.t2.fingerprint,
-            "registry_fingerprint": self.registry.fingerprint,
+            "answering": self.t2.answering,
+            "experts": (self.engine.registry or self.registry).fingerprint,
             "dispatch": self.engine.version(),
-            **digests({n: getattr(self, n) for n in (*_GENERATION, *self._more, "stop", "expert")}),
+            "allow_image_urls": self.allow_image_urls,
+            "allow_models": self.allow_models,
+            "own_stop": self.stop,  # LangChain writes the call's over a "stop"
+            **digests({name: getattr(self, name) for name in names}),
         }
 
     def other(self, model: T2Model | str) -> Self:
@@ -168,11 +175,11 @@ class Settings(BaseModel):
         self, stop: Sequence[str] | None, given: Mapping[str, Any]
     ) -> tuple[GenerationOptions, Any]:
         """The options and the choice of one call: its own before the object's."""
-        unknown = set(given) - {*_GENERATION, *CHOICE, *self._more, *LANGCHAIN}
+        unknown = set(given) - {*OPTIONS, *self._more, *LANGCHAIN}
         if unknown:
             raise ConfigError(
                 f"unknown option(s) {', '.join(sorted(unknown))}: a call takes stop, "
-                f"{', '.join((*_GENERATION, *CHOICE, *self._more))}"
+                f"{', '.join((*OPTIONS, *self._more))}"
             )
         stops = self.stop if stop is None else stop
         if isinstance(stops, str):

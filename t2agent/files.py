@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import glob
+import io
 import os
 import re
 import secrets
@@ -21,6 +22,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -52,6 +57,14 @@ def write_bytes(path: Path | str, data: bytes) -> None:
 def write_text(path: Path | str, text: str) -> None:
     """Write ``text`` as UTF-8 with the newlines it has; otherwise as `write_bytes`."""
     write_bytes(path, text.encode("utf-8"))
+
+
+def write_figure(path: Path | str, figure: Figure, dpi: int = 120) -> None:
+    """Write a figure of matplotlib as a PNG, whole and flushed to disk. One that was made by
+    `Figure(...)`, not by pyplot, needs no display and touches no state of the caller's."""
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=dpi)
+    write_bytes(path, image.getvalue())
 
 
 @contextmanager

@@ -111,6 +111,17 @@ def is_image_block(block: Mapping[str, Any]) -> bool:
     return block.get("type") in ("image", "image_url")
 
 
+def holds_image(block: Mapping[str, Any]) -> bool:
+    """Whether an image block has the image in itself, and does not only name its place."""
+    source = block.get("source")
+    if isinstance(source, Mapping):
+        return holds_image({k: v for k, v in source.items() if k != "source"})
+    url = block.get("image_url", block.get("url"))
+    if isinstance(url, Mapping):
+        url = url.get("url")
+    return bool(block.get("base64") or block.get("data")) or str(url)[:5].lower() == "data:"
+
+
 def read_image(block: Mapping[str, Any], policy: ImagePolicy) -> Image.Image:
     """The RGB image of a content block, upright; transparent parts are white.
 

@@ -224,7 +224,7 @@ def run(name: str, **settings: Any) -> dict[str, Any]:
 def _settings(name: str) -> tuple[list[str], bool]:
     """The settings of a benchmark, and whether it takes others, which it checks itself."""
     parameters = signature(import_module(BENCHMARKS[name].module).run).parameters
-    known = [key for key, one in parameters.items() if one.kind is not Parameter.VAR_KEYWORD]
+    known = [name for name, p in parameters.items() if p.kind is not Parameter.VAR_KEYWORD]
     return known, len(known) < len(parameters)
 
 

@@ -22,6 +22,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 
 from t2agent.chat.agent import T2Middleware, create_t2_agent
 from t2agent.chat.chat_model import ChatT2
+from t2agent.chat.messages import user_message
 from t2agent.errors import ConfigError, T2Error
 from t2agent.nano.domains import errands, tools
 from t2agent.nano.domains.known_tools import SHIPPED
@@ -29,7 +30,6 @@ from t2agent.nano.habits import is_right
 from t2agent.nano.problem import Maker, Problem, Split, draw
 from t2agent.progress import progress_bar
 from t2agent.toolbox import load_tools
-from t2agent.toolbox.images import image_block
 
 KINDS: Mapping[str, tuple[Maker, int]] = {
     "chain": (tools.chain, 10),
@@ -62,10 +62,8 @@ class AgentTask:
     @property
     def message(self) -> HumanMessage:
         """The request as a user sends it."""
-        content: list[str | dict[str, Any]] = [{"type": "text", "text": self.problem.question}]
-        if self.problem.scene is not None:
-            content.insert(0, image_block(self.problem.scene.render()))
-        return HumanMessage(content)
+        scene = self.problem.scene
+        return user_message(self.problem.question, None if scene is None else scene.render())
 
     def write_files(self, folder: Path) -> None:
         """What search_files finds: the line of the answer, and files without it."""
@@ -88,7 +86,7 @@ class Outcome:
 
 def agent_tasks(seed: int = 0, split: Split = "test") -> list[AgentTask]:
     """The tasks; the same seed gives the same."""
-    found = []
+    tasks = []
     for kind, (maker, many) in KINDS.items():
         rng = random.Random(f"agent {kind} {split} {seed}")
         for _ in range(many):
@@ -97,8 +95,8 @@ def agent_tasks(seed: int = 0, split: Split = "test") -> list[AgentTask]:
             others = [tool.name for tool in SHIPPED if tool.name not in needed]
             offered = [*sorted(needed), rng.choice(others)]
             rng.shuffle(offered)
-            found.append(AgentTask(kind, problem, tuple(offered)))
-    return found
+            tasks.append(AgentTask(kind, problem, tuple(offered)))
+    return tasks
 
 
 def attempt(task: AgentTask, chat: ChatT2, **options: Any) -> Outcome:
@@ -178,14 +176,18 @@ def run(seed: int = 0, progress: bool = True) -> dict[str, Any]:
 
 
 def _shares(todo: Sequence[AgentTask], done: Sequence[Outcome]) -> dict[str, float]:
-    seen = [task.problem.scene is not None for task in todo]
+    solved = [
+        (task.problem.scene is not None, outcome.solved)
+        for task, outcome in zip(todo, done, strict=True)
+    ]
     return {
-        "solved": mean(one.solved for one in done),
-        "solved_text": mean(one.solved for one, image in zip(done, seen, strict=True) if not image),
-        "solved_image": mean(one.solved for one, image in zip(done, seen, strict=True) if image),
-        "right_calls": mean(one.calls for one in done),
+        "solved": mean(right for _, right in solved),
+        "solved_text": mean(right for image, right in solved if not image),
+        "solved_image": mean(right for image, right in solved if image),
+        "right_calls": mean(outcome.calls for outcome in done),
     }
 
 
 def _solved(todo: Sequence[AgentTask], done: Sequence[Outcome], kind: str) -> float:
-    return mean(one.solved for task, one in zip(todo, done, strict=True) if task.kind == kind)
+    pairs = zip(todo, done, strict=True)
+    return mean(outcome.solved for task, outcome in pairs if task.kind == kind)

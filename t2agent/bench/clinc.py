@@ -58,7 +58,7 @@ def run(data: str = str(CLINC), few: int = 10, draws: int = 3) -> dict[str, Any]
             for seed in range(draws)
         ]
         return {
-            "few": {key: fmean(one[key] for one in drawn) for key in drawn[0]},
+            "few": {key: fmean(figures[key] for figures in drawn) for key in drawn[0]},
             "all": _measure(examples, sets["test"], sets["oos_test"]),
         }
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from t2agent.bench.datasets import TOKENIZER
+from t2agent.bench.everyday import tool
 from t2agent.bench.shapes import median, qwen2_with_tokenizer
 from t2agent.engine.reply_form import ReplyForm
 from t2agent.models.generate import Prompt, generate
@@ -35,8 +36,8 @@ _CITY = {
 _CITIES = {"type": "array", "items": _CITY, "minItems": 3}
 _SCHEMA = {"type": "object", "properties": {"cities": _CITIES}, "required": ["cities"]}
 _TOOLS = [
-    {"type": "function", "function": {"name": name, "description": about, "parameters": _SCHEMA}}
-    for name, about in (("store", "Stores cities."), ("draw", "Draws cities on a map."))
+    tool("store", "Stores cities.", cities=_CITIES),
+    tool("draw", "Draws cities on a map.", cities=_CITIES),
 ]
 FORMS: Mapping[str, Mapping[str, Any]] = {
     "json": {"response_format": {"type": "json_schema", "json_schema": {"schema": _SCHEMA}}},
@@ -61,9 +62,9 @@ def run(tokens: int = 100, repeats: int = 5, tokenizer: Path | str = TOKENIZER) 
 
 def measure(model: T2Model, tokens: int, repeats: int) -> dict[str, Any]:
     """The same for any model."""
-    found: dict[str, Any] = {}
-    for name, given in FORMS.items():
-        form = ReplyForm.of(given)
+    by_form: dict[str, Any] = {}
+    for name, fields in FORMS.items():
+        form = ReplyForm.of(fields)
         prompt = form.prompt(Prompt.user(REQUEST))
         _milliseconds(model, form, prompt, 2)  # what is compiled and made on first use
         free, held = [], []
@@ -71,7 +72,7 @@ def measure(model: T2Model, tokens: int, repeats: int) -> dict[str, Any]:
             free.append(_milliseconds(model, None, prompt, tokens))
             held.append(_milliseconds(model, form, prompt, tokens))
         pairs = list(zip(held, free, strict=True))
-        found[name] = {
+        by_form[name] = {
             "free_ms": median([wall for wall, _ in free]),
             "constrained_ms": median([wall for wall, _ in held]),
             "ratio": median([one[0] / other[0] for one, other in pairs]),
@@ -80,8 +81,8 @@ def measure(model: T2Model, tokens: int, repeats: int) -> dict[str, Any]:
     return {
         "threads": torch.get_num_threads(),
         "vocabulary": model.model.config.get_text_config().vocab_size,
-        **found,
-        "ratio": max(figures["ratio"] for figures in found.values()),
+        **by_form,
+        "ratio": max(figures["ratio"] for figures in by_form.values()),
     }
 
 

@@ -35,7 +35,7 @@ def read_jsonl(path: Path | str, *keys: str) -> list[dict[str, str]]:
     Raises:
         ConfigError: the file is missing, or a line is no such object.
     """
-    found = []
+    rows = []
     for number, line in enumerate(_text(Path(path)).splitlines(), 1):
         try:
             row = json.loads(line)
@@ -45,8 +45,8 @@ def read_jsonl(path: Path | str, *keys: str) -> list[dict[str, str]]:
             raise ConfigError(
                 f"{path}, line {number} is {line:.60}; needed is an object with {', '.join(keys)}"
             )
-        found.append(row)
-    return found
+        rows.append(row)
+    return rows
 
 
 def _text(path: Path) -> str:

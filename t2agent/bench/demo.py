@@ -3,37 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import base64
-import io
 import time
 from pathlib import Path
-from typing import Any
 
-from langchain_core.messages import HumanMessage
 from rich.console import Console
-from rich.table import Table as RichTable
+from rich.table import Table
 
-from t2agent.bench.nano import bar_chart, rich_table, summary, table
+from t2agent.bench.nano import accuracies, bar_chart, rich_table, summary
 from t2agent.chat.chat_model import ChatT2
+from t2agent.chat.messages import user_message
 from t2agent.dispatch import EmbeddingDispatcher
 from t2agent.nano.tasks import DOMAINS, TASKS
-from t2agent.train import Example
 
 
-def message(example: Example) -> HumanMessage:
-    """The example as a user's message, its image as a content block."""
-    content: list[str | dict[str, Any]] = []
-    if example.image is not None:
-        png = io.BytesIO()
-        example.image.save(png, "PNG")
-        data = base64.b64encode(png.getvalue()).decode()
-        content.append({"type": "image", "base64": data, "mime_type": "image/png"})
-    content.append({"type": "text", "text": example.prompt})
-    return HumanMessage(content)
-
-
-def _registry_table(chat: ChatT2) -> RichTable:
-    drawn = RichTable(title=f"Experts found for {chat.t2.name}")
+def _registry_table(chat: ChatT2) -> Table:
+    drawn = Table(title=f"Experts found for {chat.t2.name}")
     for column in ("expert", "modality", "parameters", "what for"):
         drawn.add_column(column, justify="right" if column == "parameters" else "left")
     for name in chat.registry.names():
@@ -43,14 +27,14 @@ def _registry_table(chat: ChatT2) -> RichTable:
     return drawn
 
 
-def _side_by_side(chat: ChatT2) -> RichTable:
-    drawn = RichTable(title="One unseen request of each domain", show_lines=True)
+def _side_by_side(chat: ChatT2) -> Table:
+    drawn = Table(title="One unseen request of each domain", show_lines=True)
     for column in ("request", "base model", "adapted", "wanted", "dispatcher's scores"):
         drawn.add_column(column, overflow="fold")
     for name in DOMAINS:
         task = TASKS[name]
         example = task.sample(1, seed=7, split="test")[0]
-        ask = [message(example)]
+        ask = [user_message(example.prompt, example.image)]
         base = chat.invoke(ask, dispatch="off", max_tokens=task.max_tokens)
         adapted = chat.invoke(ask, max_tokens=task.max_tokens)
         decision = adapted.response_metadata["dispatch"]
@@ -73,8 +57,8 @@ def main() -> None:
     chat = ChatT2()
     console.print(_registry_table(chat))
     console.print(_side_by_side(chat))
-    measured = table(chat.t2, EmbeddingDispatcher(chat.registry), requests=options.requests)
-    rows = summary(measured)
+    measured = accuracies(chat.t2, EmbeddingDispatcher(chat.registry), requests=options.requests)
+    rows = summary(measured.by_expert, measured.dispatched)
     title = f"t2-nano on {options.requests} unseen requests a domain"
     console.print(rich_table(title, rows))
     bar_chart(options.chart, title, rows)

@@ -14,21 +14,19 @@ Case = tuple[str, Mapping[str, Any]]
 """A request, and the arguments of the right call."""
 
 
-def _schema(given: Any) -> Mapping[str, Any]:
-    if isinstance(given, str):
-        return {"type": given}
-    if isinstance(given, Mapping):
-        return given
-    return {"type": "string", "enum": given}
-
-
-def _tool(name: str, about: str, **given: Any) -> Mapping[str, Any]:
-    properties = {k: _schema(v) for k, v in given.items()}
+def tool(name: str, description: str, /, **arguments: Any) -> dict[str, Any]:
+    """An OpenAI function tool that needs all its arguments. Of each: a schema, a type's name, or
+    the strings to choose from."""
+    properties = {argument: _schema(kind) for argument, kind in arguments.items()}
     parameters = {"type": "object", "properties": properties, "required": list(properties)}
-    return {
-        "type": "function",
-        "function": {"name": name, "description": about, "parameters": parameters},
-    }
+    function = {"name": name, "description": description, "parameters": parameters}
+    return {"type": "function", "function": function}
+
+
+def _schema(kind: Any) -> Mapping[str, Any]:
+    if isinstance(kind, str):
+        return {"type": kind}
+    return kind if isinstance(kind, Mapping) else {"type": "string", "enum": kind}
 
 
 _S, _I, _N = "string", "integer", "number"
@@ -37,7 +35,7 @@ _INTEGERS: Mapping[str, Any] = {"type": "array", "items": {"type": "integer"}}
 
 EVERYDAY: tuple[tuple[Mapping[str, Any], tuple[Case, ...]], ...] = (
     (
-        _tool("reserve_table", "Reserve a table at a restaurant.", restaurant=_S, party_size=_I),
+        tool("reserve_table", "Reserve a table at a restaurant.", restaurant=_S, party_size=_I),
         (
             ("Get us a table for 6 at Luigi's.", {"restaurant": "Luigi's", "party_size": 6}),
             (
@@ -47,14 +45,14 @@ EVERYDAY: tuple[tuple[Mapping[str, Any], tuple[Case, ...]], ...] = (
         ),
     ),
     (
-        _tool("call_contact", "Place a phone call.", whom=_S),
+        tool("call_contact", "Place a phone call.", whom=_S),
         (
             ("Call Grandma please", {"whom": "Grandma"}),
             ("I need to talk to Dr. Weber, can you ring him?", {"whom": "Dr. Weber"}),
         ),
     ),
     (
-        _tool(
+        tool(
             "create_ticket",
             "Open a ticket in the issue tracker.",
             title=_S,
@@ -72,21 +70,21 @@ EVERYDAY: tuple[tuple[Mapping[str, Any], tuple[Case, ...]], ...] = (
         ),
     ),
     (
-        _tool("transfer_money", "Send money from the user's account.", payee=_S, sum=_N),
+        tool("transfer_money", "Send money from the user's account.", payee=_S, sum=_N),
         (
             ("Send 45.50 to Marcus.", {"payee": "Marcus", "sum": 45.5}),
             ("Please pay Greenfield Dental 130 euros", {"payee": "Greenfield Dental", "sum": 130}),
         ),
     ),
     (
-        _tool("find_parking", "Find a place to park near an address.", address=_S),
+        tool("find_parking", "Find a place to park near an address.", address=_S),
         (
             ("Where can I park near 14 Elm Road?", {"address": "14 Elm Road"}),
             ("Find me some parking close to Union Square.", {"address": "Union Square"}),
         ),
     ),
     (
-        _tool("add_calendar_event", "Put an event in the calendar.", event=_S, date=_S, time=_S),
+        tool("add_calendar_event", "Put an event in the calendar.", event=_S, date=_S, time=_S),
         (
             (
                 "Put dentist appointment in my calendar for May 12 at 14:00.",
@@ -99,14 +97,14 @@ EVERYDAY: tuple[tuple[Mapping[str, Any], tuple[Case, ...]], ...] = (
         ),
     ),
     (
-        _tool("run_query", "Fetch the first rows of a database table.", table=_S, limit=_I),
+        tool("run_query", "Fetch the first rows of a database table.", table=_S, limit=_I),
         (
             ("Show me the first 10 rows of customers.", {"table": "customers", "limit": 10}),
             ("What's in the order_items table? 25 rows.", {"table": "order_items", "limit": 25}),
         ),
     ),
     (
-        _tool("create_playlist", "Create a music playlist with songs.", title=_S, songs=_STRINGS),
+        tool("create_playlist", "Create a music playlist with songs.", title=_S, songs=_STRINGS),
         (
             (
                 "Make a playlist called Road Trip with Hey Jude, Africa and Thriller.",
@@ -119,21 +117,21 @@ EVERYDAY: tuple[tuple[Mapping[str, Any], tuple[Case, ...]], ...] = (
         ),
     ),
     (
-        _tool("set_blinds", "Move the blinds of a window.", window=_S, position=["open", "closed"]),
+        tool("set_blinds", "Move the blinds of a window.", window=_S, position=["open", "closed"]),
         (
             ("I want the bedroom blinds closed.", {"window": "bedroom", "position": "closed"}),
             ("Can you open the blinds in the study?", {"window": "study", "position": "open"}),
         ),
     ),
     (
-        _tool("log_meal", "Note a meal and its calories.", food=_S, calories=_I),
+        tool("log_meal", "Note a meal and its calories.", food=_S, calories=_I),
         (
             ("I had a bagel, 290 calories.", {"food": "bagel", "calories": 290}),
             ("Log 450 kcal for the chicken salad.", {"food": "chicken salad", "calories": 450}),
         ),
     ),
     (
-        _tool("rent_car", "Rent a car in a city.", city=_S, days=_I, car_type=["compact", "suv"]),
+        tool("rent_car", "Rent a car in a city.", city=_S, days=_I, car_type=["compact", "suv"]),
         (
             (
                 "I need a compact for 4 days in Lyon.",
@@ -146,14 +144,14 @@ EVERYDAY: tuple[tuple[Mapping[str, Any], tuple[Case, ...]], ...] = (
         ),
     ),
     (
-        _tool("sum_values", "Add up whole numbers.", values=_INTEGERS),
+        tool("sum_values", "Add up whole numbers.", values=_INTEGERS),
         (
             ("What do 17, 45 and 230 add up to?", {"values": [17, 45, 230]}),
             ("Please sum 8, 12, 99 and 4 for me", {"values": [8, 12, 99, 4]}),
         ),
     ),
     (
-        _tool("order_taxi", "Order a taxi.", pickup=_S, dropoff=_S),
+        tool("order_taxi", "Order a taxi.", pickup=_S, dropoff=_S),
         (
             (
                 "Get me a cab from Harbor Hotel to the opera.",
@@ -166,21 +164,21 @@ EVERYDAY: tuple[tuple[Mapping[str, Any], tuple[Case, ...]], ...] = (
         ),
     ),
     (
-        _tool("print_document", "Print copies of a document.", document=_S, copies=_I),
+        tool("print_document", "Print copies of a document.", document=_S, copies=_I),
         (
             ("Print 3 copies of invoice.pdf.", {"document": "invoice.pdf", "copies": 3}),
             ("contract_v2.docx, print it 2 times", {"document": "contract_v2.docx", "copies": 2}),
         ),
     ),
     (
-        _tool("lookup_medicine", "Look up the side effects of a medicine.", medicine=_S),
+        tool("lookup_medicine", "Look up the side effects of a medicine.", medicine=_S),
         (
             ("What are the side effects of ibuprofen?", {"medicine": "ibuprofen"}),
             ("Does amoxicillin have any side effects?", {"medicine": "amoxicillin"}),
         ),
     ),
     (
-        _tool("invite_guests", "Invite guests to a party.", guests=_STRINGS, occasion=_S),
+        tool("invite_guests", "Invite guests to a party.", guests=_STRINGS, occasion=_S),
         (
             (
                 "Invite Nora, Felix and Sam to my housewarming.",
@@ -193,28 +191,28 @@ EVERYDAY: tuple[tuple[Mapping[str, Any], tuple[Case, ...]], ...] = (
         ),
     ),
     (
-        _tool("restart_service", "Restart a service on a server.", service=_S, server=_S),
+        tool("restart_service", "Restart a service on a server.", service=_S, server=_S),
         (
             ("Restart nginx on web-01.", {"service": "nginx", "server": "web-01"}),
             ("postgres hangs on db3, restart it", {"service": "postgres", "server": "db3"}),
         ),
     ),
     (
-        _tool("preheat_oven", "Preheat the oven.", degrees=_I, setting=["bake", "grill", "fan"]),
+        tool("preheat_oven", "Preheat the oven.", degrees=_I, setting=["bake", "grill", "fan"]),
         (
             ("Preheat the oven to 180 degrees, fan.", {"degrees": 180, "setting": "fan"}),
             ("Could you get the oven to 220 on grill?", {"degrees": 220, "setting": "grill"}),
         ),
     ),
     (
-        _tool("get_match_score", "Get the latest score of a sports team.", team=_S),
+        tool("get_match_score", "Get the latest score of a sports team.", team=_S),
         (
             ("How did Liverpool do last night?", {"team": "Liverpool"}),
             ("Tell me the score of the Boston Celtics game.", {"team": "Boston Celtics"}),
         ),
     ),
     (
-        _tool("log_hours", "Record hours worked on a project.", project=_S, hours=_N),
+        tool("log_hours", "Record hours worked on a project.", project=_S, hours=_N),
         (
             ("Log 6.5 hours on Apollo.", {"project": "Apollo", "hours": 6.5}),
             (
@@ -224,7 +222,7 @@ EVERYDAY: tuple[tuple[Mapping[str, Any], tuple[Case, ...]], ...] = (
         ),
     ),
     (
-        _tool("repot_plant", "Plan when to repot a houseplant, in days.", plant=_S, days=_I),
+        tool("repot_plant", "Plan when to repot a houseplant, in days.", plant=_S, days=_I),
         (
             ("My fern should be repotted in 3 days.", {"plant": "fern", "days": 3}),
             (
@@ -234,14 +232,14 @@ EVERYDAY: tuple[tuple[Mapping[str, Any], tuple[Case, ...]], ...] = (
         ),
     ),
     (
-        _tool("search_jobs", "Search for job offers.", job=_S, city=_S),
+        tool("search_jobs", "Search for job offers.", job=_S, city=_S),
         (
             ("Any openings for a nurse in Leeds?", {"job": "nurse", "city": "Leeds"}),
             ("Look for data analyst jobs in Madrid.", {"job": "data analyst", "city": "Madrid"}),
         ),
     ),
     (
-        _tool("tag_photo", "Add tags to a photo.", photo=_S, tags=_STRINGS),
+        tool("tag_photo", "Add tags to a photo.", photo=_S, tags=_STRINGS),
         (
             (
                 "Tag beach.jpg with summer and family.",
@@ -254,7 +252,7 @@ EVERYDAY: tuple[tuple[Mapping[str, Any], tuple[Case, ...]], ...] = (
         ),
     ),
     (
-        _tool("post_message", "Post a message in a chat channel.", channel=_S, text=_S),
+        tool("post_message", "Post a message in a chat channel.", channel=_S, text=_S),
         (
             (
                 "Tell the design channel that the mockups are ready.",
@@ -264,7 +262,7 @@ EVERYDAY: tuple[tuple[Mapping[str, Any], tuple[Case, ...]], ...] = (
         ),
     ),
     (
-        _tool("request_leave", "Ask for days off work.", first_day=_S, last_day=_S),
+        tool("request_leave", "Ask for days off work.", first_day=_S, last_day=_S),
         (
             (
                 "I'd like to take time off from July 7 to July 18.",

@@ -17,12 +17,12 @@ def run(tokens: int = 100, pieces: int = 5) -> dict[str, float]:
     with private_cache():
         model = qwen2()
         model.decompose(progress=False)
-    one = expert(model, 1)
+    random_expert = expert(model, 1)
     model.merged_cache.budget = 2 << 30
     part = tokens // pieces
 
     def enter() -> None:
-        with model.merged(one):
+        with model.merged(random_expert):
             pass
 
     merging = clock(enter)
@@ -32,8 +32,8 @@ def run(tokens: int = 100, pieces: int = 5) -> dict[str, float]:
     for turn in range(pieces + 1):
         for seconds, context in (
             (base, model.adapted(None)),
-            (adapted, model.adapted(one)),
-            (merged, model.merged(one)),
+            (adapted, model.adapted(random_expert)),
+            (merged, model.merged(random_expert)),
         ):
             with context:
                 prompt = decode(model, 1, 1)

@@ -3,12 +3,11 @@
 For each of several seeds an expert of every domain is trained (or taken from an earlier run's
 checkpoint), and all are measured on the same unseen requests: with their own task, with the
 others', and dispatched. Blank and swapped images tell whether the images are looked at. The
-table is for a terminal, and for a chart.
+accuracies are drawn for a terminal and as a chart.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,11 +15,11 @@ from statistics import mean
 from typing import Any
 
 from PIL import Image
-from rich.table import Table as RichTable
+from rich.table import Table
 
 from t2agent.dispatch import Dispatcher, EmbeddingDispatcher, Request
 from t2agent.experts.expert import Expert
-from t2agent.files import write_bytes
+from t2agent.files import write_figure
 from t2agent.models.model import T2Model
 from t2agent.nano.experts import train_domain
 from t2agent.nano.tasks import DOMAINS, TASKS, conflicting
@@ -49,7 +48,8 @@ def measure(
     """The figures of one set of experts, in plain JSON."""
     for expert in experts.values():
         model.registry.register(expert, replace=True)
-    result = table(model, EmbeddingDispatcher(model.registry), requests=requests, progress=progress)
+    dispatcher = EmbeddingDispatcher(model.registry)
+    result = accuracies(model, dispatcher, requests=requests, progress=progress)
     task = TASKS[_CONTROLLED]
     examples = task.sample(requests, seed=0, split="test")
     return {
@@ -62,7 +62,7 @@ def measure(
     }
 
 
-def not_above_base(result: Table) -> float:
+def not_above_base(result: Accuracies) -> float:
     """Share of the pairs (task, other's expert) of conflicting habits in which the wrong expert
     is at or below the base model (0 to 1)."""
     pairs = [(task, other) for task in DOMAINS for other in DOMAINS if conflicting(task, other)]
@@ -96,16 +96,11 @@ def run(
 def summarise(per_seed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Means over the seeds: task -> base, wrong, own and dispatched; the greatest distance of
     dispatched and own; and the controls."""
-    rows = {}
-    for name in DOMAINS:
-        tables = [figures["by_expert"][name] for figures in per_seed]
-        wrong = [v for t in tables for k, v in t.items() if k not in ("base", name)]
-        rows[name] = {
-            "base": mean(t["base"] for t in tables),
-            "wrong expert": mean(wrong),
-            "right expert": mean(t[name] for t in tables),
-            "dispatched": mean(figures["dispatched"][name] for figures in per_seed),
-        }
+    tables = [summary(figures["by_expert"], figures["dispatched"]) for figures in per_seed]
+    rows = {
+        task: {column: mean(table[task][column] for table in tables) for column in COLUMNS}
+        for task in DOMAINS
+    }
     gap = max(abs(row["dispatched"] - row["right expert"]) for row in rows.values())
     controls = ("blank_image", "swapped_image", "not_above_base")
     return {
@@ -115,14 +110,8 @@ def summarise(per_seed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def dispatched(dispatcher: Dispatcher, examples: Sequence[Example]) -> list[Any]:
-    """The mixture that the dispatcher chooses for each example."""
-    requests = [Request(e.prompt, images=int(e.image is not None)) for e in examples]
-    return [decision.mixture for decision in dispatcher.dispatch(requests)]
-
-
 @dataclass(frozen=True, slots=True)
-class Table:
+class Accuracies:
     """Accuracy by task and by expert.
 
     by_expert: task -> expert name ("base" for none) -> accuracy; dispatched: task -> accuracy
@@ -136,7 +125,7 @@ class Table:
     requests: int
 
 
-def table(
+def accuracies(
     model: T2Model,
     dispatcher: Dispatcher | None,
     *,
@@ -146,7 +135,7 @@ def table(
     seed: int = 0,
     split: str = "test",
     progress: bool = True,
-) -> Table:
+) -> Accuracies:
     """Measure every task with the base model, every expert and the dispatcher.
 
     ``experts``: name -> anything that `T2Model.adapted` takes; the registry's domains if None.
@@ -160,40 +149,46 @@ def table(
             task = TASKS[name]
             examples = task.sample(requests, seed=seed, split=split)
             by_expert[name] = {}
-            for expert, what in {"base": None, **experts}.items():
-                by_expert[name][expert] = accuracy(model, task, examples, what)
+            for expert, mixture in {"base": None, **experts}.items():
+                by_expert[name][expert] = accuracy(model, task, examples, mixture)
                 bar.advance(1, task=name)
             if dispatcher is not None:
-                mixtures = dispatched(dispatcher, examples)
+                asked = [Request(e.prompt, images=int(e.image is not None)) for e in examples]
+                mixtures = [decision.mixture for decision in dispatcher.dispatch(asked)]
                 chosen[name] = accuracy(model, task, examples, mixtures)
                 own = [set(m.weights) == {name} for m in mixtures]
                 routed[name] = sum(own) / len(own)
             bar.advance(1, task=name)
-    return Table(by_expert, chosen, routed, requests)
+    return Accuracies(by_expert, chosen, routed, requests)
 
 
 COLUMNS = ("base", "wrong expert", "right expert", "dispatched")
 
 
-def summary(table: Table) -> dict[str, dict[str, float]]:
-    """Task -> accuracy of each of ``COLUMNS``; the wrong experts' is their mean."""
+def summary(
+    by_expert: Mapping[str, Mapping[str, float]], dispatched: Mapping[str, float]
+) -> dict[str, dict[str, float]]:
+    """Task -> accuracy of each of ``COLUMNS`` that was measured; the wrong experts' is their mean.
+
+    Arguments as in `Accuracies`.
+    """
     rows: dict[str, dict[str, float]] = {}
-    for task, scores in table.by_expert.items():
+    for task, scores in by_expert.items():
         wrong = [value for name, value in scores.items() if name not in ("base", task)]
         rows[task] = {"base": scores["base"]}
         if wrong:
             rows[task]["wrong expert"] = mean(wrong)
         if task in scores:
             rows[task]["right expert"] = scores[task]
-        if task in table.dispatched:
-            rows[task]["dispatched"] = table.dispatched[task]
+        if task in dispatched:
+            rows[task]["dispatched"] = dispatched[task]
     return rows
 
 
-def rich_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> RichTable:
+def rich_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
     """Tasks down, columns across, accuracies with two decimals."""
     columns: Sequence[str] = list(dict.fromkeys(c for scores in rows.values() for c in scores))
-    drawn = RichTable(title=title)
+    drawn = Table(title=title)
     drawn.add_column("task")
     for column in columns:
         drawn.add_column(column, justify="right")
@@ -204,16 +199,14 @@ def rich_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> RichTable
 
 def bar_chart(path: Path, title: str, rows: Mapping[str, Mapping[str, float]]) -> None:
     """Write the rows as a PNG of grouped bars."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     columns = list(dict.fromkeys(c for scores in rows.values() for c in scores))
     figure = Figure(figsize=(8.0, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     width = 0.8 / len(columns)
-    for place, column in enumerate(columns):
-        at = [i - 0.4 + (place + 0.5) * width for i in range(len(rows))]
+    for number, column in enumerate(columns):
+        at = [i - 0.4 + (number + 0.5) * width for i in range(len(rows))]
         heights = [scores.get(column, 0.0) for scores in rows.values()]
         bars = axes.bar(at, heights, width * 0.92, label=column)
         axes.bar_label(bars, fmt="%.2f", fontsize=7)
@@ -221,6 +214,4 @@ def bar_chart(path: Path, title: str, rows: Mapping[str, Mapping[str, float]]) -
     axes.set_ylabel("right answers, strictly scored")
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(frameon=False, ncols=len(columns), loc="outside lower center")
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=120)
-    write_bytes(path, image.getvalue())
+    write_figure(path, figure)

@@ -50,20 +50,20 @@ def run(
         raise ConfigError(f"{data} needs requests in scope and others, labelled {_OTHER!r}")
     if Path(clinc).is_file():
         outside["clinc"] = [text for text, _ in read_json(clinc)["oos_test"]]
-    found = {"shipped": _measure(EmbeddingDispatcher(Registry("t2-nano")), requests, outside)}
+    cases = {"shipped": _measure(EmbeddingDispatcher(Registry("t2-nano")), requests, outside)}
     if Path(examples).is_file():
         rows = read_jsonl(examples, "prompt", "task", "source")
         with private_cache():
-            found["fitted"] = _measure(EmbeddingDispatcher().fit(_by_task(rows)), requests, outside)
-            found["left_out"] = _left_out(rows, outside[_OTHER])
-    return found
+            cases["fitted"] = _measure(EmbeddingDispatcher().fit(_by_task(rows)), requests, outside)
+            cases["left_out"] = _left_out(rows, outside[_OTHER])
+    return cases
 
 
 def _by_task(rows: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    prompts: dict[str, list[str]] = {}
     for row in rows:
-        found.setdefault(row["task"], []).append(row["prompt"])
-    return found
+        prompts.setdefault(row["task"], []).append(row["prompt"])
+    return prompts
 
 
 def _measure(
@@ -75,22 +75,22 @@ def _measure(
     truth = [label for label in inside for _ in inside[label]]
     right = np.array(dispatcher.predict(texts)) == truth
     scope = dispatcher.scope(texts)
-    found = {label: float(right[np.array(truth) == label].mean()) for label in sorted(inside)}
-    found["passed"] = float((scope >= dispatcher.scope_threshold).mean())
+    figures = {label: float(right[np.array(truth) == label].mean()) for label in sorted(inside)}
+    figures["passed"] = float((scope >= dispatcher.scope_threshold).mean())
     for name, others in outside.items():
         theirs, suffix = dispatcher.scope(others), "" if name == _OTHER else f"_{name}"
-        found[f"refused{suffix}"] = float((theirs < dispatcher.scope_threshold).mean())
-        found[f"auroc{suffix}"] = auroc(scope, theirs)
-    return found
+        figures[f"refused{suffix}"] = float((theirs < dispatcher.scope_threshold).mean())
+        figures[f"auroc{suffix}"] = auroc(scope, theirs)
+    return figures
 
 
 def _left_out(rows: Sequence[Mapping[str, str]], others: Sequence[str]) -> dict[str, Any]:
     """A task that has no other source keeps the requests that ship and were written for it."""
-    found = {}
+    figures = {}
     for source in sorted({row["source"] for row in rows}):
         inside = _by_task([row for row in rows if row["source"] == source])
         kept = {task: written_requests(task) for task in inside if task in DOMAINS}
         kept |= _by_task([row for row in rows if row["source"] != source])
         if inside.keys() <= kept.keys():
-            found[source] = _measure(EmbeddingDispatcher().fit(kept), inside, {_OTHER: others})
-    return found
+            figures[source] = _measure(EmbeddingDispatcher().fit(kept), inside, {_OTHER: others})
+    return figures

@@ -22,8 +22,8 @@ def run(tokens: int = 6, repeats: int = 5) -> dict[str, float]:
         model.decompose(progress=False)
     experts = [expert(model, seed) for seed in range(ROWS)]
 
-    def timed(what: Sequence[object] | object, batch: int) -> float:
-        with model.adapted(what):  # type: ignore[arg-type]
+    def timed(mixture: Sequence[object] | object, batch: int) -> float:
+        with model.adapted(mixture):  # type: ignore[arg-type]
             prompt = decode(model, batch, 1)
             return clock(lambda: decode(model, batch, tokens, prompt)) / tokens
 

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from t2agent.bench.everyday import EVERYDAY
+from t2agent.bench.everyday import EVERYDAY, tool
 from t2agent.chat.chat_model import ChatT2
 from t2agent.errors import ConfigError
 from t2agent.nano.domains.known_tools import COMMON, SHIPPED, UNSEEN
@@ -70,10 +70,10 @@ def run(requests: int = 200, seed: int = 0, progress: bool = True) -> dict[str, 
         for kind, asked in cases.items():
             for way, options in _WAYS.items():
                 names = calls = 0
-                for one in asked:
-                    name, arguments = _call(chat, one, options)
-                    names += name == one.name
-                    calls += name == one.name and arguments == one.arguments
+                for request in asked:
+                    name, arguments = _call(chat, request, options)
+                    names += name == request.name
+                    calls += name == request.name and arguments == request.arguments
                     bar.advance(1, kind=kind)
                 summary.setdefault(kind, {})[way] = {
                     "right call": calls / len(asked),
@@ -82,8 +82,9 @@ def run(requests: int = 200, seed: int = 0, progress: bool = True) -> dict[str, 
     return {"requests": {kind: len(asked) for kind, asked in cases.items()}, "summary": summary}
 
 
-def _call(chat: ChatT2, one: Request, options: Mapping[str, Any]) -> tuple[str, object]:
-    reply = chat.bind_tools([dict(tool) for tool in one.tools], **options).invoke(one.text)
+def _call(chat: ChatT2, request: Request, options: Mapping[str, Any]) -> tuple[str, object]:
+    bound = chat.bind_tools([dict(offered) for offered in request.tools], **options)
+    reply = bound.invoke(request.text)
     calls = reply.tool_calls
     return (calls[0]["name"], calls[0]["args"]) if len(calls) == 1 else ("", None)
 
@@ -92,7 +93,7 @@ def _drawn(specs: Sequence[ToolSpec], count: int, rng: random.Random) -> Iterato
     for _ in range(count):
         spec = rng.choice(specs)
         drawn = spec.draw(rng)
-        text = rng.choice(spec.asks).format(**{key: shown(one) for key, one in drawn.items()})
+        text = rng.choice(spec.asks).format(**{key: shown(value) for key, value in drawn.items()})
         others = [other for other in specs if other is not spec]
         offered = [spec, *rng.sample(others, rng.randint(0, _OTHERS))]
         rng.shuffle(offered)
@@ -100,19 +101,17 @@ def _drawn(specs: Sequence[ToolSpec], count: int, rng: random.Random) -> Iterato
 
 
 def _everyday(rng: random.Random) -> Iterator[Request]:
-    for tool, asked in EVERYDAY:
-        for text, arguments in asked:
-            others = [other for other, _ in EVERYDAY if other is not tool]
-            offered = [tool, *rng.sample(others, _OTHERS)]
+    for right, cases in EVERYDAY:
+        for text, arguments in cases:
+            others = [other for other, _ in EVERYDAY if other is not right]
+            offered = [right, *rng.sample(others, _OTHERS)]
             rng.shuffle(offered)
-            yield Request(text, tuple(offered), tool["function"]["name"], arguments)
+            yield Request(text, tuple(offered), right["function"]["name"], arguments)
 
 
 def _tool(spec: ToolSpec, rng: random.Random) -> Mapping[str, Any]:
-    properties = {key: _schema(value) for key, value in spec.draw(rng).items()}
-    parameters = {"type": "object", "properties": properties, "required": list(properties)}
-    function = {"name": spec.name, "description": spec.description, "parameters": parameters}
-    return {"type": "function", "function": function}
+    schemas = {name: _schema(value) for name, value in spec.draw(rng).items()}
+    return tool(spec.name, spec.description, **schemas)
 
 
 def _schema(value: Any) -> dict[str, Any]:

@@ -22,11 +22,12 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ConfigDict
 
-from t2agent.chat.messages import to_prompt
+from t2agent.chat.messages import to_prompt, with_images
 from t2agent.chat.replies import ReplyReader
 from t2agent.chat.settings import Settings, digests, metadata, usage
 from t2agent.chat.tool_calling import Binding
-from t2agent.dispatch.few_shot.search import search_options
+from t2agent.dispatch.few_shot.search import SearchOptions
+from t2agent.dispatch.few_shot.shots import Examples
 from t2agent.engine.batching import Call, Calls, gathered, joint, seat, submit
 from t2agent.engine.reply_form import FIELDS, ReplyForm
 from t2agent.engine.shortlist import Shortlist, ToolPolicy, known_tools
@@ -45,8 +46,9 @@ class ChatT2(Settings, Binding, BaseChatModel):
         reply.response_metadata["dispatch"]   # strategy, mixture, scores, in_scope, seconds
 
     Options of one call, or of `.bind(...)`: ``stop``, ``max_tokens``, ``temperature``, ``top_p``,
-    ``seed``, ``model`` (another base model, which is then loaded and kept), and one of ``expert``
-    (a name or an Expert), ``mixture`` and ``dispatch`` (a strategy's name or a Dispatcher).
+    ``seed``, ``model`` (another base model that `allow_models` allows, which is then loaded, and
+    kept among the last three), and one of ``expert`` (a name or an Expert), ``mixture`` and
+    ``dispatch`` (a strategy's name or a Dispatcher).
 
     `batch` runs as one batch with a mixture for each row. Calls by `invoke` and `ainvoke` that come
     while the model is busy are gathered, and answered as one batch when it is free: see
@@ -107,7 +109,7 @@ class ChatT2(Settings, Binding, BaseChatModel):
 
     def adapt(
         self,
-        examples: object,
+        examples: Examples,
         *,
         name: str | None = None,
         reward: Reward | None = None,
@@ -148,7 +150,7 @@ class ChatT2(Settings, Binding, BaseChatModel):
             start=start,
             replace_existing=replace,
             persist=persist,
-            options=search_options(options),
+            options=SearchOptions(**options),
             progress=progress,
             cancel=cancel,
         ).mixture
@@ -358,8 +360,30 @@ class ChatT2(Settings, Binding, BaseChatModel):
         )
         return ChatResult(generations=[ChatGeneration(message=message)])
 
+    # LangChain's caches: the key holds the messages, with the images themselves, and whatever the
+    # answer depends on.
+
+    def _generate_with_cache(
+        self, messages: list[BaseMessage], *args: Any, **kw: Any
+    ) -> ChatResult:
+        return super()._generate_with_cache(with_images(messages, self._policy), *args, **kw)
+
+    async def _agenerate_with_cache(
+        self, messages: list[BaseMessage], *args: Any, **kw: Any
+    ) -> ChatResult:
+        read = await asyncio.to_thread(with_images, messages, self._policy)
+        return await super()._agenerate_with_cache(read, *args, **kw)
+
+    @property
+    def _identifying_params(self) -> Mapping[str, Any]:
+        return {**super()._identifying_params, "output_version": self.output_version}
+
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
-        return super()._get_llm_string(stop=stop, **digests(kwargs))
+        if kwargs.get("model"):
+            return self.other(kwargs.pop("model"))._get_llm_string(stop, **kwargs)
+        own = super()._get_llm_string(stop=stop, **digests(kwargs))
+        choice = kwargs.get("dispatch")
+        return own if choice is None else f"{own} {self.engine.dispatching(choice).version()}"
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop, **kwargs)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseLLM
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
-from pydantic import ConfigDict
+from pydantic import ConfigDict, PrivateAttr
 
-from t2agent.chat.settings import Settings, in_thread, metadata, usage
+from t2agent.chat.settings import OPTIONS, Settings, digests, in_thread, metadata, usage
 from t2agent.engine.threads import pump
 from t2agent.engine.two_passes import Answer
 
@@ -23,16 +23,41 @@ class T2LLM(Settings, BaseLLM):
         llm = T2LLM("t2-nano")
         llm.invoke("7 * 3 + 12 =")
 
-    Fields and options of a call are those of `ChatT2`, without images. The spelling of a control
-    token in a text is text here too. `generation_info` holds what a chat reply's
+    Fields and options of a call are those of `ChatT2`, without images and ``model``. The spelling
+    of a control token in a text is text here too. `generation_info` holds what a chat reply's
     response_metadata does, and the usage. `batch` runs as one batch. Raises as `ChatT2`.
     """
 
     model_config = ConfigDict(extra="forbid")
 
+    _given: dict[str, Any] = PrivateAttr(default_factory=dict)
+
     @property
     def _llm_type(self) -> str:
         return "t2agent-llm"
+
+    # LangChain's caches: BaseLLM leaves the options of a call out of the key.
+
+    def generate(self, prompts: list[str], *args: Any, **kwargs: Any) -> LLMResult:
+        """As of BaseLLM."""
+        return BaseLLM.generate(self._for_call(kwargs), prompts, *args, **kwargs)
+
+    async def agenerate(self, prompts: list[str], *args: Any, **kwargs: Any) -> LLMResult:
+        """As of BaseLLM."""
+        return await BaseLLM.agenerate(self._for_call(kwargs), prompts, *args, **kwargs)
+
+    def _for_call(self, given: dict[str, Any]) -> T2LLM:
+        """This object, telling the options of a call in `_identifying_params`."""
+        own = {name: value for name, value in given.items() if name in OPTIONS}
+        if not own:
+            return self
+        told = self.model_copy()
+        told._given = digests(own)
+        return told
+
+    @property
+    def _identifying_params(self) -> Mapping[str, Any]:
+        return {**super()._identifying_params, **({"call": self._given} if self._given else {})}
 
     def _generate(
         self,

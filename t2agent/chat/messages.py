@@ -18,9 +18,10 @@ from langchain_core.messages import (
 from PIL.Image import Image
 
 from t2agent.errors import ConfigError, ModalityError
-from t2agent.images import ImagePolicy, data_url, is_image_block, read_image
+from t2agent.images import ImagePolicy, data_url, holds_image, is_image_block, read_image
 from t2agent.models.generate import Prompt
 from t2agent.models.prompt import as_unicode, text_of
+from t2agent.toolbox.images import image_block
 
 TakeImage = Callable[[Mapping[str, Any]], dict[str, Any]]
 """Turns a block that holds an image into a part of a prompt."""
@@ -40,6 +41,30 @@ _LEFT_OUT = frozenset(
         "server_tool_call", "server_tool_call_chunk", "server_tool_result",
     }
 )  # fmt: skip
+
+
+def user_message(text: str, image: Image | None = None) -> HumanMessage:
+    """A user's message: an image, if given, and then the text."""
+    blocks: list[str | dict[str, Any]] = [] if image is None else [dict(image_block(image))]
+    return HumanMessage([*blocks, {"type": "text", "text": text}])
+
+
+def with_images(messages: Sequence[BaseMessage], policy: ImagePolicy) -> list[BaseMessage]:
+    """The messages with images that they only name in their place, each read once.
+
+    For LangChain's caches, whose keys hold the messages: a file may change. Raises as `read_image`.
+    """
+
+    def held(block: Any) -> Any:
+        named = isinstance(block, Mapping) and is_image_block(block) and not holds_image(block)
+        return {"type": "image", "url": data_url(block, policy)} if named else block
+
+    return [
+        message
+        if isinstance(message.content, str)
+        else message.model_copy(update={"content": [held(block) for block in message.content]})
+        for message in messages
+    ]
 
 
 def to_prompt(messages: Sequence[BaseMessage], policy: ImagePolicy) -> Prompt:

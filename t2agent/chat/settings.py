@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self, TypeVar
 
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages.ai import UsageMetadata
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PrivateAttr, StrictBool
 
+from t2agent.dispatch.strategies import version_of
 from t2agent.engine.shortlist import Shortlist
 from t2agent.engine.threads import give_back_threads, giving_back_threads
 from t2agent.engine.two_passes import Answer, Choice, Engine, Given
@@ -19,13 +21,16 @@ from t2agent.experts.expert import Expert
 from t2agent.experts.registry import Registry
 from t2agent.images import AllowedUrls, ImagePolicy
 from t2agent.models.model import T2Model
-from t2agent.models.options import GenerationOptions
+from t2agent.models.options import GenerationOptions, config_errors
 
 T = TypeVar("T")
 
 _GENERATION = ("max_tokens", "temperature", "top_p", "seed")
+_OTHERS = 3  # other base models that are kept for calls that name them
 CHOICE = ("expert", "mixture", "dispatch")
 """The options of a call that say who answers; one of them at a time."""
+OPTIONS = (*_GENERATION, *CHOICE)
+"""The options of a call that every model takes."""
 LANGCHAIN = frozenset({"stream", "stream_usage", "ls_structured_output_format"})
 """What LangChain itself passes down and the model need not know."""
 # LangChain's standard parameters of remote models: accepted, and without a meaning here.
@@ -64,6 +69,9 @@ class Settings(BaseModel):
     the hosts, as of `ImagePolicy`. True lets a message reach the own network."""
     allow_image_files: bool = False
     """Whether images are read from paths that a message names."""
+    allow_models: StrictBool | list[str] = True
+    """Which other base models a call may name as its ``model``, and so have loaded: any, none
+    (False), or those of a list. Refuse them where calls come from strangers."""
     streaming: bool = False
     """Whether `invoke` streams inside, for callbacks that want to see each piece."""
 
@@ -73,17 +81,14 @@ class Settings(BaseModel):
 
     _more: ClassVar[tuple[str, ...]] = ()
     """Fields of a subclass that a call may override, too, and that its answer depends on."""
-    _others: dict[str, Self] = PrivateAttr(default_factory=dict)
+    _others: OrderedDict[T2Model | str, Self] = PrivateAttr(default_factory=OrderedDict)
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
 
     def __init__(self, model: T2Model | str = "t2-nano", **fields: Any) -> None:
         own = {name: value for name, value in fields.items() if name not in _REMOTE}
-        try:
+        names = (name for name, field in type(self).model_fields.items() if not field.exclude)
+        with config_errors(type(self).__name__, names):
             super().__init__(model=model, **own)
-        except ValidationError as error:
-            wrong = error.errors()[0]
-            name = ".".join(map(str, wrong["loc"])) or type(self).__name__
-            raise ConfigError(f"{name}: {wrong['msg']}; got {wrong.get('input')!r}") from error
         self._options(None, {})
         known: Engine | None = self.engine
         if known is not None and known.serves(self.model, self.experts):
@@ -113,24 +118,45 @@ class Settings(BaseModel):
     @property
     def _identifying_params(self) -> Mapping[str, Any]:
         """Whatever an answer depends on: LangChain's cache takes its key from here."""
+        names = (*_GENERATION, *self._more, "expert", "allow_image_files")
         return {
             "model_name": self.t2.name,
             "base_fingerprint": self.t2.fingerprint,
-            "registry_fingerprint": self.registry.fingerprint,
+            "answering": self.t2.answering,
+            "experts": (self.engine.registry or self.registry).fingerprint,
             "dispatch": self.engine.version(),
-            **digests({n: getattr(self, n) for n in (*_GENERATION, *self._more, "stop", "expert")}),
+            "allow_image_urls": self.allow_image_urls,
+            "allow_models": self.allow_models,
+            "own_stop": self.stop,  # LangChain writes the call's over a "stop"
+            **digests({name: getattr(self, name) for name in names}),
         }
 
     def other(self, model: T2Model | str) -> Self:
-        """The same with another base model, which is loaded once and kept: a call's ``model``."""
-        if model is self.model or model == self.t2.name:
+        """The same with another base model: a call's ``model``. It is loaded once; the three that
+        were asked for last are kept.
+
+        Raises ConfigError for one that `allow_models` leaves out, or that cannot be loaded.
+        """
+        key = model if isinstance(model, T2Model) else str(model)
+        name = key if isinstance(key, str) else key.name
+        if key is self.t2 or key == self.t2.name:
             return self
+        allowed = self.allow_models
+        if allowed is False or (isinstance(allowed, list) and name not in allowed):
+            known = ", ".join(map(repr, [self.t2.name, *(allowed or ())]))
+            raise ConfigError(
+                f"a call names the model {name!r:.100}, but here only {known} may be named: do so, "
+                f"or make the {type(self).__name__} with allow_models=[...] or True"
+            )
         with self._lock:
-            key = model if isinstance(model, str) else str(id(model))
             if key not in self._others:
-                own = {name: getattr(self, name) for name in type(self).model_fields}
-                del own["engine"]
-                self._others[key] = type(self)(**{**own, "model": model, "profile": None})
+                # The engine, and what ChatT2 says of the model, are the other's own.
+                names = type(self).model_fields.keys() - {"model", "engine", "profile"}
+                own = {name: getattr(self, name) for name in names}
+                self._others[key] = type(self)(model, **own)
+            self._others.move_to_end(key)
+            if len(self._others) > _OTHERS:
+                self._others.popitem(last=False)
             return self._others[key]
 
     def __deepcopy__(self, memo: Any = None) -> Self:
@@ -149,11 +175,11 @@ class Settings(BaseModel):
         self, stop: Sequence[str] | None, given: Mapping[str, Any]
     ) -> tuple[GenerationOptions, Any]:
         """The options and the choice of one call: its own before the object's."""
-        unknown = set(given) - {*_GENERATION, *CHOICE, *self._more, *LANGCHAIN}
+        unknown = set(given) - {*OPTIONS, *self._more, *LANGCHAIN}
         if unknown:
             raise ConfigError(
                 f"unknown option(s) {', '.join(sorted(unknown))}: a call takes stop, "
-                f"{', '.join((*_GENERATION, *CHOICE, *self._more))}"
+                f"{', '.join((*OPTIONS, *self._more))}"
             )
         stops = self.stop if stop is None else stop
         if isinstance(stops, str):
@@ -189,36 +215,36 @@ def choice_of(given: Mapping[str, Any], expert: Expert | str | None) -> Choice:
 def metadata(
     answer: Answer, model: str, *, called: bool = False, tools: Shortlist | None = None
 ) -> dict[str, Any]:
-    """What a reply's response_metadata holds; plain JSON. ``called``: the reply calls tools.
-    ``tools``: those that were on offer.
-
-    "seconds" is the time of the second pass, beside "dispatch"'s "seconds", that of the first.
-    """
-    reason = answer.generation.finish_reason
-    return {
-        "model_name": model,
-        "finish_reason": "tool_calls" if called and reason == "stop" else reason,
-        "dispatch": answer.decision.to_dict(),
-        "seconds": answer.seconds,
-        "first_pass_share": answer.first_pass_share,
-        **({} if tools is None or not tools.offered else {"tools": tools.to_dict()}),
-    }
+    """What a reply's response_metadata holds: `Answer.to_dict` but for text and usage, which stand
+    elsewhere in a message. ``called``: the reply calls tools. ``tools``: those on offer."""
+    facts = answer.to_dict()
+    del facts["text"], facts["usage"]
+    if called and facts["finish_reason"] == "stop":
+        facts["finish_reason"] = "tool_calls"
+    if tools is not None and tools.offered:
+        facts["tools"] = tools.to_dict()
+    return {"model_name": model, **facts}
 
 
 def usage(answer: Answer) -> UsageMetadata:
     """The tokens that an answer took."""
-    prompt, completion = answer.generation.prompt_tokens, answer.generation.completion_tokens
-    return UsageMetadata(
-        input_tokens=prompt, output_tokens=completion, total_tokens=prompt + completion
-    )
+    tokens: UsageMetadata = answer.to_dict()["usage"]
+    return tokens
 
 
 def digests(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a call for a cache's key: experts by their content."""
-    return {
-        name: (value.name, value.digest()) if isinstance(value, Expert) else value
-        for name, value in given.items()
-    }
+    """Options of a call for a cache's key: experts and base models by their content, dispatchers
+    by their versions."""
+
+    def digest(name: str, value: Any) -> Any:
+        if isinstance(value, Expert):
+            return value.name, value.digest()
+        if isinstance(value, T2Model):
+            return value.name, value.fingerprint
+        known = name != "dispatch" or value is None or isinstance(value, str)
+        return value if known else version_of(value)
+
+    return {name: digest(name, value) for name, value in given.items()}
 
 
 async def in_thread(call: Callable[[threading.Event], T]) -> T:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from t2agent.cli.command import Report, answered_by, command, console, printable
-from t2agent.cli.options import Image, Model, Strategy
+from t2agent.cli.command import Report, answered_by, console, printable
+from t2agent.cli.options import Image, Model, Strategy, picture
 from t2agent.cli.start import load, starting
 
 if TYPE_CHECKING:
@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _RESULT = 500  # characters of a tool's result that are shown
-
-
-def add_to(app: typer.Typer) -> None:
-    """Make ``t2agent agent`` known."""
-    command(app, "agent")(agent)
 
 
 def agent(
@@ -58,7 +53,9 @@ def agent(
 
         check_names(tool)  # an unknown name is told before seconds of loading
     with starting(f"Loading {model}", show=not as_json):
-        message = _message(prompt, image)
+        from t2agent.chat.messages import user_message
+
+        message = user_message(prompt, None if image is None else picture(image))
         steps = _run(message, tool, folder, dispatch or "embedding", model, max_steps, max_tokens)
     shown = []
     for number, step in steps:
@@ -69,18 +66,6 @@ def agent(
     if not as_json:
         console().print(printable(answer), markup=False)
     return Report({"answer": answer, "model_name": model, "steps": shown})
-
-
-def _message(prompt: str, image: Path | None) -> Any:
-    from langchain_core.messages import HumanMessage
-
-    if image is None:
-        return HumanMessage(prompt)
-    from t2agent.images import read_image_file
-    from t2agent.toolbox.images import image_block
-
-    picture = image_block(read_image_file(image))
-    return HumanMessage([dict(picture), {"type": "text", "text": prompt}])
 
 
 def _run(
@@ -98,15 +83,15 @@ def _run(
     from t2agent.toolbox import load_tools
 
     chat = ChatT2(load(model), dispatch=dispatch, max_tokens=max_tokens)
-    given: list[Any] | None = None
+    tools: list[Any] | None = None
     if names or folder is not None:
         own: dict[str, Any] = {} if folder is None else {"folder": folder}
-        given = load_tools(names or None, defaults={"chat": chat}, **own)
-    made = create_t2_agent(chat, given, middleware=[T2Middleware(max_steps=max_steps)])
+        tools = load_tools(names or None, defaults={"chat": chat}, **own)
+    built = create_t2_agent(chat, tools, middleware=[T2Middleware(max_steps=max_steps)])
 
     def steps() -> Iterator[tuple[int, BaseMessage]]:
         number = 0
-        for update in made.stream({"messages": [message]}, stream_mode="updates"):
+        for update in built.stream({"messages": [message]}, stream_mode="updates"):
             for change in update.values():
                 for step in (change or {}).get("messages", ()):
                     number += step.type == "ai"
@@ -135,8 +120,8 @@ def _line(number: int, step: BaseMessage) -> Text:
 
 
 def _called(call: dict[str, Any]) -> str:
-    given = ", ".join(f"{key}={json.dumps(value)}" for key, value in call["arguments"].items())
-    return f"{call['name']}({given})"
+    arguments = ", ".join(f"{key}={json.dumps(value)}" for key, value in call["arguments"].items())
+    return f"{call['name']}({arguments})"
 
 
 def _plain(step: BaseMessage) -> dict[str, Any]:

@@ -7,7 +7,15 @@ from typing import Annotated
 import typer
 
 from t2agent import __version__
-from t2agent.cli import agent, bench, chat, decompose, dispatch, doctor, experts, train
+from t2agent.cli.agent import agent
+from t2agent.cli.bench import bench
+from t2agent.cli.chat import chat
+from t2agent.cli.command import add_commands
+from t2agent.cli.decompose import decompose
+from t2agent.cli.dispatch import show
+from t2agent.cli.doctor import doctor
+from t2agent.cli.experts import experts
+from t2agent.cli.train import train
 
 app = typer.Typer(
     help="Language models that adapt themselves to each request (SVF experts).",
@@ -36,5 +44,6 @@ def _options(
     context.obj = debug
 
 
-for _part in (chat, agent, dispatch, experts, train, decompose, bench, doctor):
-    _part.add_to(app)
+add_commands(app, {"chat": chat, "agent": agent, "dispatch": show})
+app.add_typer(experts, name="experts")
+add_commands(app, {"train": train, "decompose": decompose, "bench": bench, "doctor": doctor})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from t2agent.bench import BENCHMARKS, figures, run
-from t2agent.cli.command import Report, command
+from t2agent.cli.command import Report
 from t2agent.cli.options import Settings, parsed
 
 if TYPE_CHECKING:
@@ -18,11 +17,6 @@ if TYPE_CHECKING:
 
 _ALL = "all"
 _LIST = "list"
-
-
-def add_to(app: typer.Typer) -> None:
-    """Make ``t2agent bench`` known."""
-    command(app, "bench")(bench)
 
 
 def bench(
@@ -62,8 +56,8 @@ def bench(
             table.add_row(key, benchmark.about)
         return Report({key: benchmark.about for key, benchmark in BENCHMARKS.items()}, table)
     options = {"quick": quick, "model": model, "task": task, "out": out}
-    given = parsed(settings) | {key: value for key, value in options.items() if value}
-    results, missing = _all(given) if name == _ALL else ({name: run(name, **given)}, {})
+    chosen = parsed(settings) | {key: value for key, value in options.items() if value}
+    results, missing = _all(chosen) if name == _ALL else ({name: run(name, **chosen)}, {})
     if plot is not None:
         _draw(plot, {key: figures(result) for key, result in results.items()})
     data: dict[str, Any] = {
@@ -78,7 +72,7 @@ def bench(
     )
 
 
-def _all(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+def _all(chosen: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """Results of all benchmarks, and why some could not run: their data does not ship."""
     from t2agent.errors import ConfigError
 
@@ -88,7 +82,7 @@ def _all(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
             missing[key] = f"it takes hours; run it by its name: t2agent bench {key}"
             continue
         try:
-            results[key] = run(key, **given)
+            results[key] = run(key, **chosen)
         except ConfigError as error:
             missing[key] = str(error)
     if not results:
@@ -118,10 +112,9 @@ def _draw(path: Path, results: Mapping[str, Mapping[str, float]]) -> None:
 
     Of a benchmark that wants some of them, those figures; of another, all.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from t2agent.files import write_bytes
+    from t2agent.files import write_figure
 
     bars = [
         (f"{name}: {key}", value, BENCHMARKS[name].wanted.get(key))
@@ -130,18 +123,14 @@ def _draw(path: Path, results: Mapping[str, Mapping[str, float]]) -> None:
         if key in BENCHMARKS[name].wanted or not BENCHMARKS[name].wanted.keys() & result.keys()
     ]
     figure = Figure(figsize=(7.0, 0.6 + 0.7 * len(bars)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(len(bars), squeeze=False)[:, 0]
-    for place, (label, value, wanted) in zip(axes, bars, strict=True):
-        drawn = place.barh([0], [value], color="tab:blue", height=0.6)
-        place.bar_label(drawn, fmt="%.3g", padding=3)
+    rows = figure.subplots(len(bars), squeeze=False)[:, 0]
+    for axes, (label, value, wanted) in zip(rows, bars, strict=True):
+        axes.bar_label(axes.barh([0], [value], color="tab:blue", height=0.6), fmt="%.3g", padding=3)
         if wanted is not None:
-            place.axvline(wanted.value, color="tab:orange")
+            axes.axvline(wanted.value, color="tab:orange")
             label = f"{label} (wanted {wanted})"
-        place.set_yticks([])
-        place.set_title(label, fontsize=9, loc="left")
-        place.margins(x=0.15)
-        place.spines[["top", "right", "left"]].set_visible(False)
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=120)
-    write_bytes(path, image.getvalue())
+        axes.set_yticks([])
+        axes.set_title(label, fontsize=9, loc="left")
+        axes.margins(x=0.15)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+    write_figure(path, figure)

@@ -1,4 +1,8 @@
-"""``t2agent chat``: one answer, or a conversation."""
+"""``t2agent chat``: one answer, or a conversation.
+
+It goes to the engine, not through ChatT2: importing LangChain takes half a second, and a picture
+stays a picture from turn to turn.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,13 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from t2agent.cli.command import Report, answered_by, command, console, one_line, printable
-from t2agent.cli.options import Image, Model, Seed, Strategy
+from t2agent.cli.command import Report, answered_by, console, one_line, printable
+from t2agent.cli.options import Image, Model, Seed, Strategy, picture
 from t2agent.cli.start import load, starting
 from t2agent.errors import ContextLengthError, T2Error
 from t2agent.models.options import GenerationOptions
@@ -23,11 +28,6 @@ if TYPE_CHECKING:
     from t2agent.engine.two_passes import Answer, Engine, Given
 
 _HELP = "/new forgets the conversation, /quit or Ctrl-D ends it."
-
-
-def add_to(app: typer.Typer) -> None:
-    """Make ``t2agent chat`` known."""
-    command(app, "chat")(chat)
 
 
 def chat(
@@ -87,9 +87,9 @@ class _Talk:
         asked = Prompt((*self.messages, *turn.messages), (*self.pictures, *turn.images))
         for piece in self.engine.stream(asked, self.options, choice=self.choice):
             if not isinstance(piece, str):
-                self.messages = [*asked.messages, _reply(piece.generation.text)]
-                self.pictures = list(asked.images)
-                self.picture = None
+                reply = [{"type": "text", "text": piece.generation.text}]
+                self.messages = [*asked.messages, {"role": "assistant", "content": reply}]
+                self.pictures, self.picture = list(asked.images), None
             yield piece
 
     def ask(self, text: str) -> Answer:
@@ -101,7 +101,7 @@ class _Talk:
 
 def _start(
     model: str,
-    image: Any,
+    image: Path | None,
     expert: str | None,
     dispatch: str | None,
     options: GenerationOptions,
@@ -113,16 +113,14 @@ def _start(
 
         Registry(model).card(expert)  # an unknown name is told before seconds of loading
     with starting(f"Loading {model}", show=show):
-        from t2agent.images import read_image_file
-
-        picture = None if image is None else read_image_file(image)
+        shown = None if image is None else picture(image)
         from t2agent.engine.two_passes import Engine, Given
 
         strategy = "off" if expert is not None else dispatch or "embedding"
         engine = Engine(load(model), strategy)
         engine.decide([""])  # the first decision loads the encoder and fits
     choice = None if expert is None else Given(expert)
-    return _Talk(engine, choice, options, picture)
+    return _Talk(engine, choice, options, shown)
 
 
 def _converse(talk: _Talk) -> None:
@@ -175,19 +173,9 @@ def _footer(answer: Answer, seconds: float) -> str:
 
 
 def _plain(model: str, answer: Answer) -> dict[str, Any]:
-    generation = answer.generation
+    facts = answer.to_dict()
     return {
-        "text": generation.text,
-        "dispatch": answer.decision.to_dict(),
-        "usage": {
-            "input_tokens": generation.prompt_tokens,
-            "output_tokens": generation.completion_tokens,
-            "total_tokens": generation.prompt_tokens + generation.completion_tokens,
-        },
+        **{name: facts[name] for name in ("text", "dispatch", "usage")},
         "model_name": model,
-        "finish_reason": generation.finish_reason,
+        "finish_reason": facts["finish_reason"],
     }
-
-
-def _reply(text: str) -> dict[str, Any]:
-    return {"role": "assistant", "content": [{"type": "text", "text": text}]}

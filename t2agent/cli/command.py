@@ -36,16 +36,13 @@ class Report:
     ok: bool = True
 
 
-def command(app: typer.Typer, name: str) -> Callable[[Callable[..., Report]], None]:
-    """Register a function as a command, with ``--json``, ``--debug`` and errors in one line.
+def add_commands(app: typer.Typer, commands: Mapping[str, Callable[..., Report]]) -> None:
+    """Register functions as commands, with ``--json``, ``--debug`` and errors in one line.
 
-    The function may take ``as_json`` to know that nothing but JSON is wanted.
+    A function may take ``as_json`` to know that nothing but JSON is wanted.
     """
-
-    def register(function: Callable[..., Report]) -> None:
+    for name, function in commands.items():
         app.command(name)(_guarded(function))
-
-    return register
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -60,15 +57,15 @@ def _guarded(function: Callable[..., Report]) -> Callable[..., None]:
     signature = inspect.signature(function, eval_str=True)
 
     @functools.wraps(function)
-    def run(context: typer.Context, debug: bool, as_json: bool, **given: Any) -> None:
+    def run(context: typer.Context, debug: bool, as_json: bool, **arguments: Any) -> None:
         if "as_json" in signature.parameters:
-            given["as_json"] = as_json
+            arguments["as_json"] = as_json
         try:
             with ExitStack() as stack:
                 if as_json:
                     # What a library prints must not get between the JSON.
                     stack.enter_context(redirect_stdout(sys.stderr))
-                report = function(**given)
+                report = function(**arguments)
             _print(report, as_json)
         except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
             raise

@@ -7,14 +7,9 @@ from typing import Annotated
 
 import typer
 
-from t2agent.cli.command import Report, command
+from t2agent.cli.command import Report
 from t2agent.cli.options import Targets
 from t2agent.cli.start import load, starting
-
-
-def add_to(app: typer.Typer) -> None:
-    """Make ``t2agent decompose`` known."""
-    command(app, "decompose")(decompose)
 
 
 def decompose(

@@ -6,17 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from t2agent.cli.command import Report, command
-from t2agent.cli.options import Image, Model, Strategy
+from t2agent.cli.command import Report
+from t2agent.cli.options import Image, Model, Strategy, picture
 from t2agent.cli.start import load, starting
 
 if TYPE_CHECKING:
     from t2agent.dispatch import Dispatcher
-
-
-def add_to(app: typer.Typer) -> None:
-    """Make ``t2agent dispatch`` known."""
-    command(app, "dispatch")(show)
 
 
 def show(
@@ -36,9 +31,7 @@ def show(
 
     with starting("Loading the dispatcher", show=not as_json):
         if image is not None:
-            from t2agent.images import read_image_file
-
-            read_image_file(image)
+            picture(image)  # one that cannot be read is an error, as for an answer
         from t2agent.dispatch import Decision, EmbeddingDispatcher, Request
 
         dispatcher: Dispatcher | None

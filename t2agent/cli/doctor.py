@@ -14,10 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-import typer
-
 from t2agent import __version__
-from t2agent.cli.command import Report, command
+from t2agent.cli.command import Report
 from t2agent.paths import bundled, home
 
 _NEEDED = {
@@ -50,11 +48,6 @@ class Check:
     status: Literal["ok", "missing", "optional"]
     found: str
     remedy: str = ""
-
-
-def add_to(app: typer.Typer) -> None:
-    """Make ``t2agent doctor`` known."""
-    command(app, "doctor")(doctor)
 
 
 def doctor() -> Report:

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from t2agent.dispatch import strategies
+
 if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
     from t2agent.train import Task
 
 Model = Annotated[
@@ -17,6 +21,17 @@ Model = Annotated[
     typer.Option(
         "--model", "-m", help="Base model: t2-nano, a name on the Hub, or a checkpoint's folder."
     ),
+]
+ModelOrCard = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="Base model; the one on the card if not given."),
+]
+ExpertOrFolder = Annotated[
+    str, typer.Argument(metavar="NAME|FOLDER", help="The expert, or the folder it lies in.")
+]
+Description = Annotated[str, typer.Option(help="What the expert is for.")]
+Replace = Annotated[
+    bool, typer.Option("--replace", help="Take the place of an expert of that name.")
 ]
 Targets = Annotated[
     str,
@@ -26,7 +41,7 @@ Image = Annotated[
     Path | None, typer.Option("--image", "-i", metavar="FILE", help="An image for the model.")
 ]
 Strategy = Annotated[
-    Literal["embedding", "prompt", "classifier", "few-shot", "embedding+few-shot", "off"] | None,
+    strategies.Strategy | None,
     typer.Option(
         "--dispatch",
         "-d",
@@ -41,6 +56,13 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="A setting; may be repeated."),
 ]
+
+
+def picture(image: Path) -> Picture:
+    """The image of ``--image``. Raises ImageRefusedError where it cannot be read."""
+    from t2agent.images import read_image_file
+
+    return read_image_file(image)
 
 
 def parsed(settings: list[str] | None) -> dict[str, Any]:

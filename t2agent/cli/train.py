@@ -8,15 +8,19 @@ from typing import Annotated, Literal
 
 import typer
 
-from t2agent.cli.command import Report, command
+from t2agent.cli.command import Report
 from t2agent.cli.experts.naming import check_free, registry_of
-from t2agent.cli.options import TASK_HELP, Model, Reward, Settings, parsed, task_of
+from t2agent.cli.options import (
+    TASK_HELP,
+    Description,
+    Model,
+    Replace,
+    Reward,
+    Settings,
+    parsed,
+    task_of,
+)
 from t2agent.cli.start import load, starting
-
-
-def add_to(app: typer.Typer) -> None:
-    """Make ``t2agent train`` known."""
-    command(app, "train")(train)
 
 
 def train(
@@ -33,7 +37,7 @@ def train(
     model: Model = "t2-nano",
     seed: Annotated[int, typer.Option(min=0, help="Of all draws.")] = 0,
     reward: Reward = "exact",
-    description: Annotated[str, typer.Option(help="What the expert is for.")] = "",
+    description: Description = "",
     checkpoint: Annotated[
         Path | None,
         typer.Option(
@@ -42,9 +46,7 @@ def train(
         ),
     ] = None,
     settings: Settings = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Take the place of an expert of that name.")
-    ] = False,
+    replace: Replace = False,
     as_json: bool = False,
 ) -> Report:
     """Train an expert and register it, with its training curve, in the user's folder."""

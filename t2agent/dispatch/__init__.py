@@ -8,7 +8,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from t2agent.dispatch.dispatcher import CLASSIFIER, Decision, Dispatcher, Latest, Request
+from t2agent.dispatch.dispatcher import (
+    CLASSIFIER,
+    Decision,
+    Dispatcher,
+    Latest,
+    Request,
+    ToolAware,
+)
 
 if TYPE_CHECKING:
     from t2agent.dispatch.embedding import EmbeddingDispatcher
@@ -29,6 +36,7 @@ __all__ = [
     "Request",
     "SearchOptions",
     "SearchResult",
+    "ToolAware",
 ]
 
 _LAZY = {

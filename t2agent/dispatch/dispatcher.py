@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 from t2agent.errors import ConfigError
 from t2agent.experts.card import ExpertCard
 from t2agent.experts.mixture import Mixture
+from t2agent.models.options import CountOrZero, check_option
 
 CLASSIFIER = "classifier"
 """The name of the expert that answers category questions (strategy B); no request goes to it."""
@@ -36,10 +37,7 @@ class Request:
             raise ConfigError(f"text is a {type(self.text).__name__}; give a string")
         if not isinstance(self.tools, tuple):
             raise ConfigError(f"tools is a {type(self.tools).__name__}; give a tuple of tools")
-        if not isinstance(self.images, int) or isinstance(self.images, bool) or self.images < 0:
-            raise ConfigError(
-                f"images is {self.images!r}; give how many images there are, 0 or more"
-            )
+        check_option("images", self.images, CountOrZero)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +98,32 @@ class Latest:
 
 @runtime_checkable
 class Dispatcher(Protocol):
-    """Anything that turns requests into decisions, one for each, in their order."""
+    """Anything that turns requests into decisions, one for each, in their order.
+
+    It may tell more, which is asked for where it is there: a method ``wants_tools`` (`ToolAware`),
+    and a string ``version`` that changes with whatever changes its decisions, besides the
+    registry. Answers in LangChain's caches are kept by that version; without one, they are found
+    again by the same object alone.
+    """
 
     def dispatch(self, requests: Sequence[Request]) -> list[Decision]:
         """Decide on each request."""
+        ...
+
+
+@runtime_checkable
+class ToolAware(Protocol):
+    """A dispatcher that can tell whether a request wants one of the tools on offer.
+
+    With one that cannot, nobody knows: then each request may want them.
+    """
+
+    def wants_tools(self, request: Request) -> bool:
+        """Whether one of ``request.tools`` is meant, rather than an answer without them.
+
+        It is asked where the model may choose. Where it is False, and a model is shown but a few
+        of the tools that are bound (``max_tools`` of `t2agent.ChatT2`), it is shown none.
+        """
         ...
 
 

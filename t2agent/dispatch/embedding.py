@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,19 +14,19 @@ from t2agent.dispatch.dispatcher import Decision, Request
 from t2agent.dispatch.encoder import DEFAULT_ENCODER, Encoder, Vectors
 from t2agent.dispatch.fitting import Fitted, fit
 from t2agent.dispatch.labels import MODALITIES, Experts, Sources
-from t2agent.dispatch.tool_offers import ToolSimilarity, without_offer
+from t2agent.dispatch.tool_offers import ToolSimilarity
+from t2agent.dispatch.tool_requests import ToolRequests
 from t2agent.dispatch.vectors import ExampleVectors
 from t2agent.errors import ConfigError
 from t2agent.experts.card import Modality
 from t2agent.experts.mixture import Mixture
+from t2agent.models.options import Count, Number, Positive, check_option, needs
 
 _VERSION = 6  # raise it with whatever changes decisions
-# Cosines of a request with the tool that is closest to it. Small talk stayed below the first, most
-# requests for tools above. Questions that experts answer without tools stayed below the second.
-_FITS = 0.2
-_MEANT = 0.35
-_LIKELY = 0.05  # probability of the experts for tools from which they may be meant
-_SLACK = 0.05  # how much less like their examples a request may be than to be in scope
+
+_FITTED = "or None to have it cross-validated"
+_Temperature = Annotated[Positive | None, needs(f"a finite number above 0, {_FITTED}")]
+_Threshold = Annotated[Number | None, needs(f"a finite number, {_FITTED}")]
 
 
 class EmbeddingDispatcher:
@@ -73,18 +73,9 @@ class EmbeddingDispatcher:
         temperature: float | None = None,
         scope_threshold: float | None = None,
     ) -> None:
-        if not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1:
-            raise ConfigError(f"top_k is {top_k!r}; it must be a whole number of at least 1")
-        if temperature is not None and not (_is_finite(temperature) and temperature > 0):
-            raise ConfigError(
-                f"temperature is {temperature!r}; it must be a finite number above 0, or None to "
-                "have it cross-validated"
-            )
-        if scope_threshold is not None and not _is_finite(scope_threshold):
-            raise ConfigError(
-                f"scope_threshold is {scope_threshold!r}; it must be a finite number, or None to "
-                "have it cross-validated"
-            )
+        check_option("top_k", top_k, Count)
+        check_option("temperature", temperature, _Temperature)
+        check_option("scope_threshold", scope_threshold, _Threshold)
         self._top_k = top_k
         self._temperature = temperature
         self._threshold = scope_threshold
@@ -93,9 +84,9 @@ class EmbeddingDispatcher:
         self._lock = threading.RLock()
         self._sources = Sources(registry)
         self._fitted: dict[Modality, Fitted | None] = {}
-        self._offered: dict[Modality, Fitted] = {}
+        self._tools: dict[Modality, ToolRequests] = {}
         self._fitted_for: str | None = None
-        self.similarity = ToolSimilarity(self._encoder)
+        self.tool_similarity = ToolSimilarity(self._encoder)
 
     def __repr__(self) -> str:
         return f"EmbeddingDispatcher(encoder={self._encoder.name!r}, top_k={self._top_k})"
@@ -214,43 +205,31 @@ class EmbeddingDispatcher:
     def wants_tools(self, request: Request) -> bool:
         """Whether one of the tools on offer is meant, rather than an answer without them.
 
-        It is where the question is like those that experts for tools have learned, or close to
-        what one of the tools does. Where no expert is for tools, nobody knows, and it is True.
+        Where no expert is for tools, nobody knows, and it is True.
         """
-        modality: Modality = "image" if request.images else "text"
-        fitted = self._current(modality)
-        if fitted is None or not fitted.calling:
-            return True
-        if not request.text.strip() or not request.tools:
-            return False
-        closest = max(self.similarity.of(request.text, request.tools))
-        asking = self._asking(modality)
-        vectors = self.similarity.request_vector(request.text)[None]
-        logits = asking.classifier.logits(vectors)
-        odds = dict(zip(asking.labels, asking.classifier.probabilities(logits)[0], strict=True))
-        likely = sum(odds[label] for label in fitted.calling) >= _LIKELY
-        like = asking.gate.scope(vectors, logits)[0] >= asking.gate.threshold - _SLACK
-        return bool(closest >= _MEANT or (likely and (like or closest >= _FITS)))
+        tools = self._tool_requests("image" if request.images else "text")
+        return tools is None or tools.wanted(request)
 
     def _decide(self, modality: Modality, requests: Sequence[Request]) -> list[Chosen]:
         fitted = self._current(modality)
         if fitted is None:
             return [(Mixture(), {}, False)] * len(requests)
         seeing = self._sources.seeing() if modality == "image" else None
-        wanted = [bool(fitted.calling and r.tools and self.wants_tools(r)) for r in requests]
+        tools = self._tool_requests(modality) if any(r.tools for r in requests) else None
+        wanted = [tools is not None and tools.wanted(r) for r in requests]
         found: dict[int, Chosen] = {}
-        for tools in (False, True):
-            rows = [i for i, one in enumerate(wanted) if one == tools]
+        for wish in dict.fromkeys((None, tools)):
+            rows = [i for i, one in enumerate(wanted) if one == (wish is not None)]
             if rows:
                 texts = [requests[i].text for i in rows]
                 chosen = choose(
-                    self._asking(modality) if tools else fitted,
+                    fitted if wish is None else wish.asked,
                     self._encode(texts),
                     top_k=self._top_k,
                     seeing=seeing,
                     # A request without words is one for nobody.
-                    inside=[tools or (None if text.strip() else False) for text in texts],
-                    among=fitted.calling if tools else None,
+                    inside=[wish is not None or (None if t.strip() else False) for t in texts],
+                    among=None if wish is None else wish.calling,
                 )
                 found |= dict(zip(rows, chosen, strict=True))
         return [found[i] for i in range(len(requests))]
@@ -280,34 +259,31 @@ class EmbeddingDispatcher:
                 self._fit(modality)
             return self._fitted[modality]
 
-    def _asking(self, modality: Modality) -> Fitted:
-        """As `_current`, from what is asked alone in examples that offer tools."""
+    def _tool_requests(self, modality: Modality) -> ToolRequests | None:
+        """What was learned of requests for tools; None where no expert is for tools."""
         with self._lock:
-            found = self._offered.get(modality)
-            if found is None:
+            fitted = self._current(modality)
+            if fitted is None or not fitted.calling:
+                return None
+            if modality not in self._tools:
                 given = self._sources.of(modality)
-                texts = {
-                    label: tuple(dict.fromkeys(map(without_offer, own)))
-                    for label, own in given.items()
-                }
-                found = fit(texts, self._vectors, self._temperature, self._threshold)
-                assert found is not None  # there are labels, since one is for calling tools
-                self._offered[modality] = found
-            return found
+                self._tools[modality] = ToolRequests.learned(
+                    given, fitted.calling, self.tool_similarity, self._fitted_to
+                )
+            return self._tools[modality]
 
     def _forget(self) -> None:
         # Read before the cards: a change in between is then seen at the next request.
         self._fitted_for = self._sources.fingerprint
-        self._fitted, self._offered = {}, {}
+        self._fitted, self._tools = {}, {}
 
     def _fit(self, modality: Modality) -> None:
         given = self._sources.of(modality)
-        self._fitted[modality] = fit(given, self._vectors, self._temperature, self._threshold)
+        self._fitted[modality] = self._fitted_to(given)
         self._vectors.forget_all_but(text for own in given.values() for text in own)
 
-
-def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    def _fitted_to(self, given: Mapping[str, Sequence[str]]) -> Fitted | None:
+        return fit(given, self._vectors, self._temperature, self._threshold)
 
 
 Chosen = tuple[Mixture, dict[str, float], bool]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -92,6 +92,16 @@ class ToolSimilarity:
         columns = np.stack([self._vector(text) for text in others])
         found: list[list[float]] = (rows @ columns.T).tolist()
         return found
+
+
+@runtime_checkable
+class RanksTools(Protocol):
+    """A dispatcher whose encoder may rank tools, too: vectors of requests are then made once."""
+
+    @property
+    def tool_similarity(self) -> ToolSimilarity:
+        """How well tools fit requests."""
+        ...
 
 
 def _names(request: str, name: str) -> bool:

@@ -225,7 +225,7 @@ class Call:
     @property
     def key(self) -> Hashable:
         """Equal for calls that one batch can answer."""
-        return id(self.engine), self.options, self.keep
+        return self.engine, self.options, self.keep
 
 
 def answer_together(

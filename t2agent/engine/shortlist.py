@@ -10,18 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import StrictBool
 
 from t2agent.dispatch.tool_offers import ToolSimilarity, calls_tools, offered_tools, signature
 from t2agent.engine.argument_values import filled, held, numeric
-from t2agent.errors import ConfigError
 from t2agent.experts.card import ExpertCard
 from t2agent.models.model import T2Model
+from t2agent.models.options import Count, check_option, needs
 from t2agent.models.prompt import Prompt, asking, text_of
 
 Tool = Mapping[str, Any]
 
 _AT_ONCE = 4  # tools that an expert for tools has seen together
+
+_Most = Annotated[Count | None, needs("a whole number of at least 1, None or 'auto'")]
+_Copying = Annotated[StrictBool, needs("True, False or 'auto'")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +61,9 @@ class ToolPolicy:
         """
         own = model.asks
         most = own.get("max_tools") if most == "auto" else most
-        if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
-            raise ConfigError(
-                f"max_tools is {most!r}; give a whole number of at least 1, None or 'auto'"
-            )
+        check_option("max_tools", most, _Most)
         copying = bool(own.get("copy_arguments")) if copying == "auto" else copying
-        if not isinstance(copying, bool):
-            raise ConfigError(f"copy_arguments is {copying!r}; give True, False or 'auto'")
+        check_option("copy_arguments", copying, _Copying)
         return cls(most, copying, known)
 
 

@@ -6,25 +6,24 @@ request into a mixture. Second pass: the model, adapted row by row or merged, an
 
 from __future__ import annotations
 
-import copy
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
+from weakref import ref
 
-from t2agent.dispatch import Decision, Dispatcher, EmbeddingDispatcher, Latest, Request
+from t2agent.dispatch import Decision, Dispatcher, Request, ToolAware
 from t2agent.dispatch.encoder import Encoder
-from t2agent.dispatch.strategies import make_dispatcher, version_of
-from t2agent.dispatch.tool_offers import ToolSimilarity
+from t2agent.dispatch.strategies import Strategies, version_of
+from t2agent.dispatch.tool_offers import RanksTools, ToolSimilarity
 from t2agent.engine.break_even import BreakEven
 from t2agent.engine.threads import pieces
 from t2agent.errors import ConfigError
 from t2agent.experts.expert import Expert, Mixture, MixtureLike
-from t2agent.experts.selection import Selection
 from t2agent.models.generate import Cancel, Generation, OnText, Prompt, encode, generate, room
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
@@ -33,6 +32,8 @@ from t2agent.replies.constraint import Constraint
 
 if TYPE_CHECKING:
     from t2agent.dispatch import SearchResult
+    from t2agent.dispatch.few_shot.shots import Examples
+    from t2agent.dispatch.few_shot.strategy import AdaptOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +52,10 @@ class Engine:
 
     dispatcher: a strategy's name (`t2agent.dispatch.strategies.NAMES`), a Dispatcher, or None for
         the base model.
-    experts: those that a strategy by name may choose, registered where they are not yet (names,
-        Experts and experts' folders); None for all of the model's registry.
+    experts: those that a strategy by name may choose; as of `Strategies`.
     merging: whether a mixture that all rows share may be written into the weights where that is
         faster. The answer can then differ in the last digits of its arithmetic.
+    strategies: the model's dispatchers by name, and so the experts, where another engine has them.
 
     Raises ConfigError for a strategy that does not exist.
     """
@@ -66,59 +67,41 @@ class Engine:
         *,
         experts: Sequence[Expert | Path | str] | None = None,
         merging: bool = True,
+        strategies: Strategies | None = None,
     ) -> None:
         self.model = model
-        self.registry = None if experts is None else Selection.of(model.registry, experts)
         self.merging = merging
-        self.latest = Latest()
-        self._given = dispatcher, experts
-        self._named: dict[str, Dispatcher | None] = {}
-        self._lock = threading.Lock()
-        self.dispatcher = self.strategy(dispatcher)
+        self.strategies = Strategies(model, experts) if strategies is None else strategies
+        self.registry = self.strategies.experts
+        self._given = dispatcher
+        self.dispatcher = self.strategies.dispatcher(dispatcher)
         self.break_even = model.attached(BreakEven)
 
     @cached_property
     def similarity(self) -> ToolSimilarity:
         """How well tools fit requests, by the encoder that dispatches them, where there is one."""
-        if isinstance(self.dispatcher, EmbeddingDispatcher):
-            return self.dispatcher.similarity
+        if isinstance(self.dispatcher, RanksTools):
+            return self.dispatcher.tool_similarity
         return ToolSimilarity(Encoder.shared())
 
     def wants_tools(self, prompt: Prompt) -> bool:
         """Whether a tool on offer is meant, as far as the engine's dispatcher can tell."""
         dispatcher = self.dispatcher
-        return not isinstance(dispatcher, EmbeddingDispatcher) or dispatcher.wants_tools(
-            request(prompt)
-        )
+        return not isinstance(dispatcher, ToolAware) or dispatcher.wants_tools(request(prompt))
 
     def serves(self, model: T2Model, experts: Sequence[Expert | Path | str] | None) -> bool:
         """Whether this engine is of that model, and chooses among these experts."""
-        return self.model is model and self._given[1] == experts
+        return self.model is model and self.strategies.given == experts
 
     def dispatching(self, dispatcher: Dispatcher | str | None) -> Engine:
         """This engine by another dispatcher; they share what is fitted, and the latest task."""
-        if dispatcher is self._given[0] or dispatcher == self._given[0]:
+        if dispatcher is self._given or dispatcher == self._given:
             return self
-        other = copy.copy(self)
-        other._given = dispatcher, self._given[1]
-        other.dispatcher = other.strategy(dispatcher)
-        other.__dict__.pop("similarity", None)
-        return other
+        return Engine(self.model, dispatcher, merging=self.merging, strategies=self.strategies)
 
     def version(self) -> str:
         """Changes with whatever changes a decision, besides the registry; for caches."""
         return version_of(self.dispatcher)
-
-    def strategy(self, dispatch: Dispatcher | str | None) -> Dispatcher | None:
-        """The dispatcher that a name stands for; the same object for the same name."""
-        if not isinstance(dispatch, str):
-            return make_dispatcher(dispatch, self.model, self.registry, self.latest)
-        with self._lock:
-            if dispatch not in self._named:
-                self._named[dispatch] = make_dispatcher(
-                    dispatch, self.model, self.registry, self.latest
-                )
-            return self._named[dispatch]
 
     def decide(
         self, prompts: Sequence[Prompt | str], choice: Choice | list[Choice] = None
@@ -132,7 +115,7 @@ class Engine:
         if isinstance(choice, Given):
             mixture, _ = self.model.resolve(choice.what)
             return [Decision(mixture, "given", dict(mixture.weights), True, 0.0) for _ in prompts]
-        dispatcher = self.dispatcher if choice is None else self.strategy(choice)
+        dispatcher = self.dispatcher if choice is None else self.strategies.dispatcher(choice)
         if dispatcher is None:
             return [Decision(Mixture(), "off", {}, True, 0.0) for _ in prompts]
         decisions = dispatcher.dispatch([request(prompt) for prompt in prompts])
@@ -156,7 +139,9 @@ class Engine:
             decided.update(zip(rows, found, strict=True))
         return [decided[row] for row in range(len(prompts))]
 
-    def adapt(self, examples: object, *, name: str | None = None, **options: Any) -> SearchResult:
+    def adapt(
+        self, examples: Examples, *, name: str | None = None, **options: Unpack[AdaptOptions]
+    ) -> SearchResult:
         """Search a mixture for a task, for strategy "few-shot", among the engine's experts.
 
         With a name it becomes an expert of the registry, which the engine may choose from now on;
@@ -166,7 +151,12 @@ class Engine:
         from t2agent.dispatch.few_shot.strategy import adapt
 
         result = adapt(
-            self.model, examples, experts=self.registry, latest=self.latest, name=name, **options
+            self.model,
+            examples,
+            experts=self.registry,
+            latest=self.strategies.latest,
+            name=name,
+            **options,
         )
         if name is not None and self.registry is not None:
             self.registry.add(name)
@@ -208,10 +198,10 @@ class Engine:
         for rows in groups.values():
             part = [prompts[row] for row in rows]
             begun = time.perf_counter()
-            generations = self._second_pass(
+            run = partial(
+                generate,
+                self.model,
                 part,
-                [whats[row] for row in rows],
-                [decisions[row].mixture for row in rows],
                 options,
                 inputs=inputs if len(groups) == 1 else encode(self.model, part),
                 cancel=_of_rows(cancel, rows),
@@ -219,6 +209,10 @@ class Engine:
                 constraints=None if constraints is None else [constraints[row] for row in rows],
                 keep=keep,
                 alike=alike,
+            )
+            mixtures = [decisions[row].mixture for row in rows]
+            generations = self._second_pass(
+                run, [whats[row] for row in rows], mixtures, options.max_tokens
             )
             seconds = (time.perf_counter() - begun) / len(rows)
             for row, generation in zip(rows, generations, strict=True):
@@ -257,12 +251,12 @@ class Engine:
 
     def _second_pass(
         self,
-        prompts: Sequence[Any],
+        run: Callable[[], list[Generation]],
         whats: Sequence[MixtureLike],
         mixtures: Sequence[Mixture],
-        options: GenerationOptions,
-        **more: Any,
+        max_tokens: int,
     ) -> list[Generation]:
+        """What `run` generates, adapted by a mixture for each row: as given, and as decided."""
         shared = len(set(mixtures)) == 1
         with self.break_even.running() as alone:
             key: Hashable = None
@@ -271,20 +265,21 @@ class Engine:
                 adapted = nullcontext()  # the base model needs no bases
             elif shared:
                 mixture, experts = self.model.resolve(whats[0])
-                key = (mixture, tuple((expert.name, id(expert)) for expert in experts))
+                # Weak: what is known of a mixture is kept for longer than its experts are.
+                key = (mixture, tuple(map(ref, experts)))
                 merge = (
                     self.merging
                     and alone
                     and self.model.writable
                     and self.break_even.repays(
-                        self.model, whats[0], key, rows=len(prompts), max_tokens=options.max_tokens
+                        self.model, whats[0], key, rows=len(whats), max_tokens=max_tokens
                     )
                 )
                 adapted = self.model.merged(whats[0]) if merge else self.model.adapted(whats[0])
             else:
                 adapted = self.model.adapted(list(whats))
             with adapted:
-                generations = generate(self.model, prompts, options, **more)
+                generations = run()
         self.break_even.note(key, max(len(one.token_ids) for one in generations))
         return generations
 
@@ -316,6 +311,23 @@ class Answer:
         """The share of the first pass in the time of both, from 0 to 1."""
         total = self.decision.seconds + self.seconds
         return self.decision.seconds / total if total > 0 else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer in plain JSON. "seconds" is the time of the second pass, beside "dispatch"'s
+        "seconds", that of the first; "usage" counts tokens."""
+        read, written = self.generation.prompt_tokens, self.generation.completion_tokens
+        return {
+            "text": self.generation.text,
+            "finish_reason": self.generation.finish_reason,
+            "usage": {
+                "input_tokens": read,
+                "output_tokens": written,
+                "total_tokens": read + written,
+            },
+            "dispatch": self.decision.to_dict(),
+            "seconds": self.seconds,
+            "first_pass_share": self.first_pass_share,
+        }
 
 
 def request(prompt: Prompt | str) -> Request:

@@ -12,9 +12,8 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Real
-from typing import TYPE_CHECKING, NamedTuple, Protocol, SupportsFloat, TypeGuard
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsFloat, TypeGuard
 
-from t2agent.errors import ExpertMismatchError
 from t2agent.experts.card import NAME_LENGTH, ExpertCard
 
 if TYPE_CHECKING:
@@ -35,18 +34,6 @@ class Term(NamedTuple):
     sha256: str
 
 
-class Bound(Protocol):
-    """What `common_base` asks of an expert."""
-
-    @property
-    def card(self) -> ExpertCard:
-        """Name and base model."""
-
-    @property
-    def z(self) -> Mapping[str, Tensor]:
-        """Module name -> vector."""
-
-
 def combined(terms: Sequence[tuple[float, Mapping[str, Tensor]]]) -> dict[str, Tensor]:
     """1 + sum_k a_k (z_k - 1) of each module that is named; float32, on the CPU, no gradient."""
     import torch
@@ -60,38 +47,6 @@ def combined(terms: Sequence[tuple[float, Mapping[str, Tensor]]]) -> dict[str, T
             total += weight * (vector.detach().cpu().double() - 1)
         found[module] = total.float()
     return found
-
-
-def common_base(experts: Iterable[Bound]) -> tuple[str, str]:
-    """The name and the fingerprint of the base model that experts share; "" where none says it.
-
-    Raises:
-        ExpertMismatchError: two have different fingerprints, or vectors of different lengths for
-            one module.
-    """
-    base = fingerprint = ""
-    bound: Bound | None = None
-    lengths: dict[str, tuple[int, str]] = {}
-    for expert in experts:
-        card = expert.card
-        if card.base_fingerprint and bound is None:
-            bound, base, fingerprint = expert, card.base or base, card.base_fingerprint
-        elif bound is not None and card.base_fingerprint not in ("", fingerprint):
-            raise ExpertMismatchError(
-                f"expert {bound.card.name!r} is for {base or 'a base model'!r} with fingerprint "
-                f"{fingerprint}, expert {card.name!r} for {card.base or 'a base model'!r} with "
-                f"{card.base_fingerprint}: their directions are not the same. Transfer one to the "
-                "base model of the other first (t2agent.experts.transfer, t2agent experts transfer)"
-            )
-        base = base or card.base
-        for module, vector in expert.z.items():
-            length, owner = lengths.setdefault(module, (len(vector), card.name))
-            if length != len(vector):
-                raise ExpertMismatchError(
-                    f"expert {owner!r} has {length} numbers for {module!r}, expert {card.name!r} "
-                    f"{len(vector)}: they are for different base models"
-                )
-    return base, fingerprint
 
 
 def is_number(value: object) -> TypeGuard[SupportsFloat]:
@@ -129,10 +84,10 @@ def name_of(terms: Sequence[Term]) -> str:
     return text or "identity"
 
 
-def terms_of(plain: object) -> list[Term]:
+def terms_of(plain: Any) -> list[Term]:
     """The terms that a card tells; none where it tells them in another form."""
     try:
-        terms = [(float(t["weight"]), t["expert"], t["sha256"]) for t in plain]  # type: ignore[attr-defined]
+        terms = [(float(t["weight"]), t["expert"], t["sha256"]) for t in plain]
         return [Term(weight, str(expert), str(sha256)) for weight, expert, sha256 in terms]
     except (TypeError, KeyError, ValueError, OverflowError):
         return []

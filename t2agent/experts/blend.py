@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from t2agent.errors import ConfigError
-from t2agent.experts.algebra import combined, common_base
+from t2agent.experts.algebra import combined
 from t2agent.experts.card import ExpertCard
+from t2agent.experts.compatibility import common_base
 from t2agent.experts.expert import Expert
 from t2agent.experts.mixture import Mixture
 

@@ -22,22 +22,14 @@ _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{NAME_LENGTH - 1}}}")
 _README_EXAMPLES = 8
 _README_SCORES = 100
 _README_DEPTH = 4
-# Characters that JSON writes as they are and YAML does not take.
-_NOT_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
-# The Hub refuses a card whose license is none of its own names; others are "other" with a name.
-_HUB_LICENSES = (
-    "apache-2.0 mit openrail bigscience-openrail-m creativeml-openrail-m bigscience-bloom-rail-1.0 "
-    "bigcode-openrail-m afl-3.0 artistic-2.0 bsl-1.0 bsd bsd-2-clause bsd-3-clause "
-    "bsd-3-clause-clear c-uda cc cc0-1.0 cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 "
-    "cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0 "
-    "cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cdla-sharing-1.0 "
-    "cdla-permissive-1.0 cdla-permissive-2.0 wtfpl ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 "
-    "eupl-1.2 agpl-3.0 gfdl gpl gpl-2.0 gpl-3.0 lgpl lgpl-2.1 lgpl-3.0 lgpl-lr isc h-research "
-    "lppl-1.3c ms-pl apple-ascl apple-amlr mpl-2.0 odc-by odbl openrail++ openmdw-1.0 osl-3.0 "
-    "postgresql ofl-1.1 ncsa unlicense zlib pddl deepfloyd-if-license "
-    "fair-noncommercial-research-license llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 gemma "
-    "unknown other"
+# The Hub refuses a card with a license that is none of its own names. One of them that is missing
+# here does no harm: it is "other" with its name, as those that the Hub does not know.
+_HUB_LICENSES = re.compile(
+    r"apache-2\.0|mit|bsd-[23]-clause|mpl-2\.0|(a|l)?gpl-3\.0|cc0-1\.0|cc-by(-nc)?(-sa)?-4\.0|openrail|"
+    r"gemma|llama([23]|3\.[123]|4)|unknown|other"
 )
+PIPELINES: Mapping[Modality, str] = {"text": "text-generation", "image": "image-text-to-text"}
+"""The Hub's names of what experts and models are for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +93,28 @@ class ExpertCard:
         Args:
             parameters: how many numbers the expert has learnt.
         """
-        base = public_name(self.base)
-        lines = ["---", *(f"{k}: {_yaml(v)}" for k, v in self._metadata(base).items())]
-        lines += ["---", "", f"# {self.name}", ""]
+        from huggingface_hub import EvalResult
+
+        base, pipeline = public_name(self.base), PIPELINES[self.modality]
+        task = self.training.get("task")
+        data = task if isinstance(task, str) and task else self.name
+        numbers = dict(islice(_numbers(self.scores), _README_SCORES))
+        front = front_matter(
+            self.base,
+            "adapter",
+            self.license,
+            library_name="t2agent",
+            pipeline_tag=pipeline,
+            tags=["t2agent", "transformer-squared", "svf", self.modality],
+            metrics=list(numbers) or None,
+            model_name=self.name if numbers else None,
+            eval_results=[
+                EvalResult(pipeline, data, data, key, value, metric_name=key)
+                for key, value in numbers.items()
+            ]
+            or None,
+        )
+        lines = [front, f"# {self.name}", ""]
         if self.description:
             lines += [self.description, ""]
         words = (
@@ -130,30 +141,6 @@ class ExpertCard:
                 body = json.dumps(table, indent=2, ensure_ascii=False)
                 lines += [f"## {title}", "", "```json", body, "```", ""]
         return "\n".join(lines)
-
-    def _metadata(self, base: str) -> dict[str, object]:
-        """What the Hub files a model under; scores are its evaluation results."""
-        pipeline = "image-text-to-text" if self.modality == "image" else "text-generation"
-        front: dict[str, object] = {"library_name": "t2agent", "pipeline_tag": pipeline}
-        if base:
-            front |= {"base_model": base, "base_model_relation": "adapter"}
-        if self.license.lower() in _HUB_LICENSES.split():
-            front["license"] = self.license.lower()
-        elif self.license:
-            front |= {"license": "other", "license_name": self.license}
-        front["tags"] = ["t2agent", "transformer-squared", "svf", self.modality]
-        numbers = dict(islice(_numbers(self.scores), _README_SCORES))
-        if numbers:
-            task = self.training.get("task")
-            data = task if isinstance(task, str) and task else self.name
-            result = {
-                "task": {"type": pipeline},
-                "dataset": {"type": data, "name": data},
-                "metrics": [{"type": k, "name": k, "value": v} for k, v in numbers.items()],
-            }
-            front["metrics"] = list(numbers)
-            front["model-index"] = [{"name": self.name, "results": [result]}]
-        return front
 
     def _strings(self, given: object) -> tuple[str, ...]:
         if isinstance(given, Iterable) and not isinstance(given, str):
@@ -195,6 +182,25 @@ def check_name(name: object) -> str:
     return name
 
 
+def front_matter(base: str, relation: str, license_name: str, **facts: Any) -> str:
+    """What the Hub files a model under, as the YAML that its card begins with.
+
+    relation: of the model to its base model, "adapter" or "finetune". facts: further ones, as
+    huggingface_hub's ModelCardData takes them.
+    """
+    from huggingface_hub import ModelCardData
+
+    if base:
+        facts |= {"base_model": public_name(base), "base_model_relation": relation}
+    if _HUB_LICENSES.fullmatch(license_name.lower()):
+        facts["license"] = license_name.lower()
+    elif license_name:
+        facts |= {"license": "other", "license_name": license_name}
+    # Through JSON: of a subclass of str, YAML would tell the class.
+    plain = json.loads(json.dumps(ModelCardData(**facts).to_dict()))
+    return f"---\n{ModelCardData(**plain).to_yaml()}\n---\n"
+
+
 def _numbers(scores: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
     """The numbers in scores, with their keys joined by dots; what is nested deeply is left out."""
     for key, value in scores.items():
@@ -202,12 +208,6 @@ def _numbers(scores: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield from _numbers(value, f"{prefix}{key}.")
         elif isinstance(value, int | float) and not isinstance(value, bool):
             yield f"{prefix}{key}", value
-
-
-def _yaml(value: object) -> str:
-    """A JSON value is a YAML value, whatever the text holds, but for a few characters."""
-    text = json.dumps(value, ensure_ascii=False)
-    return _NOT_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _is_text(value: object) -> bool:

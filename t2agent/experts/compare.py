@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from t2agent.errors import ConfigError
-from t2agent.experts.algebra import common_base
+from t2agent.experts.compatibility import common_base
 from t2agent.experts.expert import Expert
 from t2agent.experts.module_names import Place, place
 

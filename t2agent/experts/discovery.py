@@ -11,12 +11,12 @@ import dataclasses
 import hashlib
 import json
 import os
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import metadata
 from itertools import chain
 from pathlib import Path
@@ -26,18 +26,16 @@ from weakref import ReferenceType, ref
 from t2agent.errors import ExpertError, ExpertFormatError, ExpertMismatchError
 from t2agent.experts import folder as expert_folder
 from t2agent.experts.card import ExpertCard, Modality
+from t2agent.experts.compatibility import BaseModel
 from t2agent.experts.expert import Expert, load_with_digest
 from t2agent.experts.pins import Pin
 from t2agent.experts.verified import Signature, Verified
 from t2agent.files import folder_names
-from t2agent.paths import base_slug, bundled, home
+from t2agent.paths import bundled, home
 
 ENTRY_POINT_GROUP = "t2agent.experts"
 
 Source = Literal["code", "user", "entry point", "shipped"]
-_warned: set[tuple[str, str]] = set()
-_warned_lock = threading.Lock()
-
 _FILES = (expert_folder.CONFIG_FILE, expert_folder.VECTORS_FILE)
 
 
@@ -234,11 +232,8 @@ def _signature(path: str) -> tuple[int, ...]:
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _warn_once(where: str, problem: str) -> None:
-    with _warned_lock:
-        if (where, problem) in _warned:
-            return
-        _warned.add((where, problem))
+@lru_cache(maxsize=1024)
+def _warn_once(where: str, problem: str) -> None:  # noqa: ARG001 - equal texts differ by it
     warnings.warn(f"an expert was left out. {problem}", stacklevel=2)
 
 
@@ -364,66 +359,3 @@ class Catalogue:
         cards = (found.result.card for found in self._shipped() if isinstance(found.result, Entry))
         known = next((card.base_fingerprint for card in cards if card.base_fingerprint), "")
         return dataclasses.replace(self._base, fingerprint=known)
-
-
-@dataclass(frozen=True, slots=True)
-class BaseModel:
-    """What is known of a base model.
-
-    ``fingerprint`` is empty and ``shapes`` (module name -> length of its z) None while the model
-    is not loaded.
-    """
-
-    name: str
-    fingerprint: str = ""
-    shapes: Mapping[str, int] | None = None
-
-    @property
-    def slug(self) -> str:
-        """The name of its folders."""
-        return base_slug(self.name)
-
-    def is_foreign(self, card: ExpertCard) -> bool:
-        """Whether a card names another base model, by name and not by weights of its own."""
-        named_otherwise = bool(card.base) and base_slug(card.base) != self.slug
-        return named_otherwise and (
-            not card.base_fingerprint or card.base_fingerprint != self.fingerprint
-        )
-
-    def misfit(self, card: ExpertCard, lengths: Mapping[str, int]) -> ExpertMismatchError | None:
-        """Why an expert cannot be used, or None.
-
-        Fingerprints decide where both are known, then shapes, and names where neither is.
-
-        Args:
-            card: the expert's card.
-            lengths: module name -> length of the expert's vector.
-        """
-        if self.fingerprint and card.base_fingerprint:
-            foreign = self.fingerprint != card.base_fingerprint
-        else:
-            foreign = self.shapes is None and self.is_foreign(card)
-        if foreign:
-            return ExpertMismatchError(
-                f"expert {card.name!r} was made for base model {card.base or '(not named)'!r} "
-                f"with fingerprint {card.base_fingerprint or '(not given)'}, but this is "
-                f"{self.name!r} with fingerprint {self.fingerprint or '(not loaded)'}. Use it "
-                "with its own base model, train one for this one, or carry it over and measure "
-                "what it is worth here: t2agent experts transfer NAME --from BASE --to MODEL."
-            )
-        if self.shapes is None:
-            return None
-        for module, length in lengths.items():
-            needed = self.shapes.get(module)
-            if needed is None:
-                return ExpertMismatchError(
-                    f"expert {card.name!r} has a vector for {module!r:.200}, which is not an "
-                    f"adapted layer of {self.name!r} ({len(self.shapes)} layers are). Load the "
-                    "model with the targets that the expert was trained with."
-                )
-            if needed != length:
-                return ExpertMismatchError(
-                    f"expert {card.name!r} has {length} numbers for {module!r:.200}, but the layer "
-                    f"in {self.name!r} needs {needed}. Use it with its own base model."
-                )
-        return None

@@ -21,6 +21,7 @@ from t2agent.errors import ConfigError, ExpertFormatError
 from t2agent.experts import algebra, hub
 from t2agent.experts import folder as expert_folder
 from t2agent.experts.card import ExpertCard, Modality
+from t2agent.experts.compatibility import common_base
 from t2agent.experts.hub import HubOptions, Pushed
 from t2agent.experts.mixture import Mixture
 from t2agent.experts.pins import Address
@@ -289,7 +290,7 @@ class Expert:
         return Expert(dataclasses.replace(self.card, name=name, **changes), self.z)
 
     def _sum(self, sign: float, other: Expert) -> Expert:
-        base, fingerprint = algebra.common_base([self, other])
+        base, fingerprint = common_base([self, other])
         terms = [*self._terms(), *(t._replace(weight=sign * t.weight) for t in other._terms())]
         one, two = self.card, other.card
         examples = one.examples + (two.examples if sign > 0 else ())

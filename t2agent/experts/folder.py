@@ -133,9 +133,9 @@ def read(folder: Path | str) -> tuple[ExpertConfig, dict[str, Vector]]:
         ConfigError: ``folder`` is no path.
     """
 
-    def both(place: Place) -> tuple[ExpertConfig, dict[str, Vector]]:
-        config = _read_config(place)
-        return config, _read_vectors(place, config)
+    def both(held: OpenFolder) -> tuple[ExpertConfig, dict[str, Vector]]:
+        config = _read_config(held)
+        return config, _read_vectors(held, config)
 
     return read_whole(_root(folder), both)
 
@@ -198,31 +198,31 @@ def _root(folder: Path | str) -> Path:
     return Path(folder)
 
 
-def _read_config(place: Place) -> ExpertConfig:
-    data = place.read(CONFIG_FILE, MAX_CONFIG_BYTES)
-    config = parse_config(place.root, data)
-    if not place.has(PIN_FILE):
+def _read_config(held: OpenFolder) -> ExpertConfig:
+    data = held.read(CONFIG_FILE, MAX_CONFIG_BYTES)
+    config = parse_config(held.root, data)
+    if not held.has(PIN_FILE):
         return config
     try:
-        pin = Pin.from_bytes(place.read(PIN_FILE, _MAX_PIN_BYTES))
+        pin = Pin.from_bytes(held.read(PIN_FILE, _MAX_PIN_BYTES))
     except ConfigError as error:
-        raise bad(place.root, f"{PIN_FILE} is damaged: {error}", "Pull it again.") from error
+        raise bad(held.root, f"{PIN_FILE} is damaged: {error}", "Pull it again.") from error
     if (pin.vectors, pin.config) != (config.sha256, hashlib.sha256(data).hexdigest()):
         raise bad(
-            place.root,
+            held.root,
             f"{CONFIG_FILE} is not what was pulled from {pin.address}",
             f"Pull it again, or delete {PIN_FILE} to keep it as an expert of your own.",
         )
     return dataclasses.replace(config, pin=pin)
 
 
-def _read_vectors(place: Place, config: ExpertConfig) -> dict[str, Vector]:
+def _read_vectors(held: OpenFolder, config: ExpertConfig) -> dict[str, Vector]:
     import numpy as np
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    root = place.root
-    with place.file(VECTORS_FILE, config.most_bytes) as (file, size):
+    root = held.root
+    with held.file(VECTORS_FILE, config.most_bytes) as (file, size):
         # Nothing large is kept in memory before the file is known to be the right one.
         _check_header(root, file, size, config)
         file.seek(0)
@@ -277,11 +277,11 @@ def _check_replaceable(target: Path) -> None:
             raise ConfigError(
                 f"{target} is a file; an expert is saved as a folder: give another path"
             )
-        with opened(target) as place:
-            entries = place.entries()
+        with opened(target) as held:
+            entries = held.entries()
             if not entries or (CONFIG_FILE in entries and not any(entries.values())):
                 return
-            if place.is_current() or not left:
+            if held.is_current() or not left:
                 raise ConfigError(
                     f"{target} holds other things ({', '.join(list(entries)[:3])}) that saving "
                     "an expert there would delete; give a new folder"
@@ -305,7 +305,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class OpenFolder:
     """A folder held open: its files are found whatever name it has now, and no other folder can
     get its number. ``descriptor`` is None on Windows, where a folder cannot be opened.
     """
@@ -391,25 +391,25 @@ class Place:
             return False
 
 
-def read_whole(root: Path, read: Callable[[Place], T]) -> T:
+def read_whole(root: Path, read: Callable[[OpenFolder], T]) -> T:
     """What ``read`` makes of the folder; read anew where it was replaced meanwhile.
 
     Raises:
         ExpertFormatError: ``read`` does, or there is no such folder.
     """
     for left in reversed(range(_GUARDED_ATTEMPTS)):
-        with opened(root) as place:
+        with opened(root) as held:
             try:
-                return read(place)
+                return read(held)
             except ExpertFormatError:
                 # Where another process replaced the folder meanwhile, read the new one.
-                if place.is_current() or not left:
+                if held.is_current() or not left:
                     raise
     raise AssertionError("unreachable")
 
 
 @contextmanager
-def opened(root: Path) -> Iterator[Place]:
+def opened(root: Path) -> Iterator[OpenFolder]:
     """The folder ``root``, also where it is just being replaced."""
     descriptor = None
     for _ in range(_GUARDED_ATTEMPTS):
@@ -425,7 +425,7 @@ def opened(root: Path) -> Iterator[Place]:
         except OSError as error:
             raise bad(root, f"it cannot be read ({error.strerror})", "Check the path.") from error
         try:
-            yield Place(root, descriptor)
+            yield OpenFolder(root, descriptor)
         finally:
             if descriptor is not None:
                 os.close(descriptor)

@@ -184,7 +184,7 @@ class _Source:
             endpoint=self.options.url,
         )
         try:
-            found = get_hf_file_metadata(url, token=self.options.token)
+            metadata = get_hf_file_metadata(url, token=self.options.token)
         except Exception as error:
             if not is_unreachable(error):
                 raise
@@ -192,10 +192,10 @@ class _Source:
                 return self._download(name, revision, from_cache=True)
             except LocalEntryNotFoundError:
                 raise error from None
-        if found.commit_hash is None:
+        if metadata.commit_hash is None:
             raise HubError(f"{self.options.url} does not answer as a Hub does; check HF_ENDPOINT")
-        if found.size is None or found.size > largest:
-            shown = "an unknown number of" if found.size is None else f"{found.size:,}"
+        if metadata.size is None or metadata.size > largest:
+            shown = "an unknown number of" if metadata.size is None else f"{metadata.size:,}"
             raise ExpertFormatError(
                 f"{self.address} is not a usable expert: {name} has {shown} bytes, at most "
                 f"{largest:,} are downloaded. Ask its author."

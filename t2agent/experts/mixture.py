@@ -63,14 +63,14 @@ class Mixture:
 
     def coefficients(self, module_name: str) -> Mapping[str, float]:
         """The weights in one module; experts whose weight there is zero are left out."""
-        found = self.weights
+        weights = self.weights
         if self.layers:
             prefix = module_name
             while prefix and prefix not in self.layers:
                 prefix = prefix.rpartition(".")[0]
             if prefix:
-                found = {**self.weights, **self.layers[prefix]}
-        return {name: weight for name, weight in found.items() if weight} if found else _NOTHING
+                weights = {**self.weights, **self.layers[prefix]}
+        return {name: weight for name, weight in weights.items() if weight} if weights else _NOTHING
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Plain JSON: ``{"weights": {...}, "layers": {prefix: {...}}}``."""

@@ -34,11 +34,11 @@ def place(name: str) -> Place:
 
 def depths(names: Iterable[str]) -> dict[str, int]:
     """Stack -> how many layers it has, as far as these modules tell."""
-    found: dict[str, int] = {}
+    layers: dict[str, int] = {}
     for stack, layer, _ in map(place, names):
         if layer is not None:
-            found[stack] = max(found.get(stack, 0), layer + 1)
-    return found
+            layers[stack] = max(layers.get(stack, 0), layer + 1)
+    return layers
 
 
 def _bare(parts: Iterable[str]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import threading
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -25,7 +26,8 @@ from t2agent.experts import folder as expert_folder
 from t2agent.experts.blend import blend
 from t2agent.experts.cache import ExpertCache
 from t2agent.experts.card import ExpertCard, Modality, check_name
-from t2agent.experts.discovery import BaseModel, Catalogue, Entry, View
+from t2agent.experts.compatibility import BaseModel
+from t2agent.experts.discovery import Catalogue, Entry, View
 from t2agent.experts.expert import Expert, MixtureLike, as_mixture
 from t2agent.experts.hub import HubOptions
 from t2agent.experts.pins import Address, LockFile, Pin
@@ -35,9 +37,9 @@ from t2agent.paths import base_slug
 
 _LOAD_ATTEMPTS = 20
 
-# Experts that `register_expert` was told to keep in this process only: slug -> name -> entry.
-_process: dict[str, dict[str, Entry]] = {}
-_process_lock = threading.Lock()
+# Experts that `register_expert` keeps in this process only, for every registry of their base model:
+# slug -> name -> entry. Threads need no lock for a single operation on a dict.
+_IN_PROCESS: defaultdict[str, dict[str, Entry]] = defaultdict(dict)
 
 
 class Registry:
@@ -304,9 +306,7 @@ class Registry:
 
     def _view(self) -> View:
         with self._lock:
-            with _process_lock:
-                in_code = {**_process.get(self._slug, {}), **self._code}
-            return self._catalogue.view(in_code)
+            return self._catalogue.view(_IN_PROCESS[self._slug] | self._code)
 
     def _entry(self, name: str) -> Entry:
         view = self._view()
@@ -370,8 +370,7 @@ class Registry:
 
     def _forget(self, name: str) -> None:
         self._code.pop(name, None)
-        with _process_lock:
-            _process.get(self._slug, {}).pop(name, None)
+        _IN_PROCESS[self._slug].pop(name, None)
 
 
 def register_expert(
@@ -395,7 +394,5 @@ def register_expert(
     """
     registered = Registry(model).register(expert, replace=replace, persist=persist)
     if not persist:
-        with _process_lock:
-            entry = Entry.of(registered, "code")
-            _process.setdefault(base_slug(model), {})[registered.name] = entry
+        _IN_PROCESS[base_slug(model)][registered.name] = Entry.of(registered, "code")
     return registered

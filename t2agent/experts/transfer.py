@@ -213,8 +213,8 @@ def _source(
     """The expert's module that a module takes its vector from; whether that is of its layer."""
     at = place(module)
     if at.layer is None or at.stack not in old:
-        found = module if module in expert.z else by_place.get(at)
-        return found, True
+        source = module if module in expert.z else by_place.get(at)
+        return source, True
     layer = at.layer if rule == "index" else _nearest(at.layer, old[at.stack], new[at.stack])
     if layer == at.layer and module in expert.z:
         return module, True
@@ -237,18 +237,18 @@ def _indices(old: int, new: int, rule: DirectionRule) -> Tensor:
 
 
 def _depths(expert: Expert, source_layers: int | None) -> dict[str, int]:
-    found = depths(expert.z)
+    layers = depths(expert.z)
     if source_layers is None:
-        return found
+        return layers
     counted = Counter(at.stack for at in map(place, expert.z) if at.layer is not None)
-    stack = max(counted, key=lambda one: counted[one], default=None)
-    least = 0 if stack is None else found[stack]
+    stack = max(counted, key=lambda stack: counted[stack], default=None)
+    least = 0 if stack is None else layers[stack]
     if stack is None or source_layers < least:
         raise ConfigError(
             f"source_layers is {source_layers}, but expert {expert.name!r} has vectors for "
             f"{least} layers"
         )
-    return {**found, stack: source_layers}
+    return {**layers, stack: source_layers}
 
 
 def _kept(expert: Expert, used: Mapping[str, list[Tensor]]) -> tuple[float, float]:

@@ -44,19 +44,19 @@ class Verified:
         """Whether the files are those that were found whole."""
         return self._known.get(str(folder)) == signature
 
-    def update(self, parent: Path, found: Mapping[Path, Signature]) -> None:
+    def update(self, parent: Path, whole: Mapping[Path, Signature]) -> None:
         """Remember the folders in ``parent`` that are whole now, and forget the others there."""
         latest = time.time_ns() - _CLOCK_GRAIN_NS
         settled = {
             str(folder): signature
-            for folder, signature in found.items()
+            for folder, signature in whole.items()
             if all(max(times[2:]) < latest for times in signature)
         }
         if len(settled) < _FEW:
             return
-        known = _read(self._path)  # another process may have written meanwhile
-        elsewhere = {f: s for f, s in known.items() if Path(f).parent != parent}
-        if {**elsewhere, **settled} == known:
+        stored = _read(self._path)  # another process may have written meanwhile
+        elsewhere = {f: s for f, s in stored.items() if Path(f).parent != parent}
+        if {**elsewhere, **settled} == stored:
             return
         plain = {"version": _VERSION, "folders": {**elsewhere, **settled}}
         try:

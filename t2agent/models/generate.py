@@ -72,7 +72,7 @@ def room(model: T2Model, inputs: BatchFeature) -> list[int]:
 
 def generate(
     model: T2Model,
-    prompts: Sequence[Prompt] | Sequence[str],
+    prompts: Sequence[Prompt | str],
     options: GenerationOptions,
     *,
     samples: int = 1,
@@ -186,7 +186,7 @@ def _config(model: T2Model, ends: frozenset[int], limit: int) -> GenerationConfi
 
 
 def _repeated(
-    model: T2Model, prompts: Sequence[Prompt] | Sequence[str], inputs: BatchFeature, copies: int
+    model: T2Model, prompts: Sequence[Prompt | str], inputs: BatchFeature, copies: int
 ) -> BatchFeature:
     """The input with each row repeated, the copies side by side."""
     if set(inputs) == {"input_ids", "attention_mask"}:

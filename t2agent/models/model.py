@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -192,6 +194,22 @@ class T2Model:
         return self._fingerprint
 
     @property
+    def answering(self) -> str:
+        """A hash of what answers depend on besides weights and experts: the chat template, the
+        generation config, tokens, image settings, the dtype and the device. For caches.
+        """
+        images = getattr(self.processor, "image_processor", None)
+        told = {
+            "template": getattr(self.processor, "chat_template", None),
+            "tokenizer_template": self.tokenizer.chat_template,
+            "tokens": [len(self.tokenizer), self.tokenizer.special_tokens_map],
+            "generation": self.model.generation_config.to_dict(),
+            "images": None if images is None else images.to_dict(),
+            "arithmetic": [self.model.dtype, self.device, self.model.config._attn_implementation],
+        }
+        return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+
+    @property
     def registry(self) -> Registry:
         """The experts of this base model."""
         if self._registry is None:
@@ -349,7 +367,7 @@ class T2Model:
                 for name, delta in plan.deltas.items()
             }
             if keep:
-                self.merged_cache.put(key, found, keep=resolved)
+                self.merged_cache.put(key, found)
         return found
 
     @contextmanager

@@ -1,15 +1,118 @@
-"""How a reply is sampled."""
+"""Options: how their values are checked, and those by which a reply is sampled.
+
+An option's type tells what it may be: `Count`, `Positive`, ... `checked` makes a dataclass of which
+the values are of their types, `check_option` looks at one value, and `config_errors` turns what
+pydantic says into a ConfigError.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Annotated, Any, TypeVar, cast, dataclass_transform
+
+from pydantic import (
+    AllowInfNan,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    WrapValidator,
+)
+from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
 from t2agent.errors import ConfigError
 
+T = TypeVar("T")
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+
+
+def needs(what: str) -> WrapValidator:
+    """For a type's annotation: ``what`` is needed, where a value is refused."""
+
+    def check(value: object, handler: Callable[[object], Any]) -> Any:
+        try:
+            return handler(value)
+        except ValidationError as error:
+            told = "Input should be {what}"  # as pydantic begins
+            raise PydanticCustomError("needs", told, {"what": what}) from error
+
+    return WrapValidator(check)
+
+
+def _plain(value: object) -> object:
+    # pydantic would take all that has `__float__`, tensors too.
+    if isinstance(value, int | float):
+        return value
+    raise ValueError("no number")
+
+
+Whole = Annotated[int, Strict()]
+Number = Annotated[float, Strict(), AllowInfNan(False), BeforeValidator(_plain)]
+Count = Annotated[Whole, Field(ge=1), needs("a whole number of at least 1")]
+CountOrZero = Annotated[Whole, Field(ge=0), needs("a whole number, 0 or more")]
+Positive = Annotated[Number, Field(gt=0), needs("a finite number above 0")]
+NotNegative = Annotated[Number, Field(ge=0), needs("a finite number of at least 0")]
+Share = Annotated[Number, Field(gt=0, le=1), needs("a number in (0, 1]")]
+
+
+@contextmanager
+def config_errors(name: str = "", known: Iterable[str] = ()) -> Iterator[None]:
+    """Turn a ValidationError of the block into a ConfigError that says what was got and is needed.
+
+    name: of the option, where the error does not tell it. known: the options that there are.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        first = found[0]
+        if isinstance(own := first.get("ctx", {}).get("error"), ConfigError):
+            raise own from None  # of a validator, or `__post_init__`
+        unknown = sorted(str(each["loc"][-1]) for each in found if each["type"] in _UNKNOWN)
+        if unknown:
+            told = f"unknown option(s) {', '.join(unknown)}; known: {', '.join(known)}"
+            raise ConfigError(told) from error
+        parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]]
+        name = "".join(parts).removeprefix(".") or name
+        needed = first["msg"].replace("Input should", "it must", 1).replace("valid tuple", "list")
+        raise ConfigError(f"{name} is {first['input']!r:.200}; {needed}") from error
+
+
+@dataclass_transform(
+    kw_only_default=True, frozen_default=True, field_specifiers=(dataclasses.field,)
+)
+def checked(options: type[T]) -> type[T]:
+    """Make a class a frozen dataclass by keyword, of which the values are checked.
+
+    What does not fit its field's type, and a name that is no field's, is a ConfigError.
+    """
+    forbid = ConfigDict(extra="forbid")
+    made: Any = dataclass(config=forbid, frozen=True, slots=True, kw_only=True)(options)
+    known = [field.name for field in dataclasses.fields(made)]
+    made.__init__ = config_errors(known=known)(made.__init__)
+    return cast("type[T]", made)
+
+
+def check_option(name: str, value: object, kind: Any) -> None:
+    """Raise ConfigError where a value is not of the type that its option has."""
+    with config_errors(name):
+        _adapter(kind).validate_python(value)
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+@checked
 class GenerationOptions:
     """How a reply is sampled.
 
@@ -20,40 +123,14 @@ class GenerationOptions:
         ConfigError: a value is outside its range.
     """
 
-    max_tokens: int = 256
-    temperature: float = 0.0
-    top_p: float = 1.0
-    stop: tuple[str, ...] = ()
-    seed: int | None = None
-
-    def __post_init__(self) -> None:
-        if not _is_int(self.max_tokens) or self.max_tokens < 1:
-            raise ConfigError(
-                f"max_tokens is {self.max_tokens!r}; it must be a whole number of at least 1"
-            )
-        if not _is_number(self.temperature) or self.temperature < 0:
-            raise ConfigError(
-                f"temperature is {self.temperature!r}; it must be a finite number of at least 0 "
-                "(0 is greedy)"
-            )
-        if not _is_number(self.top_p) or not 0 < self.top_p <= 1:
-            raise ConfigError(f"top_p is {self.top_p!r}; it must lie in (0, 1]")
-        given: object = self.stop
-        if isinstance(given, str):
-            raise ConfigError(f"stop is the string {given!r}; give a sequence of strings")
-        if not isinstance(given, Iterable):
-            raise ConfigError(f"stop is {given!r}; give a sequence of strings")
-        stop = tuple(self.stop)
-        if not all(isinstance(text, str) and text for text in stop):
-            raise ConfigError(f"stop is {self.stop!r}; each stop must be a string of some length")
-        object.__setattr__(self, "stop", stop)
-        if self.seed is not None and (not _is_int(self.seed) or not 0 <= self.seed < 2**63):
-            raise ConfigError(f"seed is {self.seed!r}; it must be None or lie in [0, 2**63)")
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    max_tokens: Count = 256
+    temperature: Annotated[NotNegative, needs("a finite number of at least 0 (0 is greedy)")] = 0.0
+    top_p: Share = 1.0
+    stop: Annotated[
+        tuple[Annotated[str, StringConstraints(strict=True, min_length=1)], ...],
+        needs("a sequence of strings, none of them empty"),
+    ] = ()
+    seed: Annotated[
+        Annotated[Whole, Field(ge=0, lt=2**63)] | None,
+        needs("None or a whole number in [0, 2**63)"),
+    ] = None

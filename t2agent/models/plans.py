@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 from weakref import WeakSet
 
-from t2agent.errors import ConfigError, ExpertMismatchError
+from t2agent.errors import ConfigError
 from t2agent.experts.cache import ExpertCache
+from t2agent.experts.compatibility import BaseModel
 from t2agent.experts.expert import Expert, Mixture, MixtureLike, as_mixture
 from t2agent.svf.rows import RowIndex
 from t2agent.svf.transform import LayerDelta, Plan, Term
@@ -23,11 +24,8 @@ class Resolved(NamedTuple):
 
     @property
     def key(self) -> Key:
-        """Equal for the same experts, by identity and state, in the same mixture.
-
-        It holds while the experts live: keep them beside it.
-        """
-        state = tuple((id(e), *(z._version for z in e.z.values())) for e in self.experts)
+        """Equal for the same experts, by identity and state, in the same mixture."""
+        state = tuple((e, *(z._version for z in e.z.values())) for e in self.experts)
         return (self.mixture, state)
 
 
@@ -103,7 +101,6 @@ class Planner:
         order = list(different)
         groups = tuple(order.index(k) for k in keys)
         index = RowIndex(groups) if len(order) > 1 else None
-        # The plan keeps the experts alive, and so their ids, which are in its key.
         experts = dict.fromkeys(expert for one in different.values() for expert in one.experts)
         plan = Plan(self._deltas(list(different.values()), index), index, batch, tuple(experts))
         self._cache.put(key, plan)
@@ -131,19 +128,10 @@ class Planner:
     def _check(self, expert: Expert) -> None:
         if expert in self._checked:
             return
-        bound = expert.card.base_fingerprint
-        if bound and bound != self._fingerprint():
-            raise ExpertMismatchError(
-                f"expert {expert.name!r} was made for the base model with fingerprint {bound}, "
-                f"but {self._name} has {self._fingerprint()}: load the model that it was made for, "
-                "or carry it over with t2agent.experts.transfer (t2agent experts transfer)"
-            )
-        for name, z in expert.z.items():
-            if self._shapes.get(name) != len(z):
-                raise ExpertMismatchError(
-                    f"expert {expert.name!r} has {len(z)} numbers for {name}, but {self._name} "
-                    f"needs {self._shapes.get(name, 'none')} there: load the model that it was "
-                    "made for, with the targets that it was made for"
-                )
+        # A fingerprint takes a look at all weights: only where the expert names one.
+        fingerprint = self._fingerprint() if expert.card.base_fingerprint else ""
+        base = BaseModel(self._name, fingerprint, self._shapes)
+        if (problem := base.misfit(expert.card, expert.lengths)) is not None:
+            raise problem
         expert.check_finite()
         self._checked.add(expert)

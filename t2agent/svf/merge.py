@@ -92,26 +92,25 @@ class MergedCache:
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
-        self._kept: OrderedDict[Hashable, tuple[Merged, object]] = OrderedDict()
+        self._kept: OrderedDict[Hashable, Merged] = OrderedDict()
 
     def get(self, key: Hashable) -> Merged | None:
         """The weights of a mixture, if they are still kept."""
         found = self._kept.get(key)
-        if found is None:
-            return None
-        self._kept.move_to_end(key)
-        return found[0]
+        if found is not None:
+            self._kept.move_to_end(key)
+        return found
 
-    def put(self, key: Hashable, merged: Merged, *, keep: object) -> None:
-        """Keep the weights of a mixture, as far as the budget allows, and `keep` with them."""
-        self._kept[key] = (merged, keep)
+    def put(self, key: Hashable, merged: Merged) -> None:
+        """Keep the weights of a mixture, as far as the budget allows."""
+        self._kept[key] = merged
         while self._kept and self.bytes > self.budget:
             self._kept.popitem(last=False)
 
     @property
     def bytes(self) -> int:
         """Bytes kept now."""
-        return sum(_bytes(merged) for merged, _ in self._kept.values())
+        return sum(_bytes(merged) for merged in self._kept.values())
 
 
 def _bytes(merged: Merged) -> int:

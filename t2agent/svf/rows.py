@@ -127,7 +127,7 @@ class RowIndex:
         """Rows lie along the first dimension, all equally long."""
         lead = shape[0]
         if len(shape) > 2:
-            known = lead % self._rows == 0 and (
+            told_apart = lead % self._rows == 0 and (
                 where is None
                 or not where.running
                 or lead == where.batch
@@ -135,8 +135,8 @@ class RowIndex:
                 or (where.attended and lead % where.batch == 0 and shape[1] != where.batch)
             )
         else:
-            known = where is not None and lead == where.batch * where.tokens
-        return (1,) if known else None
+            told_apart = where is not None and lead == where.batch * where.tokens
+        return (1,) if told_apart else None
 
     def _vision(self, shape: torch.Size, where: Layout | None) -> Sequence[int] | None:
         """Pictures follow one another in the order of the rows.

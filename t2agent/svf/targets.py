@@ -80,13 +80,13 @@ def choose(model: PreTrainedModel, targets: str) -> Targets:
 def _linear(model: PreTrainedModel, head: nn.Module | None) -> dict[str, nn.Module]:
     """Every linear layer that is called, by name, without the output head."""
     modules = dict(model.named_modules())
-    found = {}
+    layers = {}
     for name, module in modules.items():
         if is_linear(module) and module is not head:
             parent, _, own = name.rpartition(".")
             if own not in _read_uncalled(modules[parent].__class__):
-                found[name] = module
-    return found
+                layers[name] = module
+    return layers
 
 
 @functools.lru_cache(maxsize=256)
@@ -109,19 +109,19 @@ def _read_uncalled(kind: Hashable) -> frozenset[str]:
 def _language(model: PreTrainedModel, embeddings: nn.Module) -> frozenset[str]:
     """Names of the modules of the language part."""
     modules = dict(model.named_modules())
-    place = next(name for name, module in modules.items() if module is embeddings)
+    prefix = next(name for name, module in modules.items() if module is embeddings)
     others: set[str] = set()
     encoders = [model.get_encoder(modality=each) for each in ("image", "video", "audio")]
     encoders += [m for m in modules.values() if getattr(m, "main_input_name", None) in _SEEN]
     for encoder in encoders:
         names = [n for n, m in modules.items() if m is encoder and n]
-        others.update(n for n in names if not f"{place}.".startswith(f"{n}."))
-    while place:
-        place = place.rpartition(".")[0]
+        others.update(n for n in names if not f"{prefix}.".startswith(f"{n}."))
+    while prefix:
+        prefix = prefix.rpartition(".")[0]
         inside = frozenset(
             n
             for n in modules
-            if (n == place or n.startswith(f"{place}.") or not place)
+            if (n == prefix or n.startswith(f"{prefix}.") or not prefix)
             and not any(n == other or n.startswith(f"{other}.") for other in others)
         )
         if any(is_linear(modules[n]) for n in inside):

@@ -14,7 +14,7 @@ from t2agent.errors import ConfigError
 from t2agent.experts.expert import Mixture, MixtureLike
 from t2agent.models.generate import generate
 from t2agent.models.model import T2Model
-from t2agent.models.options import GenerationOptions
+from t2agent.models.options import Count, GenerationOptions, check_option
 from t2agent.models.prompt import Prompt
 from t2agent.progress import Bar, progress_bar
 from t2agent.tasks.reward import scores
@@ -71,8 +71,7 @@ def evaluate(
         ModalityError: the task has images and the model reads text only.
         ExpertNotFoundError, ExpertMismatchError: as `T2Model.adapted`.
     """
-    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-        raise ConfigError(f"n is {n!r}; it must be a whole number >= 1")
+    check_option("n", n, Count)
     model.resolve(what)  # before any work
     examples = distinct(task.sample(n, seed=seed, split=split))
     if not examples:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from pydantic import StrictStr
 
 from t2agent.errors import ConfigError
+from t2agent.models.options import Count, CountOrZero, NotNegative, Positive, checked, needs
 
 Method = Literal["reinforce", "sft"]
 METHODS: tuple[str, ...] = ("reinforce", "sft")
@@ -19,10 +21,11 @@ _BY_METHOD: dict[str, dict[str, Any]] = {
     "sft": {"kl": 0.0, "samples": 1, "baseline": "none", "prompts": 64},
 }
 
+_MODULES = "'all', 'attention', 'mlp' or a regular expression"
 _YOUNGER: dict[str, Any] = {"modules": "all", "directions": None}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@checked
 class TrainOptions:
     """Hyperparameters. The defaults train an expert for t2-nano in 25 to 40 steps.
 
@@ -56,35 +59,28 @@ class TrainOptions:
         ConfigError: a value is outside its range.
     """
 
-    learning_rate: float = 0.02
-    kl: float = 0.02
-    prompts: int = 32
-    samples: int = 4
-    temperature: float = 1.0
+    learning_rate: Positive = 0.02
+    kl: NotNegative = 0.02
+    prompts: Count = 32
+    samples: Count = 4
+    temperature: Positive = 1.0
     baseline: Literal["group", "none"] = "group"
-    max_tokens: int | None = None
-    clip: float = 1.0
-    validate_every: int = 5
-    validation: int = 64
-    patience: int = 4
-    rows: int = 128
+    max_tokens: Count | None = None
+    clip: Positive = 1.0
+    validate_every: Count = 5
+    validation: Count = 64
+    patience: CountOrZero = 4
+    rows: Count = 128
     mixed_precision: Literal["auto", "no", "bf16"] = "auto"
-    modules: str = "all"
-    directions: int | None = None
+    modules: Annotated[StrictStr, needs(_MODULES)] = "all"
+    directions: Count | None = None
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "temperature", "clip"):
-            self._number(name, above=0.0)
-        self._number("kl", at_least=0.0)
-        for name in ("prompts", "samples", "validate_every", "validation", "rows"):
-            self._whole(name, 1)
-        self._whole("patience", 0)
-        for name in ("max_tokens", "directions"):
-            if getattr(self, name) is not None:
-                self._whole(name, 1)
-        self._choice("baseline", ("group", "none"))
-        self._choice("mixed_precision", ("auto", "no", "bf16"))
-        self._pattern("modules")
+        try:
+            re.compile(self.modules)
+        except re.error as error:
+            told = f"modules is {self.modules!r}; it must be {_MODULES} ({error})"
+            raise ConfigError(told) from error
         if self.baseline == "group" and self.samples < 2:
             raise ConfigError(
                 f"baseline 'group' needs at least 2 samples per prompt, got {self.samples}; "
@@ -105,32 +101,6 @@ class TrainOptions:
             if name not in _YOUNGER or value != _YOUNGER[name]
         }
 
-    def _number(self, name: str, *, above: float = -math.inf, at_least: float = -math.inf) -> None:
-        value = getattr(self, name)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or value <= above or value < at_least:
-            bound = f"above {above:g}" if above > -math.inf else f"of at least {at_least:g}"
-            raise ConfigError(f"{name} is {value!r}; it must be a finite number {bound}")
-
-    def _whole(self, name: str, at_least: int) -> None:
-        value = getattr(self, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
-            raise ConfigError(f"{name} is {value!r}; it must be a whole number >= {at_least}")
-
-    def _pattern(self, name: str) -> None:
-        value = getattr(self, name)
-        try:
-            re.compile(value)
-        except (re.error, TypeError) as error:
-            raise ConfigError(
-                f"{name} is {value!r}; it must be 'all', 'attention', 'mlp' or a regular "
-                f"expression ({error})"
-            ) from error
-
-    def _choice(self, name: str, choices: tuple[str, ...]) -> None:
-        if getattr(self, name) not in choices:
-            raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be one of {choices}")
-
 
 def options_for(method: str, hyper: Mapping[str, Any]) -> TrainOptions:
     """The options of a method: its defaults, overridden by ``hyper``.
@@ -140,10 +110,4 @@ def options_for(method: str, hyper: Mapping[str, Any]) -> TrainOptions:
     """
     if method not in METHODS:
         raise ConfigError(f"got the method {method!r}; needed one of {', '.join(METHODS)}")
-    known = [field.name for field in fields(TrainOptions)]
-    unknown = sorted(set(hyper) - set(known))
-    if unknown:
-        raise ConfigError(
-            f"unknown hyperparameter(s) {', '.join(unknown)}; known: {', '.join(known)}"
-        )
     return TrainOptions(**{**_BY_METHOD[method], **hyper})

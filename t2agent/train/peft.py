@@ -36,6 +36,7 @@ from t2agent.errors import ConfigError, ExpertFormatError, ExpertMismatchError
 from t2agent.files import replace_folder, write_bytes, write_text
 from t2agent.models.likelihood import Batch, completion_logits
 from t2agent.models.model import T2Model
+from t2agent.models.options import Count, check_option
 from t2agent.svf import layer
 from t2agent.svf.transform import uncompiled
 from t2agent.tasks.task import Task
@@ -172,8 +173,8 @@ def check_kind(kind: str, rank: int | None) -> None:
     if kind == "ia3":
         if rank is not None:
             raise ConfigError(f"rank is {rank!r}, but 'ia3' has none; leave it out")
-    elif not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
-        raise ConfigError(f"rank is {rank!r}; it must be a whole number >= 1")
+    else:
+        check_option("rank", rank, Count)
 
 
 def _config(model: T2Model, rank: int | None, names: tuple[str, ...]) -> PeftConfig:

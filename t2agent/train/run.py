@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from t2agent.errors import ConfigError
 from t2agent.models.model import T2Model
+from t2agent.models.options import Count, check_option
 from t2agent.progress import progress_bar
 from t2agent.tasks.reward import scores
 from t2agent.tasks.task import Example, Task, distinct, longest_reply
@@ -42,8 +43,7 @@ def checked(task: Task, method: Method, steps: int, hyper: Mapping[str, Any]) ->
             f"task is a {type(task).__name__}; needed a Task, with name, sample and reward: "
             "ExampleTask makes one of examples"
         )
-    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
-        raise ConfigError(f"steps is {steps!r}; it must be a whole number >= 1")
+    check_option("steps", steps, Count)
     return options
 
 

@@ -13,7 +13,10 @@ import torch
 from t2agent.experts.expert import Expert, ExpertCard
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = "{'torch', 'transformers', 'sklearn', 'sentence_transformers', 'langchain_core', 'numpy'}"
+HEAVY = (
+    "{'torch', 'transformers', 'sklearn', 'sentence_transformers', 'langchain_core', 'numpy', "
+    "'huggingface_hub'}"
+)
 
 
 def run(code: str, **environment: str) -> str:
@@ -39,6 +42,7 @@ def test_importing_takes_less_than_a_third_of_a_second() -> None:
     [
         "t2agent",
         "t2agent.errors",
+        "t2agent.experts.card",
         "t2agent.paths",
         "t2agent.files",
         "t2agent.toolbox",

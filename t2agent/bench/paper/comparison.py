@@ -47,8 +47,8 @@ class Comparison:
         columns = ["method", *(f"{d} ({what})" for d in domains for what in ("own", "sibling"))]
         rows: list[list[Cell]] = []
         for name in self.run.trained.compared:
-            found = [self._of(name, d, key) for d in domains for key in ("own", "sibling")]
-            rows.append([name, *(Interval.of(values) if values else None for values in found)])
+            figures = [self._of(name, d, key) for d in domains for key in ("own", "sibling")]
+            rows.append([name, *(Interval.of(values) if values else None for values in figures)])
         return Table("by-method", "SVF, LoRA and IA3, domain by domain", columns, rows)
 
     def ablations(self) -> Table:
@@ -80,5 +80,5 @@ class Comparison:
 
     def _of(self, name: str, domain: str, key: str) -> list[float]:
         """A method's figure on a domain, by seed; none where the domain has no such figure."""
-        found = [self.run.compared(name, domain, seed) for seed in self.run.plan.seeds]
-        return [float(one[key]) for one in found if key in one]
+        results = [self.run.compared(name, domain, seed) for seed in self.run.plan.seeds]
+        return [float(result[key]) for result in results if key in result]

@@ -67,19 +67,19 @@ def random_like(expert: Expert, seed: int = 0) -> Expert:
 
 
 def _control(
-    expert: Expert, seed: int, what: str, change: Callable[[Tensor, torch.Generator], Tensor]
+    expert: Expert, seed: int, kind: str, change: Callable[[Tensor, torch.Generator], Tensor]
 ) -> Expert:
     generator = torch.Generator().manual_seed(seed)
     z = {name: change(v.detach().cpu(), generator) for name, v in sorted(expert.z.items())}
     card = replace(
         expert.card,
-        name=_named(expert.name, what),
-        description=f"Control: {expert.name}, {what}.",
-        training={"control": what, "of": expert.name, "seed": seed},
+        name=_named(expert.name, kind),
+        description=f"Control: {expert.name}, {kind}.",
+        training={"control": kind, "of": expert.name, "seed": seed},
         scores={},
     )
     return Expert(card, {name: z[name] for name in expert.z})
 
 
-def _named(name: str, what: str) -> str:
-    return f"{name[: NAME_LENGTH - len(what) - 1]}-{what}"
+def _named(name: str, kind: str) -> str:
+    return f"{name[: NAME_LENGTH - len(kind) - 1]}-{kind}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ from t2agent.bench.paper.experiments import ONLINE
 from t2agent.bench.paper.findings import Findings
 from t2agent.bench.paper.table import Table
 from t2agent.bench.paper.training import METHODS
-from t2agent.files import write_bytes
+from t2agent.files import write_figure
 from t2agent.train.confidence import Interval
 
 Drawing = tuple[str, tuple[float, float], Callable[[Any], None]]
@@ -25,15 +24,11 @@ def draw_all(findings: Findings, folder: Path) -> list[str]:
     """Write every figure into the folder; their names."""
     drawn = []
     for name, size, draw in _figures(findings):
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=size, layout="constrained")
-        FigureCanvasAgg(figure)
         draw(figure)
-        image = io.BytesIO()
-        figure.savefig(image, format="png", dpi=110)
-        write_bytes(folder / f"{name}.png", image.getvalue())
+        write_figure(folder / f"{name}.png", figure, dpi=110)
         drawn.append(f"{name}.png")
     return drawn
 
@@ -154,9 +149,9 @@ def _bars(figure: Any, table: Table) -> None:
     axes = figure.add_subplot()
     columns = table.columns[1:]
     width = 0.85 / len(columns)
-    for place, column in enumerate(columns):
-        at = [i - 0.425 + (place + 0.5) * width for i in range(len(table.rows))]
-        cells = [row[place + 1] for row in table.rows]
+    for number, column in enumerate(columns):
+        at = [i - 0.425 + (number + 0.5) * width for i in range(len(table.rows))]
+        cells = [row[number + 1] for row in table.rows]
         halves = [cell.half or 0.0 if isinstance(cell, Interval) else 0.0 for cell in cells]
         heights = [_value(cell) for cell in cells]
         axes.bar(at, heights, width * 0.92, yerr=halves, label=column, error_kw={"lw": 0.7})

@@ -41,22 +41,22 @@ class Findings:
     def tables(self) -> list[Table]:
         """All tables, in the order of the report; those without results are left out."""
         has = self.run.plan.has
-        found = [self.experts()] if has("experts") else []
+        tables = [self.experts()] if has("experts") else []
         if self.has_unseen:
-            found.append(self.unseen())
+            tables.append(self.unseen())
         if self.has_few_shot:
-            found += [self.weights(), self.scaling()]
+            tables += [self.weights(), self.scaling()]
         if has("strategies"):
-            found += [self.confusion(strategy) for strategy in ONLINE]
+            tables += [self.confusion(strategy) for strategy in ONLINE]
         if has("methods"):
-            found += Comparison(self.run).tables()
+            tables += Comparison(self.run).tables()
         if has("costs"):
-            found.append(self.costs())
+            tables.append(self.costs())
         if has("controls"):
-            found.append(self.controls())
+            tables.append(self.controls())
         if has("transfer") and self.run.second is not None:
-            found.append(self.transfer())
-        return found
+            tables.append(self.transfer())
+        return tables
 
     @property
     def has_few_shot(self) -> bool:
@@ -132,8 +132,8 @@ class Findings:
 
     def oracle(self, task: str) -> Interval:
         """The best expert for a task, by its mean on the test split."""
-        found = [self.mean("matrix", task, at(name)) for name in self.run.suite.domains]
-        return max(found, key=lambda interval: interval.mean)
+        scores = [self.mean("matrix", task, at(name)) for name in self.run.suite.domains]
+        return max(scores, key=lambda interval: interval.mean)
 
     def confusion(self, strategy: str) -> Table:
         """Which expert the requests of each task went to."""
@@ -142,8 +142,8 @@ class Findings:
         }
         labels = [*self.run.suite.domains, "others"]
         rows: list[list[Cell]] = [
-            [task, *(mean(chosen.get(label, 0.0) for chosen in found) for label in labels)]
-            for task, found in results.items()
+            [task, *(mean(chosen.get(label, 0.0) for chosen in by_seed) for label in labels)]
+            for task, by_seed in results.items()
         ]
         title = f"Dispatch by {_LETTERS[strategy]}: share of the requests by expert"
         return Table(f"confusion-{strategy}", title, ["task", *labels], rows)
@@ -229,16 +229,16 @@ class Findings:
         ]
         return Table("transfer", "Transfer to a second base model", ["task", *names], rows)
 
-    def mean(self, what: str, name: str, read: Reader) -> Interval:
+    def mean(self, kind: str, name: str, read: Reader) -> Interval:
         """Over the seeds, of a figure of one kind of result."""
-        return Interval.of(float(value) for value in self._of(what, name, read))
+        return Interval.of(float(value) for value in self._of(kind, name, read))
 
-    def _known(self, what: str, name: str, key: str) -> Interval | None:
+    def _known(self, kind: str, name: str, key: str) -> Interval | None:
         """As `mean`, of a figure that not all results have; None where none has."""
-        values = [value for value in self._of(what, name, at(key)) if value is not None]
+        values = [value for value in self._of(kind, name, at(key)) if value is not None]
         return Interval.of(values) if values else None
 
-    def _of(self, what: str, name: str, read: Reader) -> list[Any]:
+    def _of(self, kind: str, name: str, read: Reader) -> list[Any]:
         ledger = self.run.ledger
-        keys = [f"{what}/{name}/{seed}" for seed in self.run.plan.seeds]
+        keys = [f"{kind}/{name}/{seed}" for seed in self.run.plan.seeds]
         return [read(ledger[key]) for key in keys if key in ledger]

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from t2agent.dispatch.few_shot.search import search_options
-from t2agent.errors import ConfigError
+from pydantic import AfterValidator, Field
+
+from t2agent.dispatch.few_shot.search import SearchOptions
+from t2agent.models.options import Count, CountOrZero, Positive, checked
 from t2agent.train.options import options_for
 
-PARTS = ("experts", "strategies", "few-shot", "controls", "transfer", "methods", "costs")
+Part = Literal["experts", "strategies", "few-shot", "controls", "transfer", "methods", "costs"]
+PARTS: tuple[str, ...] = get_args(Part)
 """The parts of a run; "methods" is the comparison of SVF with LoRA and IA3."""
 
-_LEAST = {
-    **dict.fromkeys(("requests", "chosen_on", "steps", "shots", "timed", "compared_on"), 1),
-    "rates_on": 0,
-}
+T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+_Distinct = Annotated[tuple[T, ...], AfterValidator(_distinct)]
+_Some = Annotated[_Distinct[T], Field(min_length=1)]
+
+
+@checked
 class Plan:
     """Sizes of the experiments.
 
@@ -46,38 +53,24 @@ class Plan:
         ConfigError: a value is of another kind, or outside its range.
     """
 
-    parts: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = (0, 1, 2)
-    requests: int = 300
-    chosen_on: int = 100
-    steps: int = 60
-    shots: int = 30
-    scaling: tuple[int, ...] = (3, 5, 10, 30)
-    scales: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5)
+    parts: _Distinct[Part] = ()
+    seeds: _Some[CountOrZero] = (0, 1, 2)
+    requests: Count = 300
+    chosen_on: Count = 100
+    steps: Count = 60
+    shots: Count = 30
+    scaling: _Some[Count] = (3, 5, 10, 30)
+    scales: _Some[Positive] = (0.5, 0.75, 1.0, 1.25, 1.5)
     search: Mapping[str, Any] = field(default_factory=dict)
-    methods: tuple[str, ...] = ()
-    rates: Mapping[str, float] = field(default_factory=dict)
-    rates_on: int = 3
-    compared_on: int | None = None
-    timed: int = 24
+    methods: _Distinct[str] = ()
+    rates: Mapping[str, Positive] = field(default_factory=dict)
+    rates_on: CountOrZero = 3
+    compared_on: Count | None = None
+    timed: Count = 24
     hyper: Mapping[str, Any] = field(default_factory=lambda: {"validation": 128, "patience": 8})
 
     def __post_init__(self) -> None:
-        for name, low in _LEAST.items():
-            value = getattr(self, name)
-            if not _whole(value, low) and not (name == "compared_on" and value is None):
-                raise ConfigError(f"{name} is {value!r}; it must be a whole number >= {low}")
-        for name, low in (("seeds", 0), ("scaling", 1)):
-            self._listed(name, f"whole numbers >= {low}", partial(_whole, low=low))
-        self._listed("scales", "numbers above 0", _above_zero)
-        self._listed("methods", "names", lambda one: isinstance(one, str), empty=True)
-        self._listed("parts", f"names out of {', '.join(PARTS)}", PARTS.__contains__, empty=True)
-        for name in ("search", "hyper"):
-            if not isinstance(getattr(self, name), Mapping):
-                raise ConfigError(f"{name} is {getattr(self, name)!r}; give an object of options")
-        if not isinstance(self.rates, Mapping) or not all(map(_above_zero, self.rates.values())):
-            raise ConfigError(f"rates is {self.rates!r}; give an object of learning rates above 0")
-        search_options(self.search)
+        SearchOptions(**self.search)
         options_for("reinforce", self.hyper)
 
     def has(self, *parts: str) -> bool:
@@ -89,23 +82,6 @@ class Plan:
         """Whether the domains' experts are needed: for all parts but the comparison, which trains
         its own."""
         return set(self.parts) != {"methods"}
-
-    def _listed(
-        self, name: str, needed: str, fits: Callable[[Any], bool], *, empty: bool = False
-    ) -> None:
-        value = getattr(self, name)
-        if not isinstance(value, list | tuple) or not (value or empty) or not all(map(fits, value)):
-            raise ConfigError(f"{name} is {value!r}; give a list of {needed}")
-        object.__setattr__(self, name, tuple(dict.fromkeys(value)))
-
-
-def _whole(value: object, low: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= low
-
-
-def _above_zero(value: object) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and 0 < float(value) < float("inf")  # type: ignore[arg-type]
 
 
 FULL = Plan()

@@ -76,7 +76,7 @@ class Suite:
                 to be had.
             ModalityError: a task has images, and the model reads text only.
         """
-        found = {}
+        hashes = {}
         for name, task in self.tasks.items():
             splits = ("train", "val", "test") if name in self.domains else ("test",)
             examples = [e for split in splits for e in draw(task, _KNOWN_BY, 0, split)]
@@ -86,14 +86,14 @@ class Suite:
                     "task out, or give a vision-language model"
                 )
             text = repr([(e.prompt, e.answer) for e in examples])
-            found[name] = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+            hashes[name] = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         for name in self.domains:
             if check_name(name) in (CLASSIFIER, OTHERS):
                 raise ConfigError(
                     f"a task {name!r} cannot have an expert, since dispatch needs the name; give "
                     "the task another one (a file's stem is its task's name)"
                 )
-        return found
+        return hashes
 
 
 def draw(task: Task, n: int, seed: int, split: str) -> list[Example]:

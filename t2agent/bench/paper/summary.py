@@ -26,37 +26,37 @@ def summary(findings: Findings) -> dict[str, float]:
     best on the test split itself. A figure of a part that was not run is left out.
     """
     has = findings.run.plan.has
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
     if has("experts"):
-        found |= _experts(findings)
+        figures |= _experts(findings)
     if has("strategies"):
-        found |= {f"routed.{strategy}": _routed(findings, strategy) for strategy in ONLINE}
+        figures |= {f"routed.{strategy}": _routed(findings, strategy) for strategy in ONLINE}
     if has("costs"):
         for strategy in ONLINE:
-            found[f"share.{strategy}"] = findings.mean("cost", strategy, at("share")).mean
+            figures[f"share.{strategy}"] = findings.mean("cost", strategy, at("share")).mean
     if findings.has_unseen:
-        found |= _unseen(findings)
+        figures |= _unseen(findings)
     if has("methods"):
-        found |= _methods(findings)
-    return found
+        figures |= _methods(findings)
+    return figures
 
 
 def _experts(findings: Findings) -> dict[str, float]:
     suite = findings.run.suite
-    found = {
+    figures = {
         f"own.{task}": findings.mean("matrix", task, at(own)).mean
         for task in suite.tasks
         if (own := suite.expected(task)) is not None
     }
     share = findings.wrong_at_most_base()
     if share is not None:
-        found["wrong_at_most_base"] = share
+        figures["wrong_at_most_base"] = share
     if "image_sum" in suite.unseen and "math" in suite.domains:
         by_math, base = (
             findings.mean("matrix", "image_sum", at(name)).mean for name in ("math", "base")
         )
-        found["image_sum_by_math"] = by_math - base
-    return found
+        figures["image_sum_by_math"] = by_math - base
+    return figures
 
 
 def _routed(findings: Findings, strategy: str) -> float:
@@ -71,36 +71,36 @@ def _routed(findings: Findings, strategy: str) -> float:
 def _unseen(findings: Findings) -> dict[str, float]:
     suite = findings.run.suite
     base = {task: findings.mean("matrix", task, at("base")).mean for task in suite.unseen}
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
     for strategy in (*ONLINE, "few-shot", "embedding+few-shot"):
-        what = "online" if strategy in ONLINE else "few-shot"
-        measured = {task: findings.mean(what, task, at(strategy, "accuracy")).mean for task in base}
-        found[f"least_gain.{strategy}"] = min(measured[task] - base[task] for task in base)
+        kind = "online" if strategy in ONLINE else "few-shot"
+        measured = {task: findings.mean(kind, task, at(strategy, "accuracy")).mean for task in base}
+        figures[f"least_gain.{strategy}"] = min(measured[task] - base[task] for task in base)
         if strategy == "embedding":
             gaps = [findings.oracle(task).mean - measured[task] for task in base]
-            found["oracle_gap"] = max(gaps)
+            figures["oracle_gap"] = max(gaps)
         if strategy == "few-shot":
             over = {
                 task: measured[task]
                 - findings.mean("few-shot", task, at("best single", "accuracy")).mean
                 for task in base
             }
-            found |= {f"over_single.{task}": gain for task, gain in over.items()}
-            found["least_over_single"] = min(over.values())
+            figures |= {f"over_single.{task}": gain for task, gain in over.items()}
+            figures["least_over_single"] = min(over.values())
             if suite.combinations:
-                found["combinations_won"] = sum(over[t] >= _WON for t in suite.combinations)
-    return found
+                figures["combinations_won"] = sum(over[t] >= _WON for t in suite.combinations)
+    return figures
 
 
 def _methods(findings: Findings) -> dict[str, float]:
     comparison, names = Comparison(findings.run), findings.run.trained.compared
     lora = [name for name in names if METHODS[name].kind == "lora"]
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
     for name in ("svf", "svf-mlp"):
         for key in ("own", "sibling"):
             others = [comparison.mean(other, key) for other in lora]
             mine = comparison.mean(name, key) if name in names else None
-            known = [interval.mean for interval in others if interval is not None]
-            if mine is not None and known:
-                found[f"behind_lora.{name}.{key}"] = max(known) - mine.mean
-    return found
+            theirs = [interval.mean for interval in others if interval is not None]
+            if mine is not None and theirs:
+                figures[f"behind_lora.{name}.{key}"] = max(theirs) - mine.mean
+    return figures

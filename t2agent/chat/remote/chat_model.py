@@ -234,8 +234,7 @@ class ChatT2Remote(RemoteSettings, Binding):
         return {
             "model_name": self.model,
             "base_url": self.router.endpoint.access.url,
-            "dispatch": self.dispatch if isinstance(self.dispatch, str) else repr(self.dispatch),
-            **digests(self._given_options()),
+            **digests({"dispatch": self.dispatch, **self._given_options()}),
         }
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:

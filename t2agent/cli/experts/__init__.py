@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from t2agent.cli.command import add_commands
 from t2agent.cli.experts import (
     blend,
     diff,
@@ -18,10 +19,21 @@ from t2agent.cli.experts import (
 
 experts = typer.Typer(help="Experts: list, make, share and take elsewhere.", no_args_is_help=True)
 
-for _part in (registry, hub, new, blend, diff, evaluate, transfer, exporting, importing):
-    _part.add_to(experts)
-
-
-def add_to(app: typer.Typer) -> None:
-    """Make ``t2agent experts`` known."""
-    app.add_typer(experts, name="experts")
+add_commands(
+    experts,
+    {
+        "list": registry.list_experts,
+        "show": registry.show,
+        "add": registry.add,
+        "remove": registry.remove,
+        "push": hub.push,
+        "pull": hub.pull,
+        "new": new.new,
+        "blend": blend.blend,
+        "diff": diff.diff,
+        "eval": evaluate.evaluate,
+        "transfer": transfer.transfer,
+        "export": exporting.export,
+        "import": importing.import_expert,
+    },
+)

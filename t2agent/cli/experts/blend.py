@@ -6,24 +6,17 @@ from typing import Annotated
 
 import typer
 
-from t2agent.cli.command import Report, command
+from t2agent.cli.command import Report
 from t2agent.cli.experts.naming import Mixing, check_free, mixture_of, registry_of
-from t2agent.cli.options import Model
-
-
-def add_to(experts: typer.Typer) -> None:
-    """Make the command known."""
-    command(experts, "blend")(blend)
+from t2agent.cli.options import Description, Model, Replace
 
 
 def blend(
     name: Annotated[str, typer.Argument(metavar="NEW", help="The new expert's name.")],
     mixture: Mixing = None,
-    description: Annotated[str, typer.Option(help="What the expert is for.")] = "",
+    description: Description = "",
     model: Model = "t2-nano",
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Take the place of an expert of that name.")
-    ] = False,
+    replace: Replace = False,
 ) -> Report:
     """Save a mixture of experts, per-layer weights too, as one expert in the user's folder."""
     if not mixture:

@@ -5,14 +5,13 @@ A picture of what experts change: heat maps of layers and modules, and profiles 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from t2agent.cli.command import Report, command
+from t2agent.cli.command import Report
 from t2agent.cli.experts.naming import expert_of, registry_of
 from t2agent.cli.options import Model
 from t2agent.cli.start import load, starting
@@ -21,11 +20,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from t2agent.experts.compare import Comparison, ModuleChange
-
-
-def add_to(experts: typer.Typer) -> None:
-    """Make the command known."""
-    command(experts, "diff")(diff)
 
 
 def diff(
@@ -66,53 +60,51 @@ def diff(
                 base.registry.check(expert)
         base.decompose(progress=not as_json)
         bases = base.bases
-    found = compare(one, other, bases=bases, threshold=threshold, top=top)
+    changes = compare(one, other, bases=bases, threshold=threshold, top=top)
     if plot is not None:
-        from t2agent.cli.experts.diff import draw
-
-        draw(found, plot)
-    data = {"model": model, **found.to_dict(), "plot": None if plot is None else str(plot)}
-    return Report(data, _shown(found, plot, top))
+        draw(changes, plot)
+    data = {"model": model, **changes.to_dict(), "plot": None if plot is None else str(plot)}
+    return Report(data, _shown(changes, plot, top))
 
 
-def _shown(found: Comparison, plot: Path | None, top: int) -> RenderableType:
+def _shown(changes: Comparison, plot: Path | None, top: int) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    a, b = found.names
-    rows = [f"{a}: |z - 1| = {found.norm_a:.3g}, {found.total('moved_a'):,} directions moved"]
+    a, b = changes.names
+    rows = [f"{a}: |z - 1| = {changes.norm_a:.3g}, {changes.total('moved_a'):,} directions moved"]
     if b is not None:
-        cosine = "not defined" if found.cosine is None else f"{found.cosine:.3f}"
-        shared, opposed = found.total("shared"), found.total("opposed")
+        cosine = "not defined" if changes.cosine is None else f"{changes.cosine:.3f}"
+        shared, opposed = changes.total("shared"), changes.total("opposed")
         rows += [
-            f"{b}: |z - 1| = {found.norm_b:.3g}, {found.total('moved_b'):,} directions moved",
+            f"{b}: |z - 1| = {changes.norm_b:.3g}, {changes.total('moved_b'):,} directions moved",
             f"cosine {cosine}; directions moved to one side: {shared:,}, to two: {opposed:,}",
         ]
     drawn = [Text(f"Drawn in {plot}")] if plot is not None else []
-    return Group(*(Text(row) for row in rows), _modules(found, top), _directions(found), *drawn)
+    return Group(*(Text(row) for row in rows), _modules(changes, top), _directions(changes), *drawn)
 
 
-def _modules(found: Comparison, top: int) -> RenderableType:
-    a, b = found.names
-    most = sorted(found.modules, key=lambda m: -max(m.a, m.b))[:top]
+def _modules(changes: Comparison, top: int) -> RenderableType:
+    a, b = changes.names
+    most = sorted(changes.modules, key=lambda m: -max(m.a, m.b))[:top]
     columns = ["module", "directions", f"{a}: rms", "moved"]
     rows: list[tuple[object, ...]] = [(m.module, m.length, m.a, m.moved_a) for m in most]
     if b is not None:
         columns += [f"{b}: rms", "moved", "cosine", "shared", "opposed"]
         rest = [(m.b, m.moved_b, m.cosine, m.shared, m.opposed) for m in most]
         rows = [(*one, *other) for one, other in zip(rows, rest, strict=True)]
-    title = f"Modules changed most, of {len(found.modules)} (root mean square of z - 1)"
+    title = f"Modules changed most, of {len(changes.modules)} (root mean square of z - 1)"
     return _table(title, columns, rows)
 
 
-def _directions(found: Comparison) -> RenderableType:
-    a, b = found.names
-    known = any(direction.s is not None for direction in found.directions)
+def _directions(changes: Comparison) -> RenderableType:
+    a, b = changes.names
+    weighted = any(direction.s is not None for direction in changes.directions)
     columns = ["module", "rank", f"{a}: z - 1", *([f"{b}: z - 1"] if b else [])]
-    columns += ["singular value"] if known else []
+    columns += ["singular value"] if weighted else []
     rows = [
-        (d.module, d.rank, d.a, *([d.b] if b else []), *([d.s] if known else []))
-        for d in found.directions
+        (d.module, d.rank, d.a, *([d.b] if b else []), *([d.s] if weighted else []))
+        for d in changes.directions
     ]
     return _table("Directions moved most (rank 0 is the largest)", columns, rows)
 
@@ -141,16 +133,15 @@ _PER_KIND = 0.28
 _MOST_NUMBERED = 40  # layers that each have their number on the axis
 
 
-def draw(found: Comparison, path: Path) -> None:
+def draw(changes: Comparison, path: Path) -> None:
     """Write a PNG: for each expert the rms of z - 1 by layer and kind of module, for two also the
     cosine, and below the mean |z - 1| by relative rank of the direction."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from t2agent.files import write_bytes
+    from t2agent.files import write_figure
 
-    a, b = found.names
-    largest = max([0.0, *(max(module.a, module.b) for module in found.modules)]) or 1.0
+    a, b = changes.names
+    largest = max([0.0, *(max(module.a, module.b) for module in changes.modules)]) or 1.0
     maps: list[tuple[str, Callable[[ModuleChange], float | None], dict[str, Any]]] = [
         (f"{a}: rms of z - 1", lambda m: m.a, {"vmin": 0, "vmax": largest})
     ]
@@ -159,32 +150,31 @@ def draw(found: Comparison, path: Path) -> None:
             (f"{b}: rms of z - 1", lambda m: m.b, {"vmin": 0, "vmax": largest}),
             ("cosine of the two", lambda m: m.cosine, {"vmin": -1, "vmax": 1, "cmap": "RdBu"}),
         ]
-    one_stack = len({module.place.stack for module in found.modules}) == 1
-    names = {module.module: _row(module, one_stack) for module in found.modules}
+    one_stack = len({module.place.stack for module in changes.modules}) == 1
+    names = {module.module: _row(module, one_stack) for module in changes.modules}
     rows = sorted(set(names.values()))
-    columns = sorted({_column(module) for module in found.modules})
+    columns = sorted({_column(module) for module in changes.modules})
     height = max(1.4, 0.7 + _PER_KIND * len(rows))
     width = min(40.0, max(7.0, 3.0 + _PER_LAYER * len(columns)))
     figure = Figure(figsize=(width, height * len(maps) + 2.6), layout="constrained")
-    FigureCanvasAgg(figure)
     ratios = [height] * len(maps) + [2.6]
-    axes = figure.subplots(len(ratios), height_ratios=ratios, squeeze=False)[:, 0]
-    for place, (title, value, options) in zip(axes, maps, strict=False):
+    panels = figure.subplots(len(ratios), height_ratios=ratios, squeeze=False)[:, 0]
+    for axes, (title, value, options) in zip(panels, maps, strict=False):
         grid = [[float("nan")] * len(columns) for _ in rows]
-        for module in found.modules:
+        for module in changes.modules:
             shown = value(module)
             if shown is not None:
                 grid[rows.index(names[module.module])][columns.index(_column(module))] = shown
-        image = place.imshow(grid, aspect="auto", interpolation="nearest", **options)
-        figure.colorbar(image, ax=place, pad=0.01)
-        place.set_title(title, fontsize=9, loc="left")
-        place.set_yticks(range(len(rows)), rows, fontsize=7)
+        image = axes.imshow(grid, aspect="auto", interpolation="nearest", **options)
+        figure.colorbar(image, ax=axes, pad=0.01)
+        axes.set_title(title, fontsize=9, loc="left")
+        axes.set_yticks(range(len(rows)), rows, fontsize=7)
         if len(columns) <= _MOST_NUMBERED:
             labels = ["-" if column < 0 else str(column) for column in columns]
-            place.set_xticks(range(len(columns)), labels, fontsize=7)
-        place.set_xlabel("layer", fontsize=8)
-    below = axes[-1]
-    for name, profile in zip(found.names, found.profiles, strict=True):
+            axes.set_xticks(range(len(columns)), labels, fontsize=7)
+        axes.set_xlabel("layer", fontsize=8)
+    below = panels[-1]
+    for name, profile in zip(changes.names, changes.profiles, strict=True):
         if name is not None:
             parts = len(profile)
             below.plot([(k + 0.5) / parts for k in range(parts)], profile, label=name)
@@ -192,9 +182,7 @@ def draw(found: Comparison, path: Path) -> None:
               ylabel="mean |z - 1|", xlim=(0, 1))  # fmt: skip
     below.set_ylim(bottom=0)
     below.legend(frameon=False)
-    image_file = io.BytesIO()
-    figure.savefig(image_file, format="png", dpi=120)
-    write_bytes(path, image_file.getvalue())
+    write_figure(path, figure)
 
 
 def _row(module: ModuleChange, one_stack: bool) -> str:

@@ -7,21 +7,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from t2agent.cli.command import Report, command
+from t2agent.cli.command import Report
 from t2agent.cli.experts.naming import expert_of, registry_of
-from t2agent.cli.options import TASK_HELP, Model, Reward, task_of
+from t2agent.cli.options import TASK_HELP, ExpertOrFolder, Model, Reward, task_of
 from t2agent.cli.start import load, starting
 
 
-def add_to(experts: typer.Typer) -> None:
-    """Make the command known."""
-    command(experts, "eval")(evaluate)
-
-
 def evaluate(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME|FOLDER", help="The expert, or the folder it lies in.")
-    ],
+    name: ExpertOrFolder,
     task: Annotated[str, typer.Option(metavar="FILE.jsonl|TASK", help=TASK_HELP)],
     n: Annotated[int, typer.Option("-n", "--n", min=1, help="The most examples.")] = 300,
     split: Annotated[
@@ -40,22 +33,22 @@ def evaluate(
         from t2agent.train.evaluation import evaluate as measure
 
         base = load(model)
-    found = measure(base, source, expert, n=n, split=split, seed=seed, progress=not as_json)
+    result = measure(base, source, expert, n=n, split=split, seed=seed, progress=not as_json)
     data = {
         "name": expert.name,
         "model": model,
         "task": source.name,
         "split": split,
         "seed": seed,
-        **asdict(found),
+        **asdict(result),
     }
-    gain = found.gain
+    gain = result.gain
     certain = gain.half is not None and abs(gain.mean) > gain.half
     verdict = ("better" if gain.mean > 0 else "worse") if certain else "not told apart"
     text = (
-        f"{source.name}, {found.examples} examples of split {split} (95 % intervals)\n"
-        f"  {expert.name}: reward {found.reward}, right {found.right:.1%}\n"
-        f"  base model: reward {found.base}, right {found.base_right:.1%}\n"
+        f"{source.name}, {result.examples} examples of split {split} (95 % intervals)\n"
+        f"  {expert.name}: reward {result.reward}, right {result.right:.1%}\n"
+        f"  base model: reward {result.base}, right {result.base_right:.1%}\n"
         f"  difference: {gain} ({verdict})"
     )
     return Report(data, text)

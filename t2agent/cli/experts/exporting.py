@@ -7,18 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from t2agent.cli.command import Report, command
+from t2agent.cli.command import Report
 from t2agent.cli.experts.naming import Mixing, mixture_of
 from t2agent.cli.options import Model, Targets
 from t2agent.cli.start import load, starting
 
 if TYPE_CHECKING:
     from t2agent.models.exchange import LoraExport, MergedExport
-
-
-def add_to(experts: typer.Typer) -> None:
-    """Make the command known."""
-    command(experts, "export")(export)
 
 
 def export(
@@ -65,7 +60,7 @@ def export(
     """Write an expert, or a mixture, as a LoRA adapter or as a full checkpoint."""
     if kind == "merged" and rank is not None:
         raise typer.BadParameter("only a LoRA has a rank", param_hint="--rank")
-    what = name if mixture is None else mixture_of(mixture)
+    mixed = name if mixture is None else mixture_of(mixture)
     with starting(f"Loading {model}", show=not as_json):
         from t2agent.models.exchange import export_lora, export_merged
         from t2agent.models.exchange.records import check_free
@@ -74,10 +69,10 @@ def export(
         loaded = (kind == "merged" and dtype) or "auto"
         base = load(model, targets=targets, dtype=loaded)
     if kind == "merged":
-        merged = export_merged(base, what, out, name=name, progress=not as_json)
+        merged = export_merged(base, mixed, out, name=name, progress=not as_json)
         return Report({**merged.to_dict(), "folder": str(out)}, _merged_text(merged))
     lora = export_lora(
-        base, what, out, rank=rank, dtype=dtype or "float32", name=name, progress=not as_json
+        base, mixed, out, rank=rank, dtype=dtype or "float32", name=name, progress=not as_json
     )
     return Report({**lora.to_dict(), "folder": str(out)}, _lora_text(lora, rank, model))
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from t2agent.cli.command import Report, command
-from t2agent.cli.options import Model
+from t2agent.cli.command import Report
+from t2agent.cli.options import Model, ModelOrCard, Replace
 
 if TYPE_CHECKING:
     from t2agent.experts.hub import HubOptions
@@ -25,12 +25,6 @@ _Token = Annotated[
 _Endpoint = Annotated[
     str | None, typer.Option(metavar="URL", help="Another Hub; $HF_ENDPOINT if not given.")
 ]
-
-
-def add_to(experts: typer.Typer) -> None:
-    """Make the commands known."""
-    command(experts, "push")(push)
-    command(experts, "pull")(pull)
 
 
 def push(
@@ -76,10 +70,7 @@ def pull(
             help="user/name, with a branch, tag or commit; without, all that are pinned.",
         ),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", help="Base model; the one on the card if not given."),
-    ] = None,
+    model: ModelOrCard = None,
     revision: Annotated[
         str | None, typer.Option(help="A branch, a tag or a commit; main if not given.")
     ] = None,
@@ -87,9 +78,7 @@ def pull(
     name: Annotated[
         str | None, typer.Option(help="What to call it here; as on its card if not given.")
     ] = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Take the place of another expert of that name.")
-    ] = False,
+    replace: Replace = False,
     update: Annotated[
         bool, typer.Option("--update", help="Take the newest version of a pinned one.")
     ] = False,
@@ -103,9 +92,9 @@ def pull(
 
     options = HubOptions(token=token, endpoint=endpoint)
     if repo is None:
-        for option, given in (("--revision", revision), ("--subfolder", subfolder),
+        for option, value in (("--revision", revision), ("--subfolder", subfolder),
                               ("--name", name), ("--update", update)):  # fmt: skip
-            if given:
+            if value:
                 raise typer.BadParameter("needs a repository", param_hint=option)
         return _restored(model, replace, options)
     base = model or base_of(repo, revision, subfolder, options)
@@ -132,9 +121,9 @@ def _restored(model: str | None, replace: bool, options: HubOptions) -> Report:
     rows: list[dict[str, Any]] = []
     for base in [model] if model else bases():
         registry = Registry(base)
-        for name, found in registry.restore(replace=replace, options=options).items():
-            row = {"name": name, "problem": str(found)}
-            if not isinstance(found, T2Error):
+        for name, outcome in registry.restore(replace=replace, options=options).items():
+            row = {"name": name, "problem": str(outcome)}
+            if not isinstance(outcome, T2Error):
                 row = _row(registry, name)
             rows.append({**row, "model": base})
     lines = [

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from t2agent.cli.command import Report, command
+from t2agent.cli.command import Report
 from t2agent.cli.experts.naming import check_free, registry_of
-from t2agent.cli.options import Model, Targets
+from t2agent.cli.options import Description, Model, Replace, Targets
 from t2agent.cli.start import load, starting
 from t2agent.experts.card import NAME_LENGTH, check_name
 
@@ -20,11 +20,6 @@ if TYPE_CHECKING:
     from t2agent.models.model import T2Model
 
 _HALF = 0.5
-
-
-def add_to(experts: typer.Typer) -> None:
-    """Make the command known."""
-    command(experts, "import")(import_expert)
 
 
 def import_expert(
@@ -56,10 +51,8 @@ def import_expert(
             "--out", "-o", metavar="FOLDER", help="Where to save it, instead of registering it."
         ),
     ] = None,
-    description: Annotated[str, typer.Option(help="What the expert is for.")] = "",
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Take the place of an expert of that name.")
-    ] = False,
+    description: Description = "",
+    replace: Replace = False,
     as_json: bool = False,
 ) -> Report:
     """Make an expert of an authors' checkpoint or of a LoRA adapter, and register it."""

@@ -74,7 +74,7 @@ Mixing = Annotated[
 ]
 
 
-def mixture_of(given: list[str]) -> Mixture:
+def mixture_of(values: list[str]) -> Mixture:
     """The mixture that the values of ``--mixture`` mean.
 
     Each is ``EXPERT=WEIGHT``, several of them with commas or spaces between, a JSON object, or a
@@ -85,15 +85,17 @@ def mixture_of(given: list[str]) -> Mixture:
     """
     from t2agent.experts.mixture import Mixture
 
-    if len(given) == 1 and (given[0].lstrip().startswith("{") or given[0].endswith(".json")):
-        inline = given[0].lstrip().startswith("{")
+    if len(values) == 1 and (values[0].lstrip().startswith("{") or values[0].endswith(".json")):
+        inline = values[0].lstrip().startswith("{")
         try:
-            text = given[0] if inline else Path(given[0]).read_text(encoding="utf-8")
+            text = values[0] if inline else Path(values[0]).read_text(encoding="utf-8")
             return Mixture.from_dict(json.loads(text))
         except (ValueError, RecursionError) as error:
-            raise ConfigError(f"--mixture {given[0]:.80} is no mixture in JSON: {error}") from error
+            raise ConfigError(
+                f"--mixture {values[0]:.80} is no mixture in JSON: {error}"
+            ) from error
     weights: dict[str, float] = {}
-    for part in re.split(r"[,\s]+", ",".join(given).strip(", \t\n")):
+    for part in re.split(r"[,\s]+", ",".join(values).strip(", \t\n")):
         expert, equals, weight = part.partition("=")
         if expert in weights:
             raise ConfigError(f"--mixture has {expert!r:.80} twice; give each expert once")

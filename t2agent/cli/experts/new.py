@@ -7,14 +7,9 @@ from typing import Annotated
 
 import typer
 
-from t2agent.cli.command import Report, command
-from t2agent.cli.options import Model, Reward
+from t2agent.cli.command import Report
+from t2agent.cli.options import Description, Model, Reward
 from t2agent.cli.start import load, starting
-
-
-def add_to(experts: typer.Typer) -> None:
-    """Make the command known."""
-    command(experts, "new")(new)
 
 
 def new(
@@ -33,7 +28,7 @@ def new(
         ),
     ] = None,
     reward: Reward = "exact",
-    description: Annotated[str, typer.Option(help="What the expert is for.")] = "",
+    description: Description = "",
     license_name: Annotated[
         str, typer.Option("--license", help="Of the package and the expert, such as Apache-2.0.")
     ] = "",
@@ -50,7 +45,7 @@ def new(
     check_name(name)
     folder = Path(name) if out is None else out
     check_target(folder)
-    given = None if examples is None else read_examples(examples)
+    own = None if examples is None else read_examples(examples)
     # The package is used from other folders than this one.
     base = str(Path(model).expanduser().absolute()) if is_path(model) else model
     with starting(f"Loading {model}", show=not as_json):
@@ -59,7 +54,7 @@ def new(
         folder,
         name,
         loaded,
-        examples=given,
+        examples=own,
         reward=reward,
         description=description,
         license=license_name,

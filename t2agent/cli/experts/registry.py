@@ -7,22 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from t2agent.cli.command import Report, command
+from t2agent.cli.command import Report
 from t2agent.cli.experts.naming import registry_of
-from t2agent.cli.options import Model
+from t2agent.cli.options import Model, ModelOrCard, Replace
 
 if TYPE_CHECKING:
     from t2agent.experts.registry import Registry
 
 _Name = Annotated[str, typer.Argument(metavar="NAME", help="The expert's name.")]
-
-
-def add_to(experts: typer.Typer) -> None:
-    """Make the commands known."""
-    command(experts, "list")(list_experts)
-    command(experts, "show")(show)
-    command(experts, "add")(add)
-    command(experts, "remove")(remove)
 
 
 def list_experts(model: Model = "t2-nano") -> Report:
@@ -51,7 +43,7 @@ def list_experts(model: Model = "t2-nano") -> Report:
             Text(row["description"]),
         )
     shown: list[Any] = [table if rows else Text(f"No experts for {model}.")]
-    shown += [Text(f"Left out: {one['problem']}", style="yellow") for one in problems]
+    shown += [Text(f"Left out: {problem['problem']}", style="yellow") for problem in problems]
     return Report(data, Group(*shown))
 
 
@@ -93,13 +85,8 @@ def show(name: _Name, model: Model = "t2-nano") -> Report:
 
 def add(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The expert's folder.")],
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", help="Base model; the one on the card if not given."),
-    ] = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Take the place of an expert of that name.")
-    ] = False,
+    model: ModelOrCard = None,
+    replace: Replace = False,
 ) -> Report:
     """Copy an expert into the user's folder, where every later process finds it."""
     from t2agent.experts.expert import Expert

@@ -6,24 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from t2agent.cli.command import Report, command
+from t2agent.cli.command import Report
 from t2agent.cli.experts.naming import check_free, expert_of, registry_of
-from t2agent.cli.options import Targets
+from t2agent.cli.options import ExpertOrFolder, Replace, Targets
 from t2agent.cli.start import load, starting
 
 if TYPE_CHECKING:
     from t2agent.experts.transfer import TransferReport
 
 
-def add_to(experts: typer.Typer) -> None:
-    """Make the command known."""
-    command(experts, "transfer")(transfer)
-
-
 def transfer(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME|FOLDER", help="The expert, or the folder it lies in.")
-    ],
+    name: ExpertOrFolder,
     to: Annotated[str, typer.Option("--to", metavar="MODEL", help="The new base model.")],
     source: Annotated[
         str, typer.Option("--from", metavar="BASE", help="The base model that it is for.")
@@ -53,9 +46,7 @@ def transfer(
         ),
     ] = None,
     targets: Targets = "all",
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Take the place of an expert of that name.")
-    ] = False,
+    replace: Replace = False,
     as_json: bool = False,
 ) -> Report:
     """Carry an expert over to another base model, by stated rules, and say what matched."""

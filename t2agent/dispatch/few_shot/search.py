@@ -12,19 +12,22 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field, StrictBool
 
 from t2agent.dispatch.dispatcher import CLASSIFIER
-from t2agent.dispatch.few_shot.shots import Shots, gather
+from t2agent.dispatch.few_shot.shots import Examples, Shots, gather
 from t2agent.dispatch.few_shot.space import Space, Weights, climb
 from t2agent.dispatch.few_shot.trials import Stop, Trial, Trials
+from t2agent.dispatch.labels import Experts
 from t2agent.errors import ConfigError
 from t2agent.experts.expert import Mixture, MixtureLike
 from t2agent.models.model import T2Model
+from t2agent.models.options import Count, CountOrZero, Positive, Share, Whole, checked, needs
 from t2agent.progress import Bar, progress_bar
 from t2agent.tasks.reward import Reward
 
@@ -32,7 +35,7 @@ _LOW = 0.0
 _FLOOR = 0.03  # of the deviation: a search that has settled still looks around
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@checked
 class SearchOptions:
     """How a mixture is searched.
 
@@ -56,53 +59,20 @@ class SearchOptions:
         ConfigError: a value is outside its range.
     """
 
-    examples: int = 10
-    iterations: int = 6
-    population: int = 14
-    elite: float = 0.3
-    spread: float = 0.4
-    highest: float = 1.5
-    scales: tuple[float, ...] = (0.5, 1.5)
-    climb: int = 30
-    per_layer: bool = False
-    max_evaluations: int = 200
-    max_seconds: float | None = None
-    max_tokens: int | None = None
-    rows: int = 64
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        least = {"examples": 1, "iterations": 0, "population": 2, "climb": 0, "rows": 1, "seed": 0}
-        for name, low in {**least, "max_evaluations": 1, "max_tokens": 1}.items():
-            value = getattr(self, name)
-            if value is None and name == "max_tokens":
-                continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < low:
-                raise ConfigError(f"{name} is {value!r}; it must be a whole number >= {low}")
-        object.__setattr__(self, "scales", tuple(self.scales))
-        numbers = {"elite": self.elite, "spread": self.spread, "highest": self.highest}
-        numbers |= {f"scales[{i}]": scale for i, scale in enumerate(self.scales)}
-        if self.max_seconds is not None:
-            numbers["max_seconds"] = self.max_seconds
-        for name, number in numbers.items():
-            known = isinstance(number, int | float) and not isinstance(number, bool)
-            if not known or not math.isfinite(number) or number <= 0:
-                raise ConfigError(f"{name} is {number!r}; it must be a finite number above 0")
-        if self.elite > 1:
-            raise ConfigError(f"elite is {self.elite}; it is a share of a generation, at most 1")
-
-
-def search_options(given: Mapping[str, Any]) -> SearchOptions:
-    """Options by name.
-
-    Raises:
-        ConfigError: an unknown name, or a value outside its range.
-    """
-    known = [field.name for field in fields(SearchOptions)]
-    unknown = sorted(given.keys() - set(known))
-    if unknown:
-        raise ConfigError(f"unknown option(s) {', '.join(unknown)}; known: {', '.join(known)}")
-    return SearchOptions(**given)
+    examples: Count = 10
+    iterations: CountOrZero = 6
+    population: Annotated[Whole, Field(ge=2), needs("a whole number of at least 2")] = 14
+    elite: Share = 0.3
+    spread: Positive = 0.4
+    highest: Positive = 1.5
+    scales: tuple[Positive, ...] = (0.5, 1.5)
+    climb: CountOrZero = 30
+    per_layer: StrictBool = False
+    max_evaluations: Count = 200
+    max_seconds: Positive | None = None
+    max_tokens: Count | None = None
+    rows: Count = 64
+    seed: CountOrZero = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +96,7 @@ class SearchResult:
 
 def search(
     model: T2Model,
-    examples: object,
+    examples: Examples,
     reward: Reward | None = None,
     experts: Sequence[str] | None = None,
     *,
@@ -185,9 +155,9 @@ def search(
     )
 
 
-def fitting(model: T2Model, shots: Shots, cards: Any = None) -> list[str]:
+def fitting(model: T2Model, shots: Shots, experts: Experts | None = None) -> list[str]:
     """The experts that may be mixed for the examples, of a registry or of what reads like one."""
-    found = (model.registry if cards is None else cards).cards()
+    found = (model.registry if experts is None else experts).cards()
     return [
         name
         for name, card in found.items()

@@ -58,8 +58,12 @@ class Shots:
         return self.references[row] or (answer if self.score(answer, row) > 0 else "")
 
 
+Examples = Task | Shots | Iterable[Example | tuple[str, ...] | list[str]]
+"""What `gather` takes."""
+
+
 def gather(
-    examples: object,
+    examples: Examples,
     reward: Reward | None = None,
     *,
     count: int = 10,

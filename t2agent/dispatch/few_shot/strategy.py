@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 from t2agent.dispatch.dispatcher import Adapted, Decision, Latest, Request
 from t2agent.dispatch.embedding import EmbeddingDispatcher
 from t2agent.dispatch.few_shot.search import SearchOptions, SearchResult, fitting, search
-from t2agent.dispatch.few_shot.shots import Shots, gather
-from t2agent.dispatch.labels import Experts
+from t2agent.dispatch.few_shot.shots import Examples, Shots, gather
+from t2agent.dispatch.labels import MODALITIES, Experts
+from t2agent.dispatch.tool_offers import ToolSimilarity
 from t2agent.errors import ConfigError, ExpertExistsError
 from t2agent.experts.blend import blended
 from t2agent.experts.card import ExpertCard, Modality, check_name
@@ -75,10 +76,10 @@ class FewShotDispatcher:
         started = time.perf_counter()
         found = self._tasks.latest.found
         only: dict[bool, str | None] = {}
-        for seeing, modality in ((False, "text"), (True, "image")):
-            names = list(self._tasks.cards(modality))  # type: ignore[arg-type]
+        for modality in MODALITIES:
+            names = list(self._tasks.cards(modality))
             if len(names) < 2:
-                only[seeing] = names[0] if names else None
+                only[modality == "image"] = names[0] if names else None
         asked = [r for r in requests if bool(r.images) not in only]
         nearest = iter(self._nearest.dispatch(asked) if asked else ())
         decisions = [
@@ -117,10 +118,31 @@ class RefinedDispatcher:
             _named(decision, found, self.strategy) for decision in self._nearest.dispatch(requests)
         ]
 
+    @property
+    def tool_similarity(self) -> ToolSimilarity:
+        """How well tools fit requests."""
+        return self._nearest.tool_similarity
+
+    def wants_tools(self, request: Request) -> bool:
+        """As of `EmbeddingDispatcher`, the adapted tasks among its experts."""
+        return self._nearest.wants_tools(request)
+
+
+class AdaptOptions(TypedDict, total=False):
+    """Those of `adapt` that `t2agent.engine.two_passes.Engine.adapt` takes, too."""
+
+    reward: Reward | None
+    start: Literal["embedding"] | MixtureLike
+    replace_existing: bool
+    persist: bool
+    options: SearchOptions | None
+    progress: bool
+    cancel: threading.Event | None
+
 
 def adapt(
     model: T2Model,
-    examples: object,
+    examples: Examples,
     *,
     experts: Experts | None = None,
     latest: Latest | None = None,
@@ -263,7 +285,6 @@ def _guess(experts: Experts, shots: Shots, names: Sequence[str]) -> Mixture:
     return Mixture({name: total[name] for name in top})
 
 
-def _base(result: SearchResult) -> Any:
+def _base(result: SearchResult) -> float | None:
     """The base model's score, where it was tried."""
-    scores: Mapping[Mixture, float] = {trial.mixture: trial.reward for trial in result.tried}
-    return scores.get(Mixture())
+    return next((trial.reward for trial in result.tried if trial.mixture == Mixture()), None)

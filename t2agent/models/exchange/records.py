@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t2agent.errors import ConfigError
+from t2agent.experts.card import PIPELINES, front_matter
 from t2agent.experts.mixture import Mixture
 from t2agent.files import replace_folder, settle_folder
 from t2agent.paths import public_name
 
 if TYPE_CHECKING:
     from t2agent.experts.expert import Expert
-    from t2agent.experts.mixture import Mixture
     from t2agent.models.exchange.adaptable import Adaptable
 
 
@@ -119,9 +119,6 @@ class MergedExport:
         }
 
 
-_LIBRARIES = {"lora": "peft", "merged": "transformers"}
-
-
 def title(mixture: Mixture) -> str:
     """What an export is called unless a name is given."""
     return _only(mixture) or "mixture"
@@ -139,7 +136,7 @@ def lora_card(model: Adaptable, experts: Sequence[Expert], report: LoraExport) -
             f"exact. Relative error of the change, all layers together: {report.error:.3e}."
         )
     lines = [
-        *_front(model, experts, "lora", ["lora", "t2agent", "transformer-squared", "svf"]),
+        _front(model, experts, "peft", "adapter", "lora"),
         f"# {report.name}",
         "",
         *_told(experts),
@@ -176,7 +173,7 @@ def merged_card(model: Adaptable, experts: Sequence[Expert], report: MergedExpor
         f"{len(report.changed)} layers differ from it. dtype: {report.dtype}."
     )
     lines = [
-        *_front(model, experts, "merged", ["t2agent", "transformer-squared", "svf"]),
+        _front(model, experts, "transformers", "finetune"),
         f"# {report.name}",
         "",
         *_told(experts),
@@ -192,21 +189,18 @@ def merged_card(model: Adaptable, experts: Sequence[Expert], report: MergedExpor
     return "\n".join(lines)
 
 
-def _front(model: Adaptable, experts: Sequence[Expert], kind: str, tags: list[str]) -> list[str]:
-    sees = "image" in model.modalities
-    front: dict[str, object] = {
-        "library_name": _LIBRARIES[kind],
-        "pipeline_tag": "image-text-to-text" if sees else "text-generation",
-        "base_model": public_name(model.name),
-        "base_model_relation": "adapter" if kind == "lora" else "finetune",
-    }
+def _front(
+    model: Adaptable, experts: Sequence[Expert], library: str, relation: str, *tags: str
+) -> str:
     licenses = {expert.card.license for expert in experts}
-    if len(licenses) == 1 and (license_name := licenses.pop()):
-        front["license"] = license_name
-    front["tags"] = tags
-    # A JSON value is a YAML value, whatever the text holds.
-    body = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in front.items()]
-    return ["---", *body, "---", ""]
+    return front_matter(
+        model.name,
+        relation,
+        licenses.pop() if len(licenses) == 1 else "",
+        library_name=library,
+        pipeline_tag=PIPELINES["image" if "image" in model.modalities else "text"],
+        tags=[*tags, "t2agent", "transformer-squared", "svf"],
+    )
 
 
 def _told(experts: Sequence[Expert]) -> list[str]:

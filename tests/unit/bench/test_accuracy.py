@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from t2agent.bench import nano as accuracy
+from t2agent.bench import nano as nano_bench
 from t2agent.dispatch import Decision, Request
 from t2agent.experts.mixture import Mixture
 from t2agent.models.model import T2Model
@@ -32,7 +32,7 @@ def nano() -> T2Model:
 
 @with_experts
 def test_table_covers_every_pair_and_the_dispatcher(nano: T2Model) -> None:
-    found = accuracy.table(
+    found = nano_bench.accuracies(
         nano, ByImage(), tasks=("math", "read"), experts={"math": "math"}, requests=4,
         split="val", progress=False,
     )  # fmt: skip

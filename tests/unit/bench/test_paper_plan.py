@@ -48,7 +48,7 @@ def test_what_cannot_be_planned(sizes, says):
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"colour": 1}, "unknown setting.*colour.*known:.*requests"),
+        ({"colour": 1}, "unknown option.*colour.*known:.*requests"),
         ({"methods": ["svf", "dora"]}, "unknown method.*dora.*known:.*lora-r1"),
         ({"rates": {"dora": 0.1}}, "unknown method.*dora"),
         ({"task": ["gsm8k"]}, "gsm8k for t2-nano"),

@@ -20,8 +20,9 @@ from langchain_core.runnables import ConfigurableField
 
 from t2agent.chat.chat_model import ChatT2
 from t2agent.chat.llm import T2LLM
+from t2agent.dispatch.dispatcher import Adapted
 from t2agent.errors import ConfigError, ExpertNotFoundError, NotCopyableError
-from t2agent.experts.expert import Expert
+from t2agent.experts.expert import Expert, ExpertCard, Mixture
 from t2agent.models.model import T2Model
 from tests.experts import WordDispatcher, random_expert
 from tests.models import CONTEXT, build_text_model, tiny_vision_model
@@ -138,6 +139,26 @@ def test_a_cache_tells_calls_apart() -> None:
         assert len(cache._cache) == count
         assert way.invoke("hello").content == fresh.content
         assert len(cache._cache) == count
+
+
+def test_a_caches_key_follows_the_strategy_of_a_call(model: T2Model) -> None:
+    chat = chat_of(model)
+    before = chat._get_llm_string(dispatch="few-shot")
+    assert before == chat._get_llm_string(dispatch="few-shot")
+    chat.engine.strategies.latest.found = Adapted(Mixture({"alpha": 0.5}), ExpertCard("examples"))
+    assert chat._get_llm_string(dispatch="few-shot") != before
+    own = [chat._get_llm_string(dispatch=WordDispatcher()) for _ in range(2)]
+    assert own[0] != own[1]
+
+
+async def test_a_call_cannot_name_a_model_that_is_not_allowed(model: T2Model) -> None:
+    chat = chat_of(model, allow_models=False)
+    for call in (chat.invoke, lambda text, **more: list(chat.stream(text, **more))):
+        with pytest.raises(ConfigError, match="allow_models"):
+            call("hello", model="t2-nano")
+    with pytest.raises(ConfigError, match="allow_models"):
+        await chat.ainvoke("hello", model="t2-nano")
+    assert chat.invoke("hello", model=model.name).content == chat.invoke("hello").content
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])

@@ -59,8 +59,8 @@ def test_all_goes_on_where_data_is_missing(run, run_json, monkeypatch):
             1,
             "repeats; paper would take that",
         ),
-        (("paper", "--set", "colour=1"), 1, "unknown setting(s) colour; known: chosen_on"),
-        (("paper", "--set", "methods=svf"), 1, "methods is 'svf'; give a list"),
+        (("paper", "--set", "colour=1"), 1, "unknown option(s) colour; known: parts"),
+        (("paper", "--set", "methods=svf"), 1, "methods is 'svf'; it must be a list"),
         (("paper", "--task", "gsm8k"), 1, "t2-nano, which is measured on its own"),
     ],
 )

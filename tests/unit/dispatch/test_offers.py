@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from t2agent.dispatch import EmbeddingDispatcher, Request
+from t2agent.dispatch import EmbeddingDispatcher, RefinedDispatcher, Request, ToolAware
 from t2agent.dispatch.encoder import Encoder
 from t2agent.dispatch.tool_offers import (
+    RanksTools,
     ToolSimilarity,
     calls_tools,
     offer,
@@ -18,6 +19,7 @@ from t2agent.dispatch.tool_offers import (
 )
 from t2agent.engine.two_passes import request
 from t2agent.errors import ConfigError
+from t2agent.experts.card import ExpertCard
 from t2agent.models.generate import Prompt
 
 
@@ -110,6 +112,15 @@ def test_whether_a_tool_is_meant(
     if tools:
         assert (set(found.mixture.weights) == {"calls"}) is wanted
         assert found.in_scope or not wanted
+
+
+def test_the_refined_strategy_knows_which_tools_are_meant(cards) -> None:
+    own = [ExpertCard(name, examples=tuple(texts)) for name, texts in LEARNED.items()]
+    refined = RefinedDispatcher(cards(*own))
+    assert isinstance(refined, ToolAware)
+    assert isinstance(refined, RanksTools)
+    assert refined.wants_tools(Request("What time is it in Cairo?", 0, (CLOCK, BUY)))
+    assert not refined.wants_tools(Request("What is 4 + 5?", 0, (CLOCK,)))
 
 
 def test_where_no_tool_is_meant_the_offer_changes_nothing(dispatcher: EmbeddingDispatcher) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+import gc
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 from t2agent.dispatch import (
     CLASSIFIER,
     ClassifierDispatcher,
+    Decision,
     EmbeddingDispatcher,
     FewShotDispatcher,
     Latest,
@@ -17,7 +20,7 @@ from t2agent.dispatch import (
     Request,
 )
 from t2agent.dispatch.dispatcher import Adapted
-from t2agent.dispatch.strategies import NAMES, make_dispatcher
+from t2agent.dispatch.strategies import NAMES, Strategies, make_dispatcher, version_of
 from t2agent.errors import ConfigError, ExpertExistsError, ExpertNotFoundError
 from t2agent.experts.expert import ExpertCard, Mixture
 from t2agent.experts.registry import Registry
@@ -109,3 +112,59 @@ def test_a_dispatcher_is_made_from_a_name_or_is_one() -> None:
     for wrong in ("nosuch", 5, object()):
         with pytest.raises(ConfigError, match=r"choose one of|needs a method"):
             make_dispatcher(wrong, model)  # type: ignore[arg-type]
+
+
+def test_a_name_stands_for_one_object(registry: Registry) -> None:
+    strategies = Strategies(tiny_text_model(), ["b"])
+    assert strategies.dispatcher("embedding") is strategies.dispatcher("embedding")
+    assert strategies.dispatcher("off") is None
+    assert strategies.experts is not None
+    assert list(strategies.experts) == ["b"]
+    with pytest.raises(ConfigError, match="choose one of"):
+        strategies.dispatcher("nosuch")
+
+
+@dataclass
+class Plain:
+    """Neither hashable nor with a version, as a user's may be."""
+
+    name: str = "a"
+
+    def dispatch(self, requests: Sequence[Request]) -> list[Decision]:
+        return []
+
+
+@dataclass(slots=True)
+class Unreferable:
+    """It takes no weak references."""
+
+    def dispatch(self, requests: Sequence[Request]) -> list[Decision]:
+        return []
+
+
+@pytest.mark.parametrize("kind", [WordDispatcher, Plain])
+def test_no_key_is_given_to_a_second_object(kind: Any) -> None:
+    """A new object often lies where one lay that is gone."""
+    keys, places = set(), set()
+    for _ in range(50):
+        one = kind()
+        keys.add(version_of(one))
+        places.add(id(one))
+        assert version_of(one) in keys
+        del one
+        gc.collect()
+    assert len(keys) == 50 > len(places)
+
+
+def test_what_takes_no_weak_reference_is_never_taken_for_another() -> None:
+    one = Unreferable()
+    assert version_of(one) != version_of(one)
+
+
+def test_a_dispatcher_tells_its_version() -> None:
+    class Told(Plain):
+        version = "3"
+
+    assert version_of(Told()) == version_of(Told())
+    assert version_of(Told()).endswith("Told 3")
+    assert version_of(None) == "off"

@@ -1,22 +1,26 @@
 from __future__ import annotations
 
 import gc
+import json
 import threading
 import time
 import weakref
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
 from t2agent.chat.chat_model import ChatT2
-from t2agent.dispatch import Decision, Dispatcher, Request
+from t2agent.dispatch import Decision, Dispatcher, Request, ToolAware
+from t2agent.dispatch.tool_offers import offer
 from t2agent.engine.break_even import BreakEven
 from t2agent.engine.two_passes import Answer, Engine, Given
 from t2agent.errors import ConfigError, ContextLengthError, ExpertNotFoundError
-from t2agent.experts.expert import Mixture
+from t2agent.experts.expert import Expert, Mixture
 from t2agent.models.constrained import Tokens, compiled
-from t2agent.models.generate import Prompt, generate
+from t2agent.models.generate import Generation, Prompt, generate
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
 from t2agent.models.prompt import render
@@ -278,6 +282,94 @@ def test_the_version_tells_dispatchers_apart(model: T2Model) -> None:
     assert Engine(model, one).version() == Engine(model, one).version()
 
 
+def test_an_engine_by_another_dispatcher_shares_what_is_fitted(model: T2Model) -> None:
+    engine = Engine(model, "embedding", experts=["beta"], merging=False)
+    assert engine.dispatching("embedding") is engine
+    own = WordDispatcher()
+    other = engine.dispatching(own)
+    assert (other.dispatcher, other.merging) == (own, False)
+    assert other.registry is engine.registry
+    assert other.break_even is engine.break_even
+    assert other.dispatching("embedding").dispatcher is engine.dispatcher
+    assert other.serves(model, ["beta"])
+    assert other.similarity is not engine.similarity
+    refined = engine.dispatching("embedding+few-shot")
+    assert refined.similarity is refined.dispatcher.tool_similarity  # type: ignore[union-attr]
+
+
+CLOCK = {
+    "type": "function",
+    "function": {
+        "name": "current_time",
+        "description": "Tells the time in a city.",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+    },
+}
+
+
+def with_tools(text: str) -> Prompt:
+    return replace(Prompt.user(text), tools=(CLOCK,))
+
+
+def test_a_users_dispatcher_may_tell_whether_tools_are_wanted(model: T2Model) -> None:
+    class Telling(WordDispatcher):
+        def wants_tools(self, request: Request) -> bool:
+            assert request.tools == (CLOCK,)
+            return "time" in request.text
+
+    telling, silent = Telling(), WordDispatcher()
+    assert isinstance(telling, ToolAware)
+    assert not isinstance(silent, ToolAware)
+    wanted = {
+        (kind, text): Engine(model, kind).wants_tools(with_tools(text))
+        for kind in (telling, silent, "off")
+        for text in ("What time is it?", "Hello")
+    }
+    assert [text for (_, text), wants in wanted.items() if not wants] == ["Hello"]
+    assert not wanted[telling, "Hello"]
+
+
+@pytest.mark.parametrize("strategy", ["embedding", "embedding+few-shot"])
+def test_strategies_that_embed_know_whether_tools_are_wanted(strategy: str) -> None:
+    model = build_text_model()
+    learned = {
+        "sums": [f"What is {a} + {b}?" for a in range(3, 9) for b in range(2, 6)],
+        "calls": [
+            offer([CLOCK]) + f"What time is it in {city}?" for city in ("Rome", "Oslo", "Lima")
+        ],
+    }
+    for name, texts in learned.items():
+        expert = random_expert(model, name)
+        model.registry.register(Expert(replace(expert.card, examples=tuple(texts)), expert.z))
+    engine = Engine(model, strategy)
+    assert engine.wants_tools(with_tools("What time is it in Cairo?"))
+    assert not engine.wants_tools(with_tools("What is 4 + 5?"))
+
+
+def test_what_is_known_of_a_mixture_is_not_taken_for_another_experts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A new expert often lies where one lay that is gone."""
+    model = build_text_model()
+    model.expert_cache.budget = 0
+    engine = Engine(model, "off")
+    keys: set[Any] = set()
+    places: set[int] = set()
+
+    def repays(_model: object, _what: object, key: Any, **_: object) -> bool:
+        keys.add(key)
+        return False
+
+    monkeypatch.setattr(engine.break_even, "repays", repays)
+    for _ in range(20):
+        expert = random_expert(model, "mine")
+        places.add(id(expert))
+        for _ in range(2):
+            engine.answer(users("hello"), GenerationOptions(max_tokens=1), choice=Given(expert))
+        del expert
+    assert len(keys) == 20 > len(places)
+
+
 class _Steps:
     """Counts the forward passes of a model."""
 
@@ -322,3 +414,22 @@ def test_prompts_that_run_apart_are_rendered_once(
     assert max(lengths) + LONG.max_tokens > CONTEXT >= min(lengths) + LONG.max_tokens
     assert count == [2]
     assert texts(engine.answer(prompts, LONG)) == expected
+
+
+def _see(self, *_args: object) -> None:
+    self.count += 1
+
+
+def test_an_answer_tells_its_facts_in_plain_json() -> None:
+    decision = Decision(Mixture({"alpha": 0.5}), "test", {"alpha": 0.9}, True, 0.25)
+    answer = Answer(Generation("six", (4, 5, 6), "length", 11), decision, 0.75)
+    facts = answer.to_dict()
+    assert json.loads(json.dumps(facts)) == facts
+    assert facts == {
+        "text": "six",
+        "finish_reason": "length",
+        "usage": {"input_tokens": 11, "output_tokens": 3, "total_tokens": 14},
+        "dispatch": decision.to_dict(),
+        "seconds": 0.75,
+        "first_pass_share": 0.25,
+    }

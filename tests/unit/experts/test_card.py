@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -11,6 +12,9 @@ from hypothesis import strategies as st
 
 from t2agent.errors import ConfigError
 from t2agent.experts.card import ExpertCard
+from t2agent.experts.folder import CONFIG_FILE, README_FILE, parse_config
+from t2agent.experts.registry import Registry
+from t2agent.paths import bundled, public_name
 
 FULL = ExpertCard(
     "math-2.0_x",
@@ -84,7 +88,7 @@ def test_what_is_no_card_is_refused(plain: object) -> None:
 
 
 def front_matter(readme: str) -> dict[str, object]:
-    return yaml.safe_load(readme.split("---\n")[1])  # type: ignore[no-any-return]
+    return yaml.safe_load(readme.removeprefix("---\n").split("\n---\n")[0])  # type: ignore[no-any-return]
 
 
 def test_the_readme_is_a_model_card_for_the_hub() -> None:
@@ -145,7 +149,10 @@ def test_the_hubs_library_reads_the_readme() -> None:
     ("given_license", "front"),
     [
         ("MIT", {"license": "mit"}),
+        ("CC-BY-NC-SA-4.0", {"license": "cc-by-nc-sa-4.0"}),
+        ("other", {"license": "other"}),
         ("Acme's own", {"license": "other", "license_name": "Acme's own"}),
+        ("mit\n---\nlicense: gpl", {"license": "other", "license_name": "mit\n---\nlicense: gpl"}),
     ],
 )
 def test_a_license_that_the_hub_does_not_know_is_another(
@@ -162,7 +169,28 @@ def test_whatever_a_card_says_its_readme_can_be_read(
     readme = ExpertCard("x", "a\n---\nb", base=base, license=license_, scores=scores).readme(1)
     data = ModelCard(readme).data
     assert data.library_name == "t2agent"
-    assert len(data.eval_results or []) == min(len(scores), 100)
+    assert data.tags == ["t2agent", "transformer-squared", "svf", "text"]
+    # Unicode's line breaks may have become spaces.
+    assert (data.base_model or "").split() == public_name(base).split()
+    told = data.license if data.license_name is None else data.license_name
+    assert (told or "").lower().split() == license_.lower().split()
+    found = [(one.metric_type.split(), one.metric_value) for one in data.eval_results or ()]
+    assert found == [(key.split(), value) for key, value in islice(scores.items(), 100)]
+
+
+def test_a_string_of_another_class_is_a_string_on_the_card() -> None:
+    class Own(str):
+        __slots__ = ()
+
+    front = front_matter(ExpertCard(Own("x"), base=Own("org/b"), license=Own("Own")).readme(1))
+    assert (front["base_model"], front["license_name"]) == ("org/b", "Own")
+
+
+@pytest.mark.parametrize("name", Registry("t2-nano").names())
+def test_the_shipped_experts_readmes_are_those_of_their_cards(name: str) -> None:
+    folder = bundled("experts") / "t2-nano" / name
+    config = parse_config(folder, (folder / CONFIG_FILE).read_bytes())
+    assert (folder / README_FILE).read_text("utf-8") == config.card.readme(config.parameters)
 
 
 def test_scores_that_are_nested_deeply_are_left_out() -> None:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
+from t2agent.errors import ExpertMismatchError
 from t2agent.experts.card import ExpertCard
-from t2agent.experts.discovery import BaseModel
+from t2agent.experts.compatibility import BaseModel, common_base
+from t2agent.experts.expert import Expert
 
 LENGTHS = {"a.q": 5}
 OURS = "org/base"
@@ -57,3 +60,21 @@ def test_an_expert_is_foreign_by_its_name_unless_its_weights_are_ours() -> None:
     assert base.is_foreign(ExpertCard("x", base=OTHERS))
     assert base.is_foreign(ExpertCard("x", base=OTHERS, base_fingerprint="f2"))
     assert not base.is_foreign(ExpertCard("x", base=OTHERS, base_fingerprint="f1"))
+
+
+def test_experts_of_different_base_models_are_told_with_both_named() -> None:
+    cards = [ExpertCard(name, base=OURS, base_fingerprint=f"print-{name}") for name in "ab"]
+    with pytest.raises(ExpertMismatchError) as caught:
+        common_base([Expert(card, {"a.q": torch.ones(5)}) for card in cards])
+    for text in ("expert 'a'", "print-a", "expert 'b'", "print-b", "t2agent experts transfer"):
+        assert text in str(caught.value)
+
+
+def test_lengths_are_compared_with_the_first_expert_that_has_a_module() -> None:
+    first = Expert(ExpertCard("first", base=OURS), {"a.q": torch.ones(5)})
+    second = Expert(ExpertCard("second", base_fingerprint="f1"), {"a.k": torch.ones(3)})
+    third = Expert(ExpertCard("third"), {"a.k": torch.ones(4), "a.q": torch.ones(5)})
+    assert common_base([first, second]) == (OURS, "f1")
+    assert common_base([]) == ("", "")
+    with pytest.raises(ExpertMismatchError, match=r"'second' has 3 .*'a\.k'.*'third' has 4"):
+        common_base([first, second, third])

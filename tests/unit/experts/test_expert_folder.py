@@ -83,7 +83,7 @@ def test_the_folder_is_in_the_hubs_manner(folder: Path) -> None:
     assert config["lengths"] == {"a.q": 5, "a.up": 3}
     assert config["card"]["examples"] == ["2 + 2"]
     assert config["sha256"] == hashlib.sha256((folder / VECTORS_FILE).read_bytes()).hexdigest()
-    assert 'base_model: "org/base"' in (folder / README_FILE).read_text()
+    assert "base_model: org/base\n" in (folder / README_FILE).read_text()
 
 
 def test_replacing_keeps_nothing_stale(folder: Path) -> None:

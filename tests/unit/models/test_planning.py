@@ -71,8 +71,8 @@ def test_rows_that_a_router_mixes_must_agree() -> None:
     [
         ("nobody", ExpertNotFoundError, "no nobody"),
         (expert("e", bound="f2"), ExpertMismatchError, "f2.*f1"),
-        (expert("e", a=torch.ones(2)), ExpertMismatchError, "2 numbers for a.*needs 3"),
-        (expert("e", c=torch.ones(2)), ExpertMismatchError, "needs none"),
+        (expert("e", a=torch.ones(2)), ExpertMismatchError, "2 numbers for 'a'.*needs 3"),
+        (expert("e", c=torch.ones(2)), ExpertMismatchError, "vector for 'c'.*targets"),
         (expert("e", a=torch.tensor([1.0, torch.nan, 1.0])), ExpertFormatError, "NaN"),
         (expert("e", a=torch.tensor([1.0, torch.inf, 1.0])), ExpertFormatError, "infinity"),
         (5, ConfigError, "not a mixture"),

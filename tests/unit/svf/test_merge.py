@@ -22,13 +22,13 @@ def parameters(numbers: int) -> dict[str, nn.Parameter | None]:
 def test_the_least_recently_used_goes_first() -> None:
     cache = MergedCache(budget=80)
     for key in "ab":
-        cache.put(key, parameters(10), keep=None)
+        cache.put(key, parameters(10))
     assert cache.get("a") is not None
-    cache.put("c", parameters(10), keep=None)
+    cache.put("c", parameters(10))
     assert cache.get("b") is None
     assert cache.get("a") is not None
     assert cache.bytes == 80
-    cache.put("large", parameters(100), keep=None)
+    cache.put("large", parameters(100))
     assert cache.get("large") is None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from t2agent.dispatch import SearchOptions, SearchResult
-from t2agent.dispatch.few_shot.search import search, search_options
+from t2agent.dispatch.few_shot.search import search
 from t2agent.dispatch.few_shot.shots import gather
 from t2agent.dispatch.few_shot.trials import Stop, Trials
 from t2agent.errors import ConfigError, ExpertNotFoundError
@@ -99,8 +99,8 @@ def test_the_result_is_the_best_and_its_score_true(
 def test_the_seed_sets_the_search(
     model: T2Model, pairs: list[tuple[str, str]], result: SearchResult
 ) -> None:
-    same, other = look(model, pairs), look(model, pairs, options=search_options(
-        {"iterations": 2, "population": 6, "climb": 4, "max_tokens": TOKENS, "seed": 1}
+    same, other = look(model, pairs), look(model, pairs, options=SearchOptions(
+        iterations=2, population=6, climb=4, max_tokens=TOKENS, seed=1
     ))  # fmt: skip
     assert [t.mixture for t in same.tried] == [t.mixture for t in result.tried]
     assert same.mixture == result.mixture
@@ -243,4 +243,4 @@ def test_which_experts_are_mixed(model: T2Model, pairs: list[tuple[str, str]]) -
 )
 def test_options_out_of_range(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
-        search_options(wrong)
+        SearchOptions(**wrong)

@@ -65,6 +65,22 @@ def progress_bar(description: str, total: float | None, enabled: bool = True) ->
         yield Bar((progress, progress.add_task(description, total=total, fields="")))
 
 
+@contextmanager
+def no_transformers_bars(enabled: bool = True) -> Iterator[None]:
+    """Keep transformers from drawing bars of its own while the block runs; nothing where not
+    enabled."""
+    from transformers.utils import logging
+
+    shown = enabled and logging.is_progress_bar_enabled()  # type: ignore[no-untyped-call]
+    if shown:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 @cache
 def _console() -> Console:
     # One console for all bars: rich nests the live displays of one console, not of several.

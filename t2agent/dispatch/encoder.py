@@ -6,15 +6,15 @@ import functools
 import hashlib
 import importlib.util
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from t2agent.errors import ConfigError
+from t2agent.progress import no_transformers_bars
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -102,7 +102,7 @@ def _load(name: str) -> SentenceTransformer:
     # Imported here: with experts chosen by hand, nobody should wait for it.
     from sentence_transformers import SentenceTransformer
 
-    with _no_progress_bar():
+    with no_transformers_bars():
         try:
             model = SentenceTransformer(_find(name), device="cpu")
         except (OSError, ValueError, ImportError, KeyError) as error:
@@ -131,16 +131,3 @@ def _identity(model: SentenceTransformer) -> str:
         sample = weight.detach().flatten()[::_SAMPLE].float().cpu().numpy()
         state.update(f"{key} {tuple(weight.shape)} {weight.dtype}".encode() + sample.tobytes())
     return state.hexdigest()[:32]
-
-
-@contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    from transformers.utils import logging
-
-    shown: Any = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

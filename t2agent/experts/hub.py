@@ -156,14 +156,28 @@ class _Source:
             path = self._path(name, revision, largest)
             data = _content(path, largest, self.address)
             if not _is_intact(path, data):
-                if self.options.local_files_only:
-                    raise HubError(f"{self.address}: {name} is damaged in the cache of downloads; "
-                                   "load it once without local_files_only")  # fmt: skip
-                path = self._download(name, revision, anew=True)
+                path = self._again(name, revision)
                 data = _content(path, largest, self.address)
         # The cache keeps a file as .../snapshots/<commit>/<path in the repository>.
         depth = (self.address.subfolder.count("/") + 1) if self.address.subfolder else 0
         return data, path.parents[depth].name
+
+    def _again(self, name: str, revision: str) -> Path:
+        """A file that is damaged in the cache, fetched anew."""
+        why: object = "offline"
+        if not self.options.local_files_only:
+            try:
+                return self._download(name, revision, anew=True)
+            except Exception as error:
+                # A ValueError says that anew is impossible, and its cause why.
+                if not isinstance(error, ValueError) and not is_unreachable(error):
+                    raise
+                why = _short(error.__cause__ or error)
+        raise HubError(
+            f"{self.address}: {name} is damaged in the cache of downloads, and the Hub cannot be "
+            f"asked for it ({why}). Load it once with the network, without HF_HUB_OFFLINE and "
+            "local_files_only: it is then replaced."
+        )
 
     def _path(self, name: str, revision: str, largest: int) -> Path:
         from huggingface_hub import get_hf_file_metadata, hf_hub_url

@@ -24,6 +24,7 @@ from transformers.utils import logging as hf_logging
 
 from t2agent.errors import ConfigError
 from t2agent.paths import bundled, is_path
+from t2agent.progress import no_transformers_bars
 
 NANO = "t2-nano"
 
@@ -127,13 +128,10 @@ def _cause(error: Exception) -> str:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Transformers warns of what is raised here anyway, and draws bars where nobody sees them."""
-    verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    verbosity = hf_logging.get_verbosity()
     hf_logging.set_verbosity_error()
-    if not sys.stderr.isatty():
-        hf_logging.disable_progress_bar()
     try:
-        yield
+        with no_transformers_bars(not sys.stderr.isatty()):
+            yield
     finally:
         hf_logging.set_verbosity(verbosity)
-        if bars:
-            hf_logging.enable_progress_bar()

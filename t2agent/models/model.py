@@ -202,6 +202,7 @@ class T2Model:
         told = {
             "template": getattr(self.processor, "chat_template", None),
             "tokenizer_template": self.tokenizer.chat_template,
+            "asks": dict(self.asks),
             "tokens": [len(self.tokenizer), self.tokenizer.special_tokens_map],
             "generation": self.model.generation_config.to_dict(),
             "images": None if images is None else images.to_dict(),

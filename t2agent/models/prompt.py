@@ -14,21 +14,24 @@ import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from PIL.Image import Image
+from pydantic import StrictBool
 from torch import Tensor
 from transformers import BatchFeature
 
 from t2agent.errors import ConfigError, ModalityError
 from t2agent.models.model import T2Model
+from t2agent.models.options import check_option, needs
 from t2agent.models.template import ChatTemplate
 from t2agent.replies.conversation import joined_text
 from t2agent.replies.format import ToolFormat
 from t2agent.tasks.task import Example
 
 Message = dict[str, Any]
+_ImagesFirst = Annotated[StrictBool, needs("true or false in the checkpoint's config.json")]
 
 
 @dataclass(frozen=True)
@@ -186,10 +189,7 @@ def _template(model: T2Model) -> ChatTemplate:
 def _chat_template(model: T2Model) -> ChatTemplate:
     """Whether images go first, "images_first" under "t2agent" in the config.json says."""
     first = model.asks.get("images_first", False)
-    if not isinstance(first, bool):
-        raise ConfigError(
-            f"images_first is {first!r} in the config.json of {model.name}; give true or false"
-        )
+    check_option("images_first", first, _ImagesFirst)
     return ChatTemplate(model.processor, images_first=first)
 
 

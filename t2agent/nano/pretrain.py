@@ -46,7 +46,7 @@ from t2agent.nano.processor import build_processor, train_tokenizer
 from t2agent.nano.stages import STAGES, Stage, build_optimizers, freeze
 from t2agent.nano.trainee import Trainee, embed, take_over
 from t2agent.paths import bundled
-from t2agent.progress import progress_bar
+from t2agent.progress import no_transformers_bars, progress_bar
 
 
 class _Batches(Dataset[Any]):
@@ -243,7 +243,8 @@ def write_base(model: Any, tokenizer: PreTrainedTokenizerFast, out: Path) -> Non
     without bfloat16 units computes faster.
     """
     with replace_folder(out) as temporary:
-        model.to(torch.bfloat16).save_pretrained(temporary)
+        with no_transformers_bars():
+            model.to(torch.bfloat16).save_pretrained(temporary)
         build_processor(tokenizer).save_pretrained(temporary)
         config = temporary / "config.json"
         plain = json.loads(config.read_text())

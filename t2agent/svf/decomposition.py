@@ -10,8 +10,10 @@ and replaced.
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -22,7 +24,7 @@ from torch import Tensor, nn
 from t2agent.errors import ConfigError
 from t2agent.files import write_bytes
 from t2agent.paths import home
-from t2agent.progress import progress_bar
+from t2agent.progress import Bar, progress_bar
 from t2agent.svf.basis import Basis, Side, decompose
 from t2agent.svf.fingerprint import digest
 from t2agent.svf.layer import read, shape
@@ -39,7 +41,8 @@ def decompose_layers(layers: Mapping[str, nn.Module], *, progress: bool) -> dict
     """
     bases: dict[str, Basis] = {}
     warned = False
-    with progress_bar("Decomposing weights", len(layers), enabled=progress) as bar:
+    bar: Bar | None = None
+    with ExitStack() as stack:
         for name, layer in layers.items():
             m, n = shape(layer)
             side: Side = "out" if m <= n else "in"
@@ -47,6 +50,11 @@ def decompose_layers(layers: Mapping[str, nn.Module], *, progress: bool) -> dict
                 key = basis_key(weight, bias)
                 basis = load_basis(key, min(m, n), side, weight.dtype)
                 if basis is None:
+                    if bar is None:  # what is read from the cache is no decomposing
+                        drawn = progress and sys.stderr.isatty()
+                        title = "Decomposing weights"
+                        bar = stack.enter_context(progress_bar(title, len(layers), drawn))
+                        bar.advance(len(bases))
                     try:
                         basis = decompose(weight, bias)
                     except ConfigError as error:
@@ -66,7 +74,8 @@ def decompose_layers(layers: Mapping[str, nn.Module], *, progress: bool) -> dict
                             )
                         warned = True
             bases[name] = basis
-            bar.advance()
+            if bar is not None:
+                bar.advance()
     return bases
 
 

@@ -1,8 +1,16 @@
 from __future__ import annotations
 
-import pytest
+import sys
+from pathlib import Path
 
-from t2agent.progress import progress_bar
+import pytest
+import torch
+from transformers.utils import logging
+
+from t2agent.progress import no_transformers_bars, progress_bar
+from t2agent.svf.decomposition import decompose_layers
+from tests.experts import random_expert
+from tests.models import build_text_model
 
 
 def test_a_bar_is_drawn_on_stderr_only(capfd: pytest.CaptureFixture[str]) -> None:
@@ -31,3 +39,36 @@ def test_bars_nest(capfd: pytest.CaptureFixture[str]) -> None:
     err = capfd.readouterr().err
     assert "outer" in err
     assert "inner" in err
+
+
+def test_transformers_draws_no_bars() -> None:
+    logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+    with no_transformers_bars():
+        assert not logging.is_progress_bar_enabled()  # type: ignore[no-untyped-call]
+    assert logging.is_progress_bar_enabled()  # type: ignore[no-untyped-call]
+    with no_transformers_bars(enabled=False):
+        assert logging.is_progress_bar_enabled()  # type: ignore[no-untyped-call]
+
+
+def test_nothing_is_drawn_where_nothing_is_computed_or_nobody_looks(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def decompose(*, terminal: bool) -> str:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+            decompose_layers(dict(layers), progress=True)
+        return capfd.readouterr().err
+
+    layers = {"one": torch.nn.Linear(8, 4)}
+    assert decompose(terminal=False) == ""
+    layers["two"] = torch.nn.Linear(8, 4)
+    assert "Decomposing weights" in decompose(terminal=True)  # of one there is no basis yet
+    assert decompose(terminal=True) == ""
+
+
+def test_a_checkpoint_is_written_without_bars_of_others(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    model = build_text_model()
+    model.export_merged(random_expert(model, "some"), tmp_path / "merged", progress=False)
+    assert capfd.readouterr() == ("", "")

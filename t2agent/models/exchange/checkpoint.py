@@ -16,7 +16,7 @@ from t2agent.models.exchange.records import (
     title,
     write_record,
 )
-from t2agent.progress import progress_bar
+from t2agent.progress import no_transformers_bars, progress_bar
 
 if TYPE_CHECKING:
     from t2agent.experts.expert import MixtureLike
@@ -100,7 +100,8 @@ def _save(model: Adaptable, folder: Path) -> None:
     hf = model.model
     kept = dict(vars(hf.config))  # transformers notes dtype and class there
     try:
-        hf.save_pretrained(folder)
+        with no_transformers_bars():  # beside ours
+            hf.save_pretrained(folder)
         model.processor.save_pretrained(folder)
     except (ValueError, RuntimeError, NotImplementedError) as error:
         raise ConfigError(

@@ -16,8 +16,8 @@ import re
 import socket
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -40,6 +40,7 @@ MAX_PIXELS = 50_000_000
 _SENT = ("PNG", "JPEG")  # what every endpoint that sees reads
 _ORIENTATION = 0x0112  # EXIF's tag for how to turn an image upright
 _BITS, _MEANING, _BLACK_IS_ZERO = 258, 262, 1  # TIFF's tags for bits and for what numbers mean
+_SHOWN = 200  # characters of a place in an error
 _SECONDS = 20.0  # for a download in all
 _REDIRECTS = 10
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
@@ -134,7 +135,9 @@ def read_image(block: Mapping[str, Any], policy: ImagePolicy) -> Image.Image:
     Raises ImageRefusedError for a place that is not allowed, what is too large, and what is not
     an image.
     """
-    return decode_image(_bytes(block, policy))
+    data = _bytes(block, policy)
+    with _naming(_place(block)):
+        return decode_image(data)
 
 
 def data_url(block: Mapping[str, Any], policy: ImagePolicy) -> str:
@@ -144,7 +147,8 @@ def data_url(block: Mapping[str, Any], policy: ImagePolicy) -> str:
     are sent as they are where every endpoint reads them as `read_image` does, else as PNG.
     """
     data = _bytes(block, policy)
-    image = decode_image(data)
+    with _naming(_place(block)):
+        image = decode_image(data)
     with _opened(data) as given:
         kind = str(given.format)
         plain = (
@@ -161,7 +165,30 @@ def data_url(block: Mapping[str, Any], policy: ImagePolicy) -> str:
 
 def read_image_file(path: Path) -> Image.Image:
     """The image of a file, as of `read_image`. Raises ImageRefusedError."""
-    return decode_image(_file_bytes(path))
+    data = _file_bytes(path)
+    with _naming(str(path)):
+        return decode_image(data)
+
+
+@contextmanager
+def _naming(place: str) -> Iterator[None]:
+    """Put the place of an image, where it has one, before what is wrong with it."""
+    try:
+        yield
+    except ImageRefusedError as error:
+        if not place:
+            raise
+        raise ImageRefusedError(f"{place}: {error}") from error
+
+
+def _place(block: Mapping[str, Any]) -> str:
+    """Where an image that is not in the block itself is from, in short."""
+    if holds_image(block):
+        return ""
+    source = block.get("source")
+    where = source if isinstance(source, Mapping) else block
+    url = where.get("path") or where.get("image_url", where.get("url"))
+    return str(url.get("url") if isinstance(url, Mapping) else url)[:_SHOWN]
 
 
 def decode_image(data: bytes) -> Image.Image:

@@ -32,6 +32,16 @@ def is_path(name: str) -> bool:
     return name.startswith(("/", "./", "../", "~")) or name in (".", "..") or name.count("/") > 1
 
 
+def check_there(name: str) -> None:
+    """Raise ConfigError where a base model is named by the path of a folder that is not there."""
+    if is_path(name) and not Path(name).expanduser().is_dir():
+        what = "it is a file" if Path(name).expanduser().exists() else "there is no such folder"
+        raise ConfigError(
+            f"cannot load the base model {name!r}: {what}; give a checkpoint's folder, a name on "
+            "the Hub such as 'Qwen/Qwen2-0.5B', or 't2-nano'"
+        )
+
+
 def base_slug(name: str) -> str:
     """The folder name of a base model: ``Qwen/Qwen2-0.5B`` gives ``Qwen--Qwen2-0.5B``.
 

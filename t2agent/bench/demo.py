@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -38,12 +39,26 @@ def _side_by_side(chat: ChatT2) -> Table:
         base = chat.invoke(ask, dispatch="off", max_tokens=task.max_tokens)
         adapted = chat.invoke(ask, max_tokens=task.max_tokens)
         decision = adapted.response_metadata["dispatch"]
-        scores = "\n".join(f"{k} {v:.2f}" for k, v in decision["scores"].items())
+        # Most experts are out of the question: what would be shown as 0.00 is left out.
+        scores = "\n".join(f"{k} {v:.2f}" for k, v in decision["scores"].items() if v >= 0.005)
         picture = "[image] " if example.image is not None else ""
         drawn.add_row(
             picture + example.prompt, str(base.text), str(adapted.text), example.answer, scores
         )
     return drawn
+
+
+def conclusion(rows: Mapping[str, Mapping[str, float]]) -> str:
+    """What the accuracies of all domains show, in a sentence."""
+    base, wrong, right, dispatched = (
+        f"{sum(row[column] for row in rows.values()) / len(rows):.0%}"
+        for column in ("base", "wrong expert", "right expert", "dispatched")
+    )
+    return (
+        f"The base model answers {base} of the requests as wanted. Adapted to each request by "
+        f"dispatch, it answers {dispatched}; with the domain's own expert given it would be "
+        f"{right}, with another domain's {wrong}."
+    )
 
 
 def main() -> None:
@@ -63,6 +78,7 @@ def main() -> None:
     console.print(rich_table(title, rows))
     bar_chart(options.chart, title, rows)
     console.print(f"Chart: {options.chart}   ({time.perf_counter() - begin:.0f} s)")
+    console.print(conclusion(rows))
 
 
 if __name__ == "__main__":

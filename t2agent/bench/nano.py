@@ -202,12 +202,15 @@ def bar_chart(path: Path, title: str, rows: Mapping[str, Mapping[str, float]]) -
     from matplotlib.figure import Figure
 
     columns = list(dict.fromkeys(c for scores in rows.values() for c in scores))
-    figure = Figure(figsize=(8.0, 4.2), layout="constrained")
+    # A bar of 0.25 inches has room for its number.
+    size = max(8.0, 0.36 * len(columns) * len(rows)), 4.4
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     width = 0.8 / len(columns)
     for number, column in enumerate(columns):
-        at = [i - 0.4 + (number + 0.5) * width for i in range(len(rows))]
-        heights = [scores.get(column, 0.0) for scores in rows.values()]
+        known = {i: scores[column] for i, scores in enumerate(rows.values()) if column in scores}
+        at = [i - 0.4 + (number + 0.5) * width for i in known]
+        heights = list(known.values())
         bars = axes.bar(at, heights, width * 0.92, label=column)
         axes.bar_label(bars, fmt="%.2f", fontsize=7)
     axes.set(xticks=range(len(rows)), xticklabels=list(rows), ylim=(0, 1.08), title=title)

@@ -131,14 +131,18 @@ def _converse(talk: _Talk) -> None:
     aside.print(f"{talk.engine.model.name}: {_HELP}", style="dim")
     while True:
         try:
-            text = input("> ").strip()
+            line = input("> ")
         except EOFError:
             print()
             return
+        text = line.strip()
         if text == "/quit":
             return
         if text == "/new":
             talk.messages, talk.pictures = [], []
+        elif line.startswith("/"):
+            told = f"{text.split()[0]} is no command. {_HELP} With a space before it, it is a text."
+            typer.echo(f"error: {told}", err=True)
         elif text:
             try:
                 _show(talk, text)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -58,28 +60,30 @@ def train(
     check_free(registry_of(model), name, replace=replace)
     task = task_of(source, reward, model, needs=("train", "val"))
 
-    with starting(f"Loading {model}", show=not as_json):
-        from t2agent.train import attach_record, train_expert
+    own_run = _default_run(model, name)
+    with _alone(own_run, name):
+        with starting(f"Loading {model}", show=not as_json):
+            from t2agent.train import attach_record, train_expert
 
-        base = load(model)
-    run = checkpoint or _default_run(model, name)
-    expert = train_expert(
-        base,
-        task,
-        method=method,
-        steps=steps,
-        seed=seed,
-        checkpoint=run,
-        progress=not as_json,
-        name=name,
-        description=description,
-        **hyper,
-    )
-    base.registry.register(expert, replace=replace, persist=True)
-    folder = Path(base.registry.source(name))
-    attach_record(run, folder)
-    if checkpoint is None:
-        shutil.rmtree(run, ignore_errors=True)
+            base = load(model)
+        run = checkpoint or own_run
+        expert = train_expert(
+            base,
+            task,
+            method=method,
+            steps=steps,
+            seed=seed,
+            checkpoint=run,
+            progress=not as_json,
+            name=name,
+            description=description,
+            **hyper,
+        )
+        base.registry.register(expert, replace=replace, persist=True)
+        folder = Path(base.registry.source(name))
+        attach_record(run, folder)
+        if checkpoint is None:
+            shutil.rmtree(run, ignore_errors=True)
     card = expert.card
     data = {
         "name": name,
@@ -98,6 +102,28 @@ def train(
         f"Saved in {folder}"
     )
     return Report(data, text)
+
+
+@contextmanager
+def _alone(run: Path, name: str) -> Iterator[None]:
+    """Hold the name of a training. Raises ExpertExistsError where another process trains it."""
+    from filelock import FileLock, Timeout
+
+    from t2agent.errors import ExpertExistsError
+
+    run.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run.parent / f".{name}.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise ExpertExistsError(
+            f"another process is training an expert {name!r} for this model: wait for it, or give "
+            "another name"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _default_run(model: str, name: str) -> Path:

@@ -376,7 +376,7 @@ class Registry:
 def register_expert(
     expert: Expert | Path | str,
     *,
-    model: str = "t2-nano",
+    model: str | None = None,
     replace: bool = False,
     persist: bool = True,
 ) -> Expert:
@@ -384,7 +384,8 @@ def register_expert(
 
     Args:
         expert: the expert, or the folder that it lies in.
-        model: the base model's name, as given to `T2Model.from_pretrained`.
+        model: the base model's name, as given to `T2Model.from_pretrained`; None for the one on
+            the expert's card, and t2-nano where the card names none.
         replace: whether it may take the place of another of its name.
         persist: whether to save it in the user's folder; False keeps it in this process, for
             every registry of that base model.
@@ -392,7 +393,9 @@ def register_expert(
     Raises:
         ExpertExistsError, ExpertMismatchError, ExpertFormatError: as `Registry.register`.
     """
-    registered = Registry(model).register(expert, replace=replace, persist=persist)
+    given = expert if isinstance(expert, Expert) else Expert.load(expert)
+    base = model or given.card.base or "t2-nano"
+    registered = Registry(base).register(given, replace=replace, persist=persist)
     if not persist:
-        _IN_PROCESS[base_slug(model)][registered.name] = Entry.of(registered, "code")
+        _IN_PROCESS[base_slug(base)][registered.name] = Entry.of(registered, "code")
     return registered

@@ -23,7 +23,7 @@ from transformers import (
 from transformers.utils import logging as hf_logging
 
 from t2agent.errors import ConfigError
-from t2agent.paths import bundled, is_path
+from t2agent.paths import bundled, check_there, is_path
 from t2agent.progress import no_transformers_bars
 
 NANO = "t2-nano"
@@ -32,12 +32,7 @@ NANO = "t2-nano"
 def source(name: str) -> str:
     """Where the base model of that name is loaded from: "t2-nano" lies inside the package."""
     if name != NANO:
-        if is_path(name) and not Path(name).expanduser().is_dir():
-            what = "it is a file" if Path(name).expanduser().exists() else "there is no such folder"
-            raise ConfigError(
-                f"cannot load the base model {name!r}: {what}; give a "
-                f"checkpoint's folder, a name on the Hub such as 'Qwen/Qwen2-0.5B', or {NANO!r}"
-            )
+        check_there(name)
         return str(Path(name).expanduser()) if is_path(name) else name
     folder = bundled("experts") / NANO / "base"
     if not (folder / "config.json").is_file():

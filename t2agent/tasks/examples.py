@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,7 +75,8 @@ class ExampleTask:
         """Read one example a line: ``{"prompt": ..., "answer": ..., "image": "a.png"}``.
 
         ``image`` is optional: a file beside or below the JSON-lines file, never outside its
-        folder. Other fields and empty lines are ignored. ``name`` is the file's stem if not given.
+        folder. Other fields are ignored, and a warning names them; so are empty lines.
+        ``name`` is the file's stem if not given.
 
         Raises:
             ConfigError: the file cannot be read or has no examples, or a line is bad; the
@@ -133,11 +135,14 @@ def _place(key: bytes) -> str:
     return "val" if position < _SHARES["train"] + _SHARES["val"] else "test"
 
 
+_KNOWN = ("prompt", "answer", "image")
 _NEEDED = 'needed {"prompt": string, "answer": string} and optionally "image": path'
 
 
 def read_examples(path: Path) -> list[Example]:
     """The examples of a file, one JSON object a line; images are decoded to RGB.
+
+    One warning names all the fields that are ignored.
 
     Raises:
         ConfigError: the file cannot be read or a line is bad; the message names the line.
@@ -150,24 +155,37 @@ def read_examples(path: Path) -> list[Example]:
             "give the path of a JSON-lines file"
         ) from error
     examples = []
+    unknown: dict[str, None] = {}
     for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if line.strip():
             try:
-                examples.append(_example(line, path.parent))
+                fields = _fields(line)
+                unknown |= dict.fromkeys(fields.keys() - {*_KNOWN})
+                examples.append(_example(fields, path.parent))
             except ConfigError as error:
                 raise ConfigError(f"{path.name}, line {number}: {error}") from error
     if not examples:
         raise ConfigError(f"{path} holds no examples; each line {_NEEDED}")
+    if unknown:
+        warnings.warn(
+            f"{path.name}: unknown fields are ignored: {', '.join(map(repr, sorted(unknown)))}; "
+            f"known are {', '.join(_KNOWN)}",
+            stacklevel=2,
+        )
     return examples
 
 
-def _example(line: bytes, folder: Path) -> Example:
+def _fields(line: bytes) -> dict[str, Any]:
     try:
         fields = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"not a JSON object in UTF-8 ({error}); {_NEEDED}") from error
     if not isinstance(fields, dict):
         raise ConfigError(f"got JSON of type {type(fields).__name__}; {_NEEDED}")
+    return fields
+
+
+def _example(fields: dict[str, Any], folder: Path) -> Example:
     image = fields.get("image")
     return Example(
         _text(fields, "prompt"),

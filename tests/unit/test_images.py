@@ -484,3 +484,23 @@ def test_nothing_unread_is_sent(tmp_path: Path) -> None:
     assert data_url({"type": "image", "url": str(tmp_path / "a.png")}, FILES) == DATA_URL
     with pytest.raises(ImageRefusedError):
         data_url({"type": "image", "base64": "AAAA"}, NOTHING)
+
+
+def test_what_is_wrong_names_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "photo.png"
+    file.write_bytes(b"no image at all")
+    policy = ImagePolicy(allow_files=True)
+    told = r"photo\.png: 15 bytes were given that are not an image"
+    with pytest.raises(ImageRefusedError, match=told):
+        read_image_file(file)
+    for block in (
+        {"type": "image", "path": str(file)},
+        {"type": "image", "url": file.as_uri()},
+        {"type": "image_url", "image_url": {"url": str(file)}},
+    ):
+        for read in (read_image, data_url):
+            with pytest.raises(ImageRefusedError, match=told):
+                read(block, policy)
+    inside = {"type": "image", "base64": base64.b64encode(file.read_bytes()).decode()}
+    with pytest.raises(ImageRefusedError, match=r"^15 bytes"):
+        read_image(inside, policy)

@@ -14,6 +14,7 @@ from t2agent.cli.start import load, starting
 
 if TYPE_CHECKING:
     from t2agent.models.exchange import LoraExport, MergedExport
+    from t2agent.models.exchange.records import LayerError
 
 
 def export(
@@ -82,14 +83,19 @@ def _lora_text(report: LoraExport, asked: int | None, model: str) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=f"{report.name} as a LoRA for {model}", title_justify="left")
-    table.add_column("layer", overflow="fold")
-    for column in ("directions moved", "kept", "error"):
-        table.add_column(column, justify="right")
+    kinds: dict[str, list[LayerError]] = {}
     for each in report.layers:
-        table.add_row(Text(each.name), str(each.moved), str(each.kept), f"{each.error:.2e}")
+        kinds.setdefault(each.name.rpartition(".")[2], []).append(each)
+    table = Table(title=f"{report.name} as a LoRA for {model}", title_justify="left")
+    table.add_column("kind of layer", overflow="fold")
+    for column in ("layers", "directions moved", "kept", "largest error"):
+        table.add_column(column, justify="right")
+    for kind, layers in kinds.items():
+        moved, kept = sum(one.moved for one in layers), sum(one.kept for one in layers)
+        error = max(one.error for one in layers)
+        table.add_row(Text(kind), f"{len(layers)}", f"{moved:,}", f"{kept:,}", f"{error:.2e}")
     table.add_section()
-    table.add_row("all", "", "", f"{report.error:.2e}")
+    table.add_row("error of all", "", "", "", f"{report.error:.2e}")
     said = f"Rank {report.rank}"
     if report.exact:
         said += ": exact, no direction is left out."

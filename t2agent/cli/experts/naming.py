@@ -18,10 +18,16 @@ if TYPE_CHECKING:
     from t2agent.experts.registry import Registry
 
 
-def registry_of(model: str) -> Registry:
-    """The registry of a base model that need not be loaded, looked through without warnings."""
-    from t2agent.experts.registry import Registry
+def registry_of(model: str, *, there: bool = True) -> Registry:
+    """The registry of a base model that need not be loaded, looked through without warnings.
 
+    Raises ConfigError where the model is a path at which nothing is, unless ``there`` is False.
+    """
+    from t2agent.experts.registry import Registry
+    from t2agent.paths import check_there
+
+    if there:
+        check_there(model)
     registry = Registry(model)
     with warnings.catch_warnings():
         # Experts that cannot be used are named by `experts list`.

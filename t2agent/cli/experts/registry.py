@@ -103,10 +103,10 @@ def add(
 
 def remove(name: _Name, model: Model = "t2-nano") -> Report:
     """Delete an expert from the user's folder. Experts of packages stay."""
-    registry = registry_of(model)
+    registry = registry_of(model, there=False)  # experts stay where their model has been deleted
     registry.unregister(name, persist=True)
     # One that was hidden by it, such as a shipped expert of the same name, is back now.
-    again = registry_of(model)
+    again = registry_of(model, there=False)
     uncovered = again.source(name) if name in again else None
     text = f"Removed {name} for {model}."
     if uncovered:

@@ -24,7 +24,7 @@ from t2agent.errors import ConfigError
 from t2agent.experts.card import PIPELINES, front_matter
 from t2agent.experts.mixture import Mixture
 from t2agent.files import replace_folder, settle_folder
-from t2agent.paths import public_name
+from t2agent.paths import is_path, public_name
 
 if TYPE_CHECKING:
     from t2agent.experts.expert import Expert
@@ -126,7 +126,11 @@ def title(mixture: Mixture) -> str:
 
 def lora_card(model: Adaptable, experts: Sequence[Expert], report: LoraExport) -> str:
     """The card of a PEFT folder, with the error of each layer."""
+    from t2agent.models.loading import NANO
+
     base = public_name(model.name)
+    place = json.dumps(f"path/of/{base}" if is_path(model.name) else base)
+    inside = base == NANO  # it lies in this package, and nowhere else
     auto = type(model.model).__name__
     if report.exact:
         words = f"It is exact at rank {report.rank}: no direction that moves was left out."
@@ -144,9 +148,10 @@ def lora_card(model: Adaptable, experts: Sequence[Expert], report: LoraExport) -
         "",
         "```python",
         "from peft import PeftModel",
+        *(["from t2agent.models.loading import source"] if inside else []),
         f"from transformers import {auto}",
         "",
-        f"base = {auto}.from_pretrained({json.dumps(base)})",
+        f"base = {auto}.from_pretrained({f'source({place})' if inside else place})",
         'model = PeftModel.from_pretrained(base, "path/of/this/folder")',
         "```",
         "",

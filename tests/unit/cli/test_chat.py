@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from PIL import Image
+
+from t2agent.cli import chat as command
 
 SHORT = ("--max-tokens", "6")
 
@@ -128,3 +132,20 @@ def test_wrong_arguments(run, args, exit_code, says):
     assert result.exit_code == exit_code
     assert says in result.stderr
     assert result.stdout == ""
+
+
+def test_a_command_that_is_none_is_no_text_for_the_model(monkeypatch, capsys):
+    class Talk:
+        def __init__(self):
+            self.texts = []
+            self.engine = SimpleNamespace(model=SimpleNamespace(name="tiny"))
+
+    talk = Talk()
+    lines = iter(["/nwe", "/image a.png", "/", " /etc is a folder?", "Hi", "/quit"])
+    monkeypatch.setattr("builtins.input", lambda _prompt: next(lines))
+    monkeypatch.setattr(command, "_show", lambda talk, text: talk.texts.append(text))
+    command._converse(talk)
+    assert talk.texts == ["/etc is a folder?", "Hi"]
+    told = capsys.readouterr().err
+    assert "error: /nwe is no command." in told
+    assert "error: /image is no command." in told

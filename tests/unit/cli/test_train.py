@@ -157,3 +157,18 @@ def test_wrong_arguments(run, args, exit_code, says):
     assert result.exit_code == exit_code
     assert says in result.stderr
     assert result.stdout == ""
+
+
+def test_two_trainings_of_one_name_are_refused_before(run, tiny, examples, monkeypatch):
+    line = ("train", str(examples), "--name", "speller", "-m", tiny, *QUICK)
+    assert run(*line).exit_code == 0
+    loaded = []
+    monkeypatch.setattr(command, "load", loaded.append)
+    again = run(*line)
+    assert again.exit_code == 1
+    assert "registered" in again.stderr
+    with command._alone(command._default_run(tiny, "other"), "other"):
+        beside = run("train", str(examples), "--name", "other", "-m", tiny, *QUICK)
+    assert beside.exit_code == 1
+    assert "another process is training an expert 'other'" in beside.stderr
+    assert not loaded

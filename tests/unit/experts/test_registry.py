@@ -488,3 +488,12 @@ def test_an_expert_is_listed_also_between_the_two_renames_of_who_replaces_it(
     folder.rename(away)
     monkeypatch.setattr(files, "recover_folder", look)
     assert registry.names() == ["math"]
+
+
+def test_register_expert_takes_the_base_model_of_the_card(tmp_path: Path) -> None:
+    make("theirs", base="org/theirs").save(tmp_path / "theirs")
+    register_expert(tmp_path / "theirs")
+    register_expert(make("here", base="org/theirs"), persist=False)
+    found = Registry("org/theirs", fingerprint="f1", shapes=SHAPES)
+    assert {"theirs", "here"} <= set(found.names())
+    assert "theirs" not in Registry("t2-nano").names()

@@ -179,3 +179,16 @@ def test_reading_examples_starts_no_program(
 def test_as_many_pixels_as_a_message_may_have(tmp_path: Path) -> None:
     Image.new("1", (9_000, 5_000), 1).save(tmp_path / "large.png")
     assert image_in(tmp_path, "large.png").size == (9_000, 5_000)
+
+
+def test_unknown_fields_are_named_once(tmp_path: Path) -> None:
+    file = tmp_path / "more.jsonl"
+    plain = {"prompt": "a", "answer": "b"}
+    lines = [{**plain, "id": 1}, {**plain, "Image": "x.png", "id": 2}, plain]
+    file.write_text("\n".join(map(json.dumps, lines)))
+    with pytest.warns(UserWarning, match="unknown fields") as caught:
+        assert len(read_examples(file)) == 3
+    [warning] = caught
+    assert str(warning.message) == (
+        "more.jsonl: unknown fields are ignored: 'Image', 'id'; known are prompt, answer, image"
+    )

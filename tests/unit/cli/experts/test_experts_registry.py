@@ -102,3 +102,13 @@ def test_a_shipped_expert_cannot_be_removed(run, expert_folders, tmp_path, monke
     assert result.exit_code == 1
     assert "package" in result.stderr
     assert (tmp_path / "shipped" / "tiny-text" / "sums").is_dir()
+
+
+def test_a_base_model_that_is_not_there(run, run_json, tiny, expert_folders, tmp_path):
+    run("experts", "add", str(expert_folders["sums"]))
+    gone = str(tmp_path / "gone" / Path(tiny).name)  # experts are kept under the last part
+    for command in (("list",), ("show", "sums")):
+        result = run("experts", *command, "-m", gone)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "there is no such folder" in result.stderr
+    assert run_json("experts", "remove", "sums", "-m", gone)["name"] == "sums"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from t2agent.models.exchange.peft_export import DEFAULT_RANK
 from t2agent.models.model import T2Model
 from t2agent.train import Example, ExampleTask, train_expert
 from tests.architectures import TEXT, VISION, Tokens, build, expert
-from tests.models import build_text_model, build_vision_model
+from tests.models import build_text_model, build_tokenizer, build_vision_model
 from tests.odd_architectures import ODD
 
 EXACT = 1e-4  # relative, float32
@@ -222,6 +223,24 @@ def test_t2_nano(tmp_path: Path) -> None:
     assert half.rank == DEFAULT_RANK
     _, error = measure(model, model.registry.get("math"), half)
     assert half.error == pytest.approx(error, rel=1e-3)
+
+
+def test_the_commands_of_the_card_load_it(tmp_path: Path) -> None:
+    small = tmp_path / "base"
+    build_text_model().model.save_pretrained(small)
+    build_tokenizer().save_pretrained(small)
+    for place in ("t2-nano", str(small)):
+        model = T2Model.from_pretrained(place, dtype="float32")
+        batch = dict(model.tokenizer("What is 7 times 3?", return_tensors="pt"))
+        one = top(model, "one", 1, 2)
+        out = tmp_path / "out"
+        export_lora(model, one, out, progress=False)
+        [_, commands, _] = re.split("```(?:python)?", (out / "README.md").read_text())
+        commands = commands.replace("path/of/this/folder", str(out))
+        known: dict[str, Any] = {}
+        exec(commands.replace("path/of/base", str(small)), known)
+        wanted = adapted(model, one, batch)
+        assert relative(logits(known["model"].eval(), batch), wanted) < EXACT
 
 
 def test_images_through_peft(tmp_path: Path) -> None:

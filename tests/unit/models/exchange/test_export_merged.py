@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 from pathlib import Path
+from typing import Any
 
 import accelerate
 import pytest
@@ -203,3 +205,16 @@ def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.undo()
     check()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_commands_of_the_card_load_it(tmp_path: Path) -> None:
+    model = T2Model.from_pretrained("t2-nano", dtype="float32")
+    export_merged(model, "math", tmp_path, progress=False)
+    [_, commands, _] = re.split("```(?:python)?", (tmp_path / "README.md").read_text())
+    known: dict[str, Any] = {}
+    exec(commands.replace("path/of/this/folder", str(tmp_path)), known)
+    batch = dict(model.tokenizer("What is 7 times 3?", return_tensors="pt"))
+    with torch.no_grad(), model.merged("math"):
+        wanted = model.model(**batch).logits
+    with torch.no_grad():
+        torch.testing.assert_close(known["model"](**batch).logits, wanted, atol=1e-4, rtol=1e-4)

@@ -71,7 +71,7 @@ def no_transformers_bars(enabled: bool = True) -> Iterator[None]:
     enabled."""
     from transformers.utils import logging
 
-    shown = enabled and logging.is_progress_bar_enabled()  # type: ignore[no-untyped-call]
+    shown = enabled and logging.is_progress_bar_enabled()
     if shown:
         logging.disable_progress_bar()
     try:

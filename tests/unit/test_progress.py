@@ -42,12 +42,12 @@ def test_bars_nest(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_transformers_draws_no_bars() -> None:
-    logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.enable_progress_bar()
     with no_transformers_bars():
-        assert not logging.is_progress_bar_enabled()  # type: ignore[no-untyped-call]
-    assert logging.is_progress_bar_enabled()  # type: ignore[no-untyped-call]
+        assert not logging.is_progress_bar_enabled()
+    assert logging.is_progress_bar_enabled()
     with no_transformers_bars(enabled=False):
-        assert logging.is_progress_bar_enabled()  # type: ignore[no-untyped-call]
+        assert logging.is_progress_bar_enabled()
 
 
 def test_nothing_is_drawn_where_nothing_is_computed_or_nobody_looks(

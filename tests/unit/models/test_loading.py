@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from t2agent.errors import ConfigError
 from t2agent.models import loading
+from t2agent.models.generate import Prompt, generate
 from t2agent.models.loading import load, source
-from tests.models import build_text_model
+from t2agent.models.model import T2Model
+from t2agent.models.options import GenerationOptions
+from tests.models import build_text_model, build_vision_model
 
 USUAL: dict[str, Any] = {
     "revision": None,
@@ -130,3 +134,15 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "model.bin").write_bytes(b"")
     with pytest.raises(ConfigError, match="it is a file; give a checkpoint's folder"):
         load(str(tmp_path / "model.bin"), **USUAL)
+
+
+def test_nothing_is_told_where_nothing_is_wrong(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    made = build_vision_model()
+    made.model.save_pretrained(tmp_path)
+    made.processor.save_pretrained(tmp_path)
+    capfd.readouterr()
+    model = T2Model.from_pretrained(tmp_path)
+    generate(model, [Prompt.user("What?", Image.new("RGB", (64, 64)))], GenerationOptions())
+    assert capfd.readouterr() == ("", "")

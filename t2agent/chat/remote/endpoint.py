@@ -21,7 +21,7 @@ from langchain_core.exceptions import ContextOverflowError
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from pydantic import SecretStr
 
-from t2agent.chat.remote.replies import Exchange
+from t2agent.chat.remote.replies import Exchange, objects
 from t2agent.errors import ConfigError, ContextLengthError, EndpointError, T2Error
 
 _COMPLETIONS = "/chat/completions"
@@ -101,19 +101,16 @@ class Endpoint:
         try:
             with self._failures(_MODELS):
                 headers = self._headers(self._sync)
-                found = self._sync.get(_MODELS, cast_to=object, options={"headers": headers})
-                if isinstance(found, str):  # by its Content-Type
-                    found = json.loads(found)
-                if not isinstance(found, Mapping):
-                    raise ValueError(f"JSON that is no object, but a {type(found).__name__}")
+                answer: Any = self._sync.get(_MODELS, cast_to=object, options={"headers": headers})
+                found = json.loads(answer) if isinstance(answer, str) else answer
+                listed = found.get("data")
         except EndpointError as error:
             if error.status in _UNLISTED:
                 return None
             raise
-        data = found.get("data")
-        if not isinstance(data, list):
+        if not isinstance(listed, list):
             return None
-        return [one for one in data if isinstance(one, Mapping) and isinstance(one.get("id"), str)]
+        return [one for one in objects(listed) if isinstance(one.get("id"), str)]
 
     def complete(self, body: Body) -> ChatResult:
         """A whole completion."""

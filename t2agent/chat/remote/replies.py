@@ -108,11 +108,11 @@ class Exchange(BaseChatOpenAI):
         if not isinstance(found, dict):
             raise TypeError("JSON that is no object")
         self._see_error(found)
-        choice = next(iter(_objects(found.get("choices"))), {})
+        choice = next(iter(objects(found.get("choices"))), {})
         if not isinstance(said := choice.get("message"), Mapping):
             raise LookupError(f"a completion without a message; its keys: {', '.join(found)}")
-        calls = _objects(said.get("tool_calls"))
-        said = {**said, "tool_calls": [{**call, "index": at} for at, call in enumerate(calls)]}
+        given = objects(said.get("tool_calls"))
+        said = {**said, "tool_calls": [{**call, "index": at} for at, call in enumerate(given)]}
         reason = choice.get("finish_reason") or "stop"
         piece = {**found, "choices": [{**choice, "delta": said, "finish_reason": reason}]}
         one = self._convert_chunk_to_generation_chunk(piece, AIMessageChunk, None)
@@ -120,19 +120,14 @@ class Exchange(BaseChatOpenAI):
         assert isinstance(whole, AIMessageChunk)
         message = message_chunk_to_message(whole)
         assert isinstance(message, AIMessage)
-        bad = [
-            call
-            for call in whole.tool_call_chunks
-            if not (call["name"] and isinstance(_json(call["args"] or "{}"), dict))
-        ]
+        calls = whole.tool_call_chunks
+        good = [c["id"] for c in calls if c["name"] and isinstance(_json(c["args"] or "{}"), dict)]
+        message.tool_calls = [call for call in message.tool_calls if call["id"] in good]
         message.invalid_tool_calls = [
-            invalid_tool_call(
-                name=call["name"], args=call["args"], id=call["id"], error="no name, or no object"
-            )
-            for call in bad
+            invalid_tool_call(name=c["name"], args=c["args"], id=c["id"], error="no JSON object")
+            for c in calls
+            if c["id"] not in good
         ]
-        numbers = [call["id"] for call in bad]
-        message.tool_calls = [call for call in message.tool_calls if call["id"] not in numbers]
         return ChatResult(generations=[ChatGeneration(message=message)])
 
     def _convert_chunk_to_generation_chunk(
@@ -142,10 +137,10 @@ class Exchange(BaseChatOpenAI):
         base_generation_info: Any,  # noqa: ARG002
     ) -> ChatGenerationChunk | None:
         self._see_error(chunk)
-        choices = _objects(chunk.get("choices"))[:1]
+        choices = objects(chunk.get("choices"))[:1]
         delta = choices[0].get("delta") if choices else None
         said: Object = delta if isinstance(delta, Mapping) else {}
-        calls = list(map(self._piece, _objects(said.get("tool_calls"))))
+        calls = list(map(self._piece, objects(said.get("tool_calls"))))
         plain = {"role": "assistant", "content": _text(said.get("content")), "tool_calls": calls}
         choices = [{**choice, "delta": plain} for choice in choices]
         found = super()._convert_chunk_to_generation_chunk(
@@ -197,11 +192,12 @@ class Exchange(BaseChatOpenAI):
 
 def _text(content: object) -> str:
     if isinstance(content, list):  # of parts, as a few endpoints write it
-        return "".join(_text(part.get("text")) for part in _objects(content))
+        return "".join(_text(part.get("text")) for part in objects(content))
     return _string(content) or ""
 
 
-def _objects(given: object) -> list[Object]:
+def objects(given: object) -> list[Object]:
+    """The objects of a list; none where it is no list."""
     return [one for one in given if isinstance(one, Mapping)] if isinstance(given, list) else []
 
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
 
 from t2agent.bench.datasets import TOKENIZER
-from t2agent.bench.shapes import median, qwen2_with_tokenizer
+from t2agent.bench.shapes import qwen2_with_tokenizer, ratio
 from t2agent.engine.reply_form import ReplyForm
 from t2agent.models.generate import Prompt, generate
 from t2agent.models.model import T2Model
@@ -70,12 +71,13 @@ def measure(model: T2Model, tokens: int, repeats: int) -> dict[str, Any]:
         for _ in range(repeats):
             free.append(_milliseconds(model, None, prompt, tokens))
             held.append(_milliseconds(model, form, prompt, tokens))
-        pairs = list(zip(held, free, strict=True))
+        free_wall, free_cpu = zip(*free, strict=True)
+        held_wall, held_cpu = zip(*held, strict=True)
         found[name] = {
-            "free_ms": median([wall for wall, _ in free]),
-            "constrained_ms": median([wall for wall, _ in held]),
-            "ratio": median([one[0] / other[0] for one, other in pairs]),
-            "cpu_ratio": median([one[1] / other[1] for one, other in pairs]),
+            "free_ms": median(free_wall),
+            "constrained_ms": median(held_wall),
+            "ratio": ratio(held_wall, free_wall),
+            "cpu_ratio": ratio(held_cpu, free_cpu),
         }
     return {
         "threads": torch.get_num_threads(),
@@ -91,13 +93,8 @@ def _milliseconds(
     """Of one token of a reply: by the clock, and of processor time."""
     constraint = None if form is None else form.constraint(model, prompt)
     keep = frozenset[int]() if form is None else form.marks(model)
+    options = GenerationOptions(max_tokens=tokens, temperature=1.0, seed=0)
     wall, cpu = time.perf_counter(), time.process_time()
-    [reply] = generate(
-        model,
-        [prompt],
-        GenerationOptions(max_tokens=tokens, temperature=1.0, seed=0),
-        constraints=[constraint],
-        keep=keep,
-    )
+    [reply] = generate(model, [prompt], options, constraints=[constraint], keep=keep)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     return 1e3 * wall / reply.completion_tokens, 1e3 * cpu / reply.completion_tokens

@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from PIL import Image
 
 from t2agent.chat.agent import T2Middleware, create_t2_agent
 from t2agent.chat.chat_model import ChatT2
@@ -51,6 +52,14 @@ _MAX_STEPS = 6
 _MAX_TOKENS = 96
 
 
+def user_message(text: str, image: Image.Image | None) -> HumanMessage:
+    """A request as a user sends it, its image as a content block."""
+    content: list[str | dict[str, Any]] = [{"type": "text", "text": text}]
+    if image is not None:
+        content.insert(0, image_block(image))
+    return HumanMessage(content)
+
+
 @dataclass(frozen=True, slots=True)
 class AgentTask:
     """A problem, and the names of the tools that are offered for it."""
@@ -62,10 +71,8 @@ class AgentTask:
     @property
     def message(self) -> HumanMessage:
         """The request as a user sends it."""
-        content: list[str | dict[str, Any]] = [{"type": "text", "text": self.problem.question}]
-        if self.problem.scene is not None:
-            content.insert(0, image_block(self.problem.scene.render()))
-        return HumanMessage(content)
+        scene = self.problem.scene
+        return user_message(self.problem.question, None if scene is None else scene.render())
 
     def write_files(self, folder: Path) -> None:
         """What search_files finds: the line of the answer, and files without it."""

@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import base64
-import io
 import time
 from pathlib import Path
-from typing import Any
 
-from langchain_core.messages import HumanMessage
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from t2agent.bench.agent import user_message
 from t2agent.bench.nano import bar_chart, rich_table, summary, table
 from t2agent.chat.chat_model import ChatT2
 from t2agent.dispatch import EmbeddingDispatcher
 from t2agent.nano.tasks import DOMAINS, TASKS
-from t2agent.train import Example
-
-
-def message(example: Example) -> HumanMessage:
-    """The example as a user's message, its image as a content block."""
-    content: list[str | dict[str, Any]] = []
-    if example.image is not None:
-        png = io.BytesIO()
-        example.image.save(png, "PNG")
-        data = base64.b64encode(png.getvalue()).decode()
-        content.append({"type": "image", "base64": data, "mime_type": "image/png"})
-    content.append({"type": "text", "text": example.prompt})
-    return HumanMessage(content)
 
 
 def _registry_table(chat: ChatT2) -> RichTable:
@@ -50,7 +34,7 @@ def _side_by_side(chat: ChatT2) -> RichTable:
     for name in DOMAINS:
         task = TASKS[name]
         example = task.sample(1, seed=7, split="test")[0]
-        ask = [message(example)]
+        ask = [user_message(example.prompt, example.image)]
         base = chat.invoke(ask, dispatch="off", max_tokens=task.max_tokens)
         adapted = chat.invoke(ask, max_tokens=task.max_tokens)
         decision = adapted.response_metadata["dispatch"]

@@ -8,19 +8,18 @@ table is for a terminal, and for a chart.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import mean
+from statistics import fmean, mean
 from typing import Any
 
 from PIL import Image
 from rich.table import Table as RichTable
 
-from t2agent.dispatch import Dispatcher, EmbeddingDispatcher, Request
+from t2agent.bench.charts import bars, plain_axes, write_chart
+from t2agent.dispatch import Decision, Dispatcher, EmbeddingDispatcher, Request
 from t2agent.experts.expert import Expert
-from t2agent.files import write_bytes
 from t2agent.models.model import T2Model
 from t2agent.nano.experts import train_domain
 from t2agent.nano.tasks import DOMAINS, TASKS, conflicting
@@ -53,9 +52,7 @@ def measure(
     task = TASKS[_CONTROLLED]
     examples = task.sample(requests, seed=0, split="test")
     return {
-        "by_expert": {name: dict(scores) for name, scores in result.by_expert.items()},
-        "dispatched": dict(result.dispatched),
-        "routed": dict(result.routed),
+        **asdict(result),
         "blank_image": accuracy(model, task, without_image(examples), _CONTROLLED),
         "swapped_image": accuracy(model, task, swapped(examples), _CONTROLLED),
         "not_above_base": not_above_base(result),
@@ -96,29 +93,22 @@ def run(
 def summarise(per_seed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Means over the seeds: task -> base, wrong, own and dispatched; the greatest distance of
     dispatched and own; and the controls."""
-    rows = {}
-    for name in DOMAINS:
-        tables = [figures["by_expert"][name] for figures in per_seed]
-        wrong = [v for t in tables for k, v in t.items() if k not in ("base", name)]
-        rows[name] = {
-            "base": mean(t["base"] for t in tables),
-            "wrong expert": mean(wrong),
-            "right expert": mean(t[name] for t in tables),
-            "dispatched": mean(figures["dispatched"][name] for figures in per_seed),
-        }
-    gap = max(abs(row["dispatched"] - row["right expert"]) for row in rows.values())
+    tables = [summary(Table(f["by_expert"], f["dispatched"], f["routed"])) for f in per_seed]
+    rows = {
+        name: {column: mean(table[name][column] for table in tables) for column in COLUMNS}
+        for name in DOMAINS
+    }
     controls = ("blank_image", "swapped_image", "not_above_base")
     return {
         "tasks": rows,
-        "dispatch_gap": gap,
+        "dispatch_gap": max(abs(row["dispatched"] - row["right expert"]) for row in rows.values()),
         **{key: mean(f[key] for f in per_seed) for key in controls},
     }
 
 
-def dispatched(dispatcher: Dispatcher, examples: Sequence[Example]) -> list[Any]:
-    """The mixture that the dispatcher chooses for each example."""
-    requests = [Request(e.prompt, images=int(e.image is not None)) for e in examples]
-    return [decision.mixture for decision in dispatcher.dispatch(requests)]
+def decide(dispatcher: Dispatcher, examples: Sequence[Example]) -> list[Decision]:
+    """What the dispatcher decides for each example."""
+    return dispatcher.dispatch([Request(e.prompt, int(e.image is not None)) for e in examples])
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,46 +120,34 @@ class Table:
     task's own expert.
     """
 
-    by_expert: Mapping[str, Mapping[str, float]]
-    dispatched: Mapping[str, float]
-    routed: Mapping[str, float]
-    requests: int
+    by_expert: dict[str, dict[str, float]]
+    dispatched: dict[str, float]
+    routed: dict[str, float]
 
 
 def table(
     model: T2Model,
-    dispatcher: Dispatcher | None,
+    dispatcher: Dispatcher,
     *,
     tasks: Sequence[str] = DOMAINS,
-    experts: Mapping[str, Any] | None = None,
     requests: int = 200,
-    seed: int = 0,
-    split: str = "test",
     progress: bool = True,
 ) -> Table:
-    """Measure every task with the base model, every expert and the dispatcher.
-
-    ``experts``: name -> anything that `T2Model.adapted` takes; the registry's domains if None.
-    """
-    experts = {name: name for name in DOMAINS} if experts is None else experts
-    by_expert: dict[str, dict[str, float]] = {}
-    chosen: dict[str, float] = {}
-    routed: dict[str, float] = {}
-    with progress_bar("measuring", len(tasks) * (len(experts) + 2), progress) as bar:
+    """Measure every task with the base model, every domain's expert and the dispatcher."""
+    found = Table({}, {}, {})
+    with progress_bar("measuring", len(tasks) * (len(DOMAINS) + 2), progress) as bar:
         for name in tasks:
             task = TASKS[name]
-            examples = task.sample(requests, seed=seed, split=split)
-            by_expert[name] = {}
-            for expert, what in {"base": None, **experts}.items():
-                by_expert[name][expert] = accuracy(model, task, examples, what)
+            examples = task.sample(requests, seed=0, split="test")
+            found.by_expert[name] = {}
+            for expert in (None, *DOMAINS):
+                found.by_expert[name][expert or "base"] = accuracy(model, task, examples, expert)
                 bar.advance(1, task=name)
-            if dispatcher is not None:
-                mixtures = dispatched(dispatcher, examples)
-                chosen[name] = accuracy(model, task, examples, mixtures)
-                own = [set(m.weights) == {name} for m in mixtures]
-                routed[name] = sum(own) / len(own)
+            mixtures = [decision.mixture for decision in decide(dispatcher, examples)]
+            found.dispatched[name] = accuracy(model, task, examples, mixtures)
+            found.routed[name] = fmean(set(m.weights) == {name} for m in mixtures)
             bar.advance(1, task=name)
-    return Table(by_expert, chosen, routed, requests)
+    return found
 
 
 COLUMNS = ("base", "wrong expert", "right expert", "dispatched")
@@ -177,50 +155,37 @@ COLUMNS = ("base", "wrong expert", "right expert", "dispatched")
 
 def summary(table: Table) -> dict[str, dict[str, float]]:
     """Task -> accuracy of each of ``COLUMNS``; the wrong experts' is their mean."""
-    rows: dict[str, dict[str, float]] = {}
-    for task, scores in table.by_expert.items():
-        wrong = [value for name, value in scores.items() if name not in ("base", task)]
-        rows[task] = {"base": scores["base"]}
-        if wrong:
-            rows[task]["wrong expert"] = mean(wrong)
-        if task in scores:
-            rows[task]["right expert"] = scores[task]
-        if task in table.dispatched:
-            rows[task]["dispatched"] = table.dispatched[task]
-    return rows
+    return {
+        task: {
+            "base": scores["base"],
+            "wrong expert": mean(v for name, v in scores.items() if name not in ("base", task)),
+            "right expert": scores[task],
+            "dispatched": table.dispatched[task],
+        }
+        for task, scores in table.by_expert.items()
+    }
 
 
 def rich_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> RichTable:
     """Tasks down, columns across, accuracies with two decimals."""
-    columns: Sequence[str] = list(dict.fromkeys(c for scores in rows.values() for c in scores))
-    drawn = RichTable(title=title)
-    drawn.add_column("task")
-    for column in columns:
+    drawn = RichTable("task", title=title)
+    for column in COLUMNS:
         drawn.add_column(column, justify="right")
     for task, scores in rows.items():
-        drawn.add_row(task, *(f"{scores[c]:.2f}" if c in scores else "" for c in columns))
+        drawn.add_row(task, *(f"{scores[column]:.2f}" for column in COLUMNS))
     return drawn
 
 
 def bar_chart(path: Path, title: str, rows: Mapping[str, Mapping[str, float]]) -> None:
     """Write the rows as a PNG of grouped bars."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    columns = list(dict.fromkeys(c for scores in rows.values() for c in scores))
-    figure = Figure(figsize=(8.0, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    width = 0.8 / len(columns)
-    for place, column in enumerate(columns):
-        at = [i - 0.4 + (place + 0.5) * width for i in range(len(rows))]
-        heights = [scores.get(column, 0.0) for scores in rows.values()]
-        bars = axes.bar(at, heights, width * 0.92, label=column)
-        axes.bar_label(bars, fmt="%.2f", fontsize=7)
-    axes.set(xticks=range(len(rows)), xticklabels=list(rows), ylim=(0, 1.08), title=title)
-    axes.set_ylabel("right answers, strictly scored")
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(frameon=False, ncols=len(columns), loc="outside lower center")
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=120)
-    write_bytes(path, image.getvalue())
+    def draw(figure: Any) -> None:
+        axes = plain_axes(figure)
+        columns = {column: [row[column] for row in rows.values()] for column in COLUMNS}
+        for drawn in bars(axes, columns):
+            axes.bar_label(drawn, fmt="%.2f", fontsize=7)
+        axes.set(xticks=range(len(rows)), xticklabels=list(rows), ylim=(0, 1.08), title=title)
+        axes.set_ylabel("right answers, strictly scored")
+        figure.legend(frameon=False, ncols=len(COLUMNS), loc="outside lower center")
+
+    write_chart(path, (8.0, 4.2), draw, dpi=120)

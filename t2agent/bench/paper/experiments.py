@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from t2agent.bench.nano import swapped, without_image
+from t2agent.bench.nano import decide, swapped, without_image
 from t2agent.bench.paper.controls import RandomReward, random_like, shuffled
 from t2agent.bench.paper.ledger import Job, Ledger
 from t2agent.bench.paper.plan import Plan
 from t2agent.bench.paper.suite import Suite, draw
 from t2agent.bench.paper.training import Trained
-from t2agent.dispatch import Decision, Dispatcher, Request
 from t2agent.dispatch.few_shot.search import SearchOptions, SearchResult
 from t2agent.dispatch.few_shot.strategy import adapt
 from t2agent.engine.two_passes import Engine
@@ -149,7 +148,9 @@ class Experiments:
         examples = self._test(task, seed)
         found = {}
         for strategy in ONLINE:
-            decisions = _decide(self._engine(seed, strategy).dispatcher, examples)
+            dispatcher = self._engine(seed, strategy).dispatcher
+            assert dispatcher is not None
+            decisions = decide(dispatcher, examples)
             chosen = Counter("+".join(sorted(d.mixture.weights)) or "others" for d in decisions)
             found[strategy] = {
                 "accuracy": self._measure(task, examples, [d.mixture for d in decisions]),
@@ -269,8 +270,3 @@ class Experiments:
                 for name, one in {"transferred": expert, "shuffled": shuffled(expert, seed)}.items()
             },
         }
-
-
-def _decide(dispatcher: Dispatcher | None, examples: Sequence[Example]) -> list[Decision]:
-    requests = [Request(e.prompt, int(e.image is not None)) for e in examples]
-    return [] if dispatcher is None else dispatcher.dispatch(requests)

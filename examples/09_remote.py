@@ -3,7 +3,8 @@
     python examples/09_remote.py
 
 The endpoint is $T2AGENT_REMOTE_URL: vLLM, or anything else that speaks OpenAI's chat completions.
-Without one, the requests are only dispatched. docs/SERVING.md tells how to start one.
+Without one, the requests are only dispatched. docs/SERVING.md tells how to start one. The extra
+`remote` is needed: pip install 't2agent[remote]'.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class OpenAIServer:
         base: the base model's name here.
         experts: their names here -> the expert that answers.
         requests: the bodies of the requests for completions, the first one first.
-        headers: of these.
+        headers: of these, Named-Like-This.
         faults: what goes wrong next, for /chat/completions.
         closed: set when a client went away before the end of its stream.
     """
@@ -130,7 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         body = json.loads(raw)
         self.ours.requests.append(body)
-        self.ours.headers.append(dict(self.headers))
+        self.ours.headers.append({name.title(): text for name, text in self.headers.items()})
         if self.ours.faults and self._fault(self.ours.faults.pop(0)):
             return
         if body["model"] not in (self.ours.base, *self.ours.experts):

@@ -7,7 +7,7 @@ they mean the same on a slow machine and on a busy one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from inspect import Parameter, signature
@@ -33,14 +33,13 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """One measurement, by the function ``run`` of a module.
+    """One measurement, by the function ``run`` of the module of its name.
 
     ``wanted``: name of a figure, as `figures` names it -> what it should be. ``long``: it takes
     hours, and "all" leaves it out.
     """
 
     about: str
-    module: str
     wanted: Mapping[str, Wanted] = field(default_factory=dict)
     long: bool = False
 
@@ -48,27 +47,22 @@ class Benchmark:
 BENCHMARKS: Mapping[str, Benchmark] = {
     "decompose": Benchmark(
         "P1: decomposing a 2048 x 8192 weight, against torch.linalg.svd",
-        "t2agent.bench.decompose",
         {"times_faster": Wanted(">=", 5), "bytes_ratio": Wanted("<=", 0.25)},
     ),
     "merge": Benchmark(
         "P2: merging an expert into a model of Qwen2-0.5B's shape, against matrix products",
-        "t2agent.bench.merge",
         {"ratio": Wanted(">=", 0.85), "switch_ms": Wanted("<=", 1)},
     ),
     "rows": Benchmark(
         "P3: eight experts in one decoding batch, against one at a time and against none",
-        "t2agent.bench.rows",
         {"throughput_ratio": Wanted(">=", 7), "cost_ratio": Wanted("<=", 1.5)},
     ),
     "dispatch_cost": Benchmark(
         "P4: dispatching one request, against encoding it",
-        "t2agent.bench.dispatch_cost",
         {"ratio": Wanted("<=", 1.1)},
     ),
     "clinc": Benchmark(
         "P5: CLINC150, with 10 examples a label and with all",
-        "t2agent.bench.clinc",
         {
             "few.accuracy": Wanted(">=", 0.905),
             "few.auroc": Wanted(">=", 0.955),
@@ -80,7 +74,6 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     ),
     "real_prompts": Benchmark(
         "P5: real requests, from other sources than the examples",
-        "t2agent.bench.real_prompts",
         {
             f"{case}.{figure}": Wanted(">=", value)
             for case in ("shipped", "fitted")
@@ -96,7 +89,6 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     ),
     "many_experts": Benchmark(
         "1,000 experts: opening the registry, dispatching against ten, memory (two minutes)",
-        "t2agent.bench.many_experts",
         {
             "open_warm_s": Wanted("<=", 1),
             "dispatch_ratio": Wanted("<=", 1.5),
@@ -106,27 +98,22 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     ),
     "expert_overhead": Benchmark(
         "P8: one expert over 100 tokens, its merge included, against the base model",
-        "t2agent.bench.expert_overhead",
         {"ratio": Wanted("<=", 1.05)},
     ),
     "chat_overhead": Benchmark(
         "ChatT2.invoke of 100 tokens, against generate() of transformers",
-        "t2agent.bench.chat_overhead",
         {"nano.ratio": Wanted("<=", 1.03), "qwen2.ratio": Wanted("<=", 1.03)},
     ),
     "constrained": Benchmark(
         "decoding by a grammar at 151,936 entries, against free decoding",
-        "t2agent.bench.constrained",
         {"ratio": Wanted("<=", 1.15)},
     ),
     "concurrent": Benchmark(
         "16 requests at once with mixed experts, against one after the other",
-        "t2agent.bench.concurrent",
         {"throughput_ratio": Wanted(">=", 4), "equal": Wanted(">=", 1)},
     ),
     "nano": Benchmark(
         "t2-nano: experts of three seeds, trained and measured (some twenty minutes)",
-        "t2agent.bench.nano",
         {
             "tasks.math.right expert": Wanted(">=", 0.95),
             "tasks.code.right expert": Wanted(">=", 0.82),
@@ -141,7 +128,6 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     ),
     "paper": Benchmark(
         "the paper's experiments: --quick in ten minutes, in full in some hours",
-        "t2agent.bench.paper",
         {
             **{
                 f"own.{task}": Wanted(">=", value)
@@ -178,12 +164,10 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     ),
     "agent": Benchmark(
         "t2-nano as an agent: fifty tasks of two steps or more, with the bundled tools",
-        "t2agent.bench.agent",
         {"experts.solved": Wanted(">=", 0.8)},
     ),
     "tools": Benchmark(
         "t2-nano choosing and filling in tools that it knows, and tools that it has never seen",
-        "t2agent.bench.tools",
         {
             "known.experts.right call": Wanted(">=", 0.95),
             "unseen.experts.right call": Wanted(">=", 0.75),
@@ -191,7 +175,6 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     ),
     "accuracy": Benchmark(
         "t2-nano as shipped: base, wrong expert, right expert and dispatched",
-        "t2agent.bench.accuracy",
     ),
 }
 
@@ -217,14 +200,18 @@ def run(name: str, **settings: Any) -> dict[str, Any]:
             f"benchmark {name!r} has no setting {', '.join(unknown)}; "
             f"known: {', '.join(known) or 'none'}{hint}"
         )
-    result: dict[str, Any] = import_module(BENCHMARKS[name].module).run(**settings)
-    return result
+    return _runner(name)(**settings)
+
+
+def _runner(name: str) -> Callable[..., dict[str, Any]]:
+    run: Callable[..., dict[str, Any]] = import_module(f"t2agent.bench.{name}").run
+    return run
 
 
 def _settings(name: str) -> tuple[list[str], bool]:
     """The settings of a benchmark, and whether it takes others, which it checks itself."""
-    parameters = signature(import_module(BENCHMARKS[name].module).run).parameters
-    known = [name for name, p in parameters.items() if p.kind is not Parameter.VAR_KEYWORD]
+    parameters = signature(_runner(name)).parameters
+    known = [key for key, one in parameters.items() if one.kind is not Parameter.VAR_KEYWORD]
     return known, len(known) < len(parameters)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from t2agent.bench.nano import accuracies, summary
+from t2agent.bench.nano import summary, table
 from t2agent.dispatch import EmbeddingDispatcher
 from t2agent.models.model import T2Model
 
@@ -15,6 +15,5 @@ from t2agent.models.model import T2Model
 def run(requests: int = 200) -> dict[str, Any]:
     """Accuracy by task and column, and the share of requests that went to their own expert."""
     model = T2Model.from_pretrained("t2-nano")
-    measured = accuracies(model, EmbeddingDispatcher(model.registry), requests=requests)
-    rows = summary(measured.by_expert, measured.dispatched)
-    return {**rows, "routed": dict(measured.routed), "requests": requests}
+    measured = table(model, EmbeddingDispatcher(model.registry), requests=requests)
+    return {**summary(measured), "routed": measured.routed, "requests": requests}

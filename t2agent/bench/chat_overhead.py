@@ -11,22 +11,20 @@ against generate() with that expert adapted. What one expert costs is in `expert
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
 
 from t2agent.bench.datasets import TOKENIZER
-from t2agent.bench.shapes import endless, median, qwen2_with_tokenizer
+from t2agent.bench.shapes import clock, endless, qwen2_with_tokenizer, ratio
 from t2agent.chat.chat_model import ChatT2
 from t2agent.models.generate import Prompt, encode
 from t2agent.models.model import T2Model
 
 REQUEST = "What is 7 * 3 + 12?"
-
-Spent = tuple[float, float]
 
 
 def run(
@@ -77,22 +75,17 @@ def _compared(model: T2Model, chat: ChatT2, tokens: int, repeats: int) -> dict[s
         return str(chat.invoke(REQUEST).content)
 
     raw(), through()  # what is made on first use
-    raws: list[Spent] = []
-    chats: list[Spent] = []
+    raws: list[tuple[float, float]] = []
+    chats: list[tuple[float, float]] = []
     for turn in range(repeats):
-        for work, spent in ((raw, raws), (through, chats))[:: 1 if turn % 2 else -1]:
-            spent.append(_timed(work))
-    pairs = list(zip(chats, raws, strict=True))
+        for work, times in ((raw, raws), (through, chats))[:: 1 if turn % 2 else -1]:
+            cpu = time.process_time()
+            times.append((clock(work), time.process_time() - cpu))
+    raw_wall, raw_cpu = zip(*raws, strict=True)
+    chat_wall, chat_cpu = zip(*chats, strict=True)
     return {
-        "raw_ms": 1e3 * median([wall for wall, _ in raws]),
-        "chat_ms": 1e3 * median([wall for wall, _ in chats]),
-        "ratio": median([chat[0] / raw[0] for chat, raw in pairs]),
-        "cpu_ratio": median([chat[1] / raw[1] for chat, raw in pairs]),
+        "raw_ms": 1e3 * median(raw_wall),
+        "chat_ms": 1e3 * median(chat_wall),
+        "ratio": ratio(chat_wall, raw_wall),
+        "cpu_ratio": ratio(chat_cpu, raw_cpu),
     }
-
-
-def _timed(work: Callable[[], object]) -> Spent:
-    """Seconds by the clock, and of this process's processor time."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    work()
-    return time.perf_counter() - wall, time.process_time() - cpu

@@ -13,11 +13,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 import torch
 
-from t2agent.bench.shapes import endless, median
+from t2agent.bench.shapes import endless, ratio
 from t2agent.chat.chat_model import ChatT2
 from t2agent.models.model import T2Model
 from t2agent.nano.tasks import TASKS
@@ -65,6 +66,6 @@ def measure(chat: ChatT2, requests: Sequence[str], repeats: int) -> dict[str, An
         "experts": len(experts),
         "one_by_one_seconds": median(one_by_one),
         "together_seconds": median(together),
-        "throughput_ratio": median([a / b for a, b in zip(one_by_one, together, strict=True)]),
+        "throughput_ratio": ratio(one_by_one, together),
         "equal": sum(equal) / len(equal),
     }

@@ -11,13 +11,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
 
 from t2agent.bench.datasets import TOKENIZER
-from t2agent.bench.everyday import tool
-from t2agent.bench.shapes import median, qwen2_with_tokenizer
+from t2agent.bench.shapes import qwen2_with_tokenizer, ratio
 from t2agent.engine.reply_form import ReplyForm
 from t2agent.models.generate import Prompt, generate
 from t2agent.models.model import T2Model
@@ -36,8 +36,8 @@ _CITY = {
 _CITIES = {"type": "array", "items": _CITY, "minItems": 3}
 _SCHEMA = {"type": "object", "properties": {"cities": _CITIES}, "required": ["cities"]}
 _TOOLS = [
-    tool("store", "Stores cities.", cities=_CITIES),
-    tool("draw", "Draws cities on a map.", cities=_CITIES),
+    {"type": "function", "function": {"name": name, "description": about, "parameters": _SCHEMA}}
+    for name, about in (("store", "Stores cities."), ("draw", "Draws cities on a map."))
 ]
 FORMS: Mapping[str, Mapping[str, Any]] = {
     "json": {"response_format": {"type": "json_schema", "json_schema": {"schema": _SCHEMA}}},
@@ -62,27 +62,28 @@ def run(tokens: int = 100, repeats: int = 5, tokenizer: Path | str = TOKENIZER) 
 
 def measure(model: T2Model, tokens: int, repeats: int) -> dict[str, Any]:
     """The same for any model."""
-    by_form: dict[str, Any] = {}
-    for name, fields in FORMS.items():
-        form = ReplyForm.of(fields)
+    found: dict[str, Any] = {}
+    for name, given in FORMS.items():
+        form = ReplyForm.of(given)
         prompt = form.prompt(Prompt.user(REQUEST))
         _milliseconds(model, form, prompt, 2)  # what is compiled and made on first use
         free, held = [], []
         for _ in range(repeats):
             free.append(_milliseconds(model, None, prompt, tokens))
             held.append(_milliseconds(model, form, prompt, tokens))
-        pairs = list(zip(held, free, strict=True))
-        by_form[name] = {
-            "free_ms": median([wall for wall, _ in free]),
-            "constrained_ms": median([wall for wall, _ in held]),
-            "ratio": median([one[0] / other[0] for one, other in pairs]),
-            "cpu_ratio": median([one[1] / other[1] for one, other in pairs]),
+        free_wall, free_cpu = zip(*free, strict=True)
+        held_wall, held_cpu = zip(*held, strict=True)
+        found[name] = {
+            "free_ms": median(free_wall),
+            "constrained_ms": median(held_wall),
+            "ratio": ratio(held_wall, free_wall),
+            "cpu_ratio": ratio(held_cpu, free_cpu),
         }
     return {
         "threads": torch.get_num_threads(),
         "vocabulary": model.model.config.get_text_config().vocab_size,
-        **by_form,
-        "ratio": max(figures["ratio"] for figures in by_form.values()),
+        **found,
+        "ratio": max(figures["ratio"] for figures in found.values()),
     }
 
 
@@ -92,13 +93,8 @@ def _milliseconds(
     """Of one token of a reply: by the clock, and of processor time."""
     constraint = None if form is None else form.constraint(model, prompt)
     keep = frozenset[int]() if form is None else form.marks(model)
+    options = GenerationOptions(max_tokens=tokens, temperature=1.0, seed=0)
     wall, cpu = time.perf_counter(), time.process_time()
-    [reply] = generate(
-        model,
-        [prompt],
-        GenerationOptions(max_tokens=tokens, temperature=1.0, seed=0),
-        constraints=[constraint],
-        keep=keep,
-    )
+    [reply] = generate(model, [prompt], options, constraints=[constraint], keep=keep)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     return 1e3 * wall / reply.completion_tokens, 1e3 * cpu / reply.completion_tokens

@@ -5,9 +5,11 @@ Figures wanted: at least 5 times faster; the cached file at most a quarter of U,
 
 from __future__ import annotations
 
+from statistics import median
+
 import torch
 
-from t2agent.bench.shapes import clock, median, private_cache
+from t2agent.bench.shapes import clock, private_cache
 from t2agent.svf import decomposition
 from t2agent.svf.basis import decompose
 

@@ -6,19 +6,20 @@ import argparse
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import mean
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as RichTable
 
-from t2agent.bench.nano import accuracies, bar_chart, rich_table, summary
+from t2agent.bench.nano import COLUMNS, bar_chart, rich_table, summary, table
 from t2agent.chat.chat_model import ChatT2
 from t2agent.chat.messages import user_message
 from t2agent.dispatch import EmbeddingDispatcher
 from t2agent.nano.tasks import DOMAINS, TASKS
 
 
-def _registry_table(chat: ChatT2) -> Table:
-    drawn = Table(title=f"Experts found for {chat.t2.name}")
+def _registry_table(chat: ChatT2) -> RichTable:
+    drawn = RichTable(title=f"Experts found for {chat.t2.name}")
     for column in ("expert", "modality", "parameters", "what for"):
         drawn.add_column(column, justify="right" if column == "parameters" else "left")
     for name in chat.registry.names():
@@ -28,8 +29,8 @@ def _registry_table(chat: ChatT2) -> Table:
     return drawn
 
 
-def _side_by_side(chat: ChatT2) -> Table:
-    drawn = Table(title="One unseen request of each domain", show_lines=True)
+def _side_by_side(chat: ChatT2) -> RichTable:
+    drawn = RichTable(title="One unseen request of each domain", show_lines=True)
     for column in ("request", "base model", "adapted", "wanted", "dispatcher's scores"):
         drawn.add_column(column, overflow="fold")
     for name in DOMAINS:
@@ -51,8 +52,7 @@ def _side_by_side(chat: ChatT2) -> Table:
 def conclusion(rows: Mapping[str, Mapping[str, float]]) -> str:
     """What the accuracies of all domains show, in a sentence."""
     base, wrong, right, dispatched = (
-        f"{sum(row[column] for row in rows.values()) / len(rows):.0%}"
-        for column in ("base", "wrong expert", "right expert", "dispatched")
+        f"{mean(row[column] for row in rows.values()):.0%}" for column in COLUMNS
     )
     return (
         f"The base model answers {base} of the requests as wanted. Adapted to each request by "
@@ -72,8 +72,8 @@ def main() -> None:
     chat = ChatT2()
     console.print(_registry_table(chat))
     console.print(_side_by_side(chat))
-    measured = accuracies(chat.t2, EmbeddingDispatcher(chat.registry), requests=options.requests)
-    rows = summary(measured.by_expert, measured.dispatched)
+    measured = table(chat.t2, EmbeddingDispatcher(chat.registry), requests=options.requests)
+    rows = summary(measured)
     title = f"t2-nano on {options.requests} unseen requests a domain"
     console.print(rich_table(title, rows))
     bar_chart(options.chart, title, rows)

@@ -6,7 +6,9 @@ machine slows both.
 
 from __future__ import annotations
 
-from t2agent.bench.shapes import clock, median
+from statistics import median
+
+from t2agent.bench.shapes import clock
 from t2agent.dispatch import EmbeddingDispatcher, Request
 from t2agent.dispatch.encoder import Encoder
 from t2agent.errors import ConfigError
@@ -40,15 +42,14 @@ def run(requests: int = 200, model: str = "t2-nano") -> dict[str, float]:
     for text in _TEXTS:  # what is loaded and fitted on first use
         decide(text)
         encode(text)
-    deciding, encoding = [], []
+    deciding: list[float] = []
+    encoding: list[float] = []
+    both = ((deciding, decide), (encoding, encode))
     for n in range(requests):
         text = _TEXTS[n % len(_TEXTS)].format(n=n)
-        if n // len(_TEXTS) % 2:  # who is second finds the caches warm
-            deciding.append(decide(text))
-            encoding.append(encode(text))
-        else:
-            encoding.append(encode(text))
-            deciding.append(decide(text))
+        # Who is second finds the caches warm.
+        for times, work in both if n // len(_TEXTS) % 2 else both[::-1]:
+            times.append(work(text))
     return {
         "requests": requests,
         "dispatch_ms": 1e3 * median(deciding),

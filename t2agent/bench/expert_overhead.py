@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from t2agent.bench.shapes import clock, decode, expert, median, private_cache, qwen2
+from t2agent.bench.shapes import clock, decode, expert, private_cache, qwen2, ratio
 
 
 def run(tokens: int = 100, pieces: int = 5) -> dict[str, float]:
@@ -47,7 +47,7 @@ def run(tokens: int = 100, pieces: int = 5) -> dict[str, float]:
         "base_seconds": whole,
         "merge_seconds": merging,
         "merged_ratio": (merging + sum(merged)) / whole,
-        "adapted_ratio": median([a / b for a, b in zip(adapted, base, strict=True)]),
-        "merged_again_ratio": median([m / b for m, b in zip(merged, base, strict=True)]),
+        "adapted_ratio": ratio(adapted, base),
+        "merged_again_ratio": ratio(merged, base),
         "ratio": min((merging + sum(merged)) / whole, sum(adapted) / whole),
     }

@@ -16,11 +16,12 @@ import shutil
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
+from statistics import median
 
 import psutil
 import torch
 
-from t2agent.bench.shapes import clock, expert, median, private_cache
+from t2agent.bench.shapes import clock, expert, private_cache
 from t2agent.dispatch import EmbeddingDispatcher, Request
 from t2agent.dispatch.fitting import forget
 from t2agent.errors import ConfigError

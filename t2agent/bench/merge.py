@@ -6,9 +6,11 @@ switch to weights that are kept in under 1 ms.
 
 from __future__ import annotations
 
+from statistics import median
+
 import torch
 
-from t2agent.bench.shapes import clock, expert, median, private_cache, qwen2
+from t2agent.bench.shapes import clock, expert, private_cache, qwen2
 from t2agent.models.model import T2Model
 from t2agent.svf.layer import shape
 from t2agent.svf.merge import correction_flops

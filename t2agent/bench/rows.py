@@ -7,10 +7,11 @@ time of the same batch without experts.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median
 
 import torch
 
-from t2agent.bench.shapes import clock, decode, expert, median, private_cache, qwen2
+from t2agent.bench.shapes import clock, decode, expert, private_cache, qwen2, ratio
 
 ROWS = 8
 
@@ -38,6 +39,6 @@ def run(tokens: int = 6, repeats: int = 5) -> dict[str, float]:
         "plain_batch_ms": 1e3 * median(plain),
         "eight_experts_ms": 1e3 * median(mixed),
         "one_expert_ms": 1e3 * median(alone),
-        "throughput_ratio": median([ROWS * a / m for a, m in zip(alone, mixed, strict=True)]),
-        "cost_ratio": median([m / p for m, p in zip(mixed, plain, strict=True)]),
+        "throughput_ratio": ROWS * ratio(alone, mixed),
+        "cost_ratio": ratio(mixed, plain),
     }

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -82,9 +83,9 @@ def clock(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def median(values: list[float]) -> float:
-    """The middle value."""
-    return sorted(values)[len(values) // 2]
+def ratio(over: Sequence[float], under: Sequence[float]) -> float:
+    """The median of the ratios of what was timed in turn."""
+    return median(a / b for a, b in zip(over, under, strict=True))
 
 
 @contextmanager

@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from t2agent.errors import ConfigError
 from t2agent.nano.domains import errands, tools
 from t2agent.nano.habits import HABITS, as_call, call_body, is_right, is_right_call, opener, reply
-from t2agent.nano.problem import Call, Maker, Problem, Split, draw
+from t2agent.nano.problem import Call, Maker, Problem, Split, draw, sampled
 from t2agent.nano.tasks import OPENERS
 from t2agent.train import Example
 
@@ -47,10 +46,7 @@ class ErrandTask:
 
     def sample(self, n: int, *, seed: int, split: str = "train") -> list[Example]:
         """``n`` examples of a split ("train", "val" or "test"; no problem is in two of them)."""
-        if split not in ("train", "val", "test"):
-            raise ConfigError(f"got split {split!r}; needed 'train', 'val' or 'test'")
-        rng = random.Random(f"errands {split} {seed}")
-        return [self._example(rng, split) for _ in range(n)]  # type: ignore[arg-type]
+        return sampled(self._example, n, "errands", split, seed)
 
     def _example(self, rng: random.Random, split: Split) -> _Step:
         maker = rng.choices(self.makers, [MAKERS[one] for one in self.makers])[0]

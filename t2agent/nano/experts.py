@@ -24,6 +24,7 @@ from t2agent.nano.words import SMALL_TALK
 from t2agent.paths import bundled
 from t2agent.train import Task, TrainOptions, attach_record, train_expert
 from t2agent.train.evaluation import accuracy
+from t2agent.train.options import Method
 
 DESCRIPTIONS = {
     "math": "Arithmetic and word problems, worked out step by step.",
@@ -46,9 +47,13 @@ LEARNING_RATES: Mapping[str, float] = {"json": 0.01, "tools": 0.005}
 """Domain -> the learning rate that validation preferred to the product's own. Faster, "json" keeps
 to the hasty writers, who are often right, and "tools", which starts high, falls again."""
 
-
-_TAUGHT: tuple[tuple[int, float], ...] = ((300, 0.02), (200, 0.005))
-"""Stages of next-token training: steps, and the learning rate."""
+_STAGES: tuple[tuple[Method, int, float, int], ...] = (
+    ("sft", 300, 0.02, 25),
+    ("sft", 200, 0.005, 25),
+    ("reinforce", _STEPS, LEARNING_RATES["tools"], 10),
+)
+"""How the expert for tools is trained: methods, steps, learning rates, and the steps from one
+validation to the next."""
 
 
 def _taught(model: T2Model, *, seed: int, work: Path | None, progress: bool) -> Expert:
@@ -57,39 +62,26 @@ def _taught(model: T2Model, *, seed: int, work: Path | None, progress: bool) -> 
     The base answers as soon as one tool has replied, so sampling never comes upon a second call
     for a request that it has not seen in pretraining; next-token training shows it.
     """
-    task = ErrandTask()
-    common: dict[str, Any] = {
-        "name": "tools",
-        "description": DESCRIPTIONS["tools"],
-        "seed": seed,
-        "patience": 0,
-        "progress": progress,
-    }
-    start: Expert | None = None
-    for stage, (steps, rate) in enumerate(_TAUGHT):
-        start = train_expert(
+    expert: Expert | None = None
+    for stage, (method, steps, rate, every) in enumerate(_STAGES):
+        folder = work and (work / f"taught-{stage}" if method == "sft" else work)
+        expert = train_expert(
             model,
-            task,
-            method="sft",
+            ErrandTask(),
+            name="tools",
+            description=DESCRIPTIONS["tools"],
+            method=method,
             steps=steps,
-            start=start,
+            start=expert,
             learning_rate=rate,
             validation=2 * _VALIDATION,
-            validate_every=25,
-            checkpoint=None if work is None else work / f"taught-{stage}",
-            **common,
+            validate_every=every,
+            patience=0,
+            seed=seed,
+            checkpoint=folder,
+            progress=progress,
         )
-    expert = train_expert(
-        model,
-        task,
-        steps=_STEPS,
-        start=start,
-        learning_rate=LEARNING_RATES["tools"],
-        validation=2 * _VALIDATION,
-        validate_every=10,
-        checkpoint=work,
-        **common,
-    )
+    assert expert is not None
     # Some of its examples have images; it is for requests without any as well.
     return Expert(replace(expert.card, modality="text"), expert.z)
 

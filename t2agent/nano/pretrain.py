@@ -34,8 +34,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedTokenizerFast
 
@@ -47,6 +45,8 @@ from t2agent.nano.stages import STAGES, Stage, build_optimizers, freeze
 from t2agent.nano.trainee import Trainee, embed, take_over
 from t2agent.paths import bundled
 from t2agent.progress import no_transformers_bars, progress_bar
+
+_STATE = "state.pt"
 
 
 class _Batches(Dataset[Any]):
@@ -64,39 +64,19 @@ class _Batches(Dataset[Any]):
         return self.packer.batch(seed, clean=self.stage.is_clean(step))
 
 
-def _state(trainee: Trainee, optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
-    """The optimisers' state as a flat dict of tensors: "name/key" -> tensor."""
-    flat = {}
-    states = {id(p): s for optimizer in optimizers for p, s in optimizer.state.items()}
-    for name, parameter in trainee.named_parameters():
-        for key, value in states.get(id(parameter), {}).items():
-            flat[f"{name}/{key}"] = torch.as_tensor(value).clone()
-    return flat
-
-
-def _restore(
-    trainee: Trainee, optimizers: list[torch.optim.Optimizer], flat: dict[str, Tensor]
+def _save(
+    folder: Path, trainee: Trainee, optimizers: list[torch.optim.Optimizer], step: int
 ) -> None:
-    by_name = dict(trainee.named_parameters())
-    owner = {id(p): o for o in optimizers for g in o.param_groups for p in g["params"]}
-    for full, value in flat.items():
-        name, key = full.rsplit("/", 1)
-        parameter = by_name[name]
-        owner[id(parameter)].state[parameter][key] = value
-
-
-def _save(folder: Path, trainee: Trainee, flat: dict[str, Tensor], step: int) -> None:
+    """``step``: the one that comes next."""
+    states = [optimizer.state_dict() for optimizer in optimizers]
+    state = {"step": step, "weights": trainee.state_dict(), "optimizers": states}
     with replace_folder(folder) as temporary:
-        weights = {n: p.detach().clone() for n, p in trainee.named_parameters()}
-        save_file(weights, temporary / "weights.safetensors")
-        save_file(flat, temporary / "optimizers.safetensors")
-        (temporary / "state.json").write_text(json.dumps({"step": step}))
+        torch.save(state, temporary / _STATE)
 
 
-def _load(folder: Path, trainee: Trainee) -> int:
-    """Load weights in place; the step that comes next."""
-    trainee.load_state_dict(load_file(folder / "weights.safetensors"), strict=False)
-    return int(json.loads((folder / "state.json").read_text())["step"])
+def _load(folder: Path) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(folder / _STATE, weights_only=True)
+    return state
 
 
 def _processes() -> tuple[int, int]:
@@ -133,14 +113,17 @@ def run_stage(
     folder = work / stage.name
     freeze(trainee, stage)
     optimizers = build_optimizers(trainee, stage)
+    peaks = [[group["lr"] for group in o.param_groups] for o in optimizers]
     start = 0
-    if (folder / "state.json").exists():
-        start = _load(folder, trainee)
-        _restore(trainee, optimizers, load_file(folder / "optimizers.safetensors"))
+    if (folder / _STATE).exists():
+        state = _load(folder)
+        start = state["step"]
+        trainee.load_state_dict(state["weights"])
+        for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
     last = stage.steps if last is None else last
     if start >= last:
         return
-    peaks = [[group["lr"] for group in o.param_groups] for o in optimizers]
     language_loss = torch.compile(trainee.language_loss)
     batches = _Batches(stage, packer, f"{seed} {rank}/{count}", range(start, last))
     loader = DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=4)
@@ -156,7 +139,7 @@ def run_stage(
             with torch.autocast("cpu", torch.bfloat16):
                 loss = torch.zeros(())
                 features = trainee.see(batch.pixels) if stage.images else None
-                if features is not None and stage.dense:
+                if features is not None:
                     dense = trainee.dense_loss(features, batch)
                     record["dense"] = dense.item()
                     loss = loss + stage.dense * dense
@@ -174,7 +157,7 @@ def run_stage(
             log.write(json.dumps(record) + "\n")
             bar.advance(1, **{k: f"{v:.3f}" for k, v in record.items() if k != "step"})
             if rank == 0 and ((step + 1) % 200 == 0 or step + 1 == last):
-                _save(folder, trainee, _state(trainee, optimizers), step + 1)
+                _save(folder, trainee, optimizers, step + 1)
 
 
 def _start(trainee: Trainee, stage: Stage, work: Path) -> None:
@@ -185,9 +168,9 @@ def _start(trainee: Trainee, stage: Stage, work: Path) -> None:
         "polish": {"joint": ("",)},
     }
     for name, prefixes in earlier.get(stage.name, {}).items():
-        file = work / name / "weights.safetensors"
-        if file.exists():
-            kept = {n: w for n, w in load_file(file).items() if n.startswith(prefixes)}
+        if (work / name / _STATE).exists():
+            weights = _load(work / name)["weights"]
+            kept = {n: w for n, w in weights.items() if n.startswith(prefixes)}
             trainee.load_state_dict(kept, strict=False)
 
 

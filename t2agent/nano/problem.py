@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from t2agent.errors import ConfigError
 from t2agent.nano.drawing import Scene
+from t2agent.tasks.task import Example
 
 Split = Literal["train", "val", "test"]
 
@@ -48,6 +50,16 @@ class Problem:
 
 
 Maker = Callable[[random.Random], Problem]
+
+
+def sampled(
+    make: Callable[[random.Random, Split], Example], n: int, of: str, split: str, seed: int
+) -> list[Example]:
+    """``n`` examples of a split; ``of`` names the task. Raises ConfigError for another split."""
+    if split not in ("train", "val", "test"):
+        raise ConfigError(f"got split {split!r}; needed 'train', 'val' or 'test'")
+    rng = random.Random(f"{of} {split} {seed}")
+    return [make(rng, split) for _ in range(n)]  # type: ignore[arg-type]
 
 
 def split_of(key: str) -> Split:

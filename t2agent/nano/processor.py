@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import Idefics3Processor, PreTrainedTokenizerFast
@@ -24,42 +25,7 @@ _SPECIAL = [PAD, END, IMAGE, "<fake_token_around_image>", "<global-img>"]
 CALL, CALL_END = "<tool_call>", "</tool_call>"
 """What a call of a tool stands between, in the manner of Hermes and Qwen."""
 
-CHAT_TEMPLATE = """
-{%- set shown = namespace(tools=not tools) -%}
-{%- for message in messages -%}
-  {{- '<|' + message['role'] + '|>' -}}
-  {%- if message['role'] == 'user' and not shown.tools -%}
-    {%- set shown.tools = true -%}
-    {{- 'Tools:\n' -}}
-    {%- for tool in tools -%}
-      {%- set tool = tool.function if tool.function is defined else tool -%}
-      {{- '- ' + tool.name + '(' -}}
-      {%- for key, value in (tool.parameters.properties or {}).items() -%}
-        {{- key + ': ' + (value.type if value.type is string else 'string') -}}
-        {{- ', ' if not loop.last -}}
-      {%- endfor -%}
-      {{- '): ' + (tool.description or '') + '\n' -}}
-    {%- endfor -%}
-    {{- '\n' -}}
-  {%- endif -%}
-  {%- if message['content'] is string -%}
-    {{- message['content'] -}}
-  {%- elif message['content'] -%}
-    {%- for part in message['content'] -%}
-      {%- if part['type'] == 'image' -%}{{- '<image>' -}}
-      {%- elif part['type'] == 'text' -%}{{- part['text'] -}}{%- endif -%}
-    {%- endfor -%}
-  {%- endif -%}
-  {%- for call in message['tool_calls'] or [] -%}
-    {%- set call = call.function if call.function is defined else call -%}
-    {{- '<tool_call>\n{"name": ' + call.name | tojson + ', "arguments": ' -}}
-    {{- (call.arguments if call.arguments is string else call.arguments | tojson) -}}
-    {{- '}\n</tool_call>' -}}
-  {%- endfor -%}
-  {{- '<end_of_utterance>' -}}
-{%- endfor -%}
-{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}
-"""
+CHAT_TEMPLATE = Path(__file__).with_name("chat_template.jinja").read_text("utf-8")
 
 
 def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:

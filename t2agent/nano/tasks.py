@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from t2agent.errors import ConfigError
 from t2agent.nano.domains import code, image, math, reasoning, tools
 from t2agent.nano.habits import (
     Form,
@@ -18,7 +17,7 @@ from t2agent.nano.habits import (
     opener,
     reply,
 )
-from t2agent.nano.problem import Maker, Split, draw
+from t2agent.nano.problem import Maker, Split, draw, sampled
 from t2agent.nano.words import JSON_ASKS
 from t2agent.train import Example
 
@@ -42,10 +41,7 @@ class NanoTask:
 
     def sample(self, n: int, *, seed: int, split: str = "train") -> list[Example]:
         """``n`` examples of a split ("train", "val" or "test"; no problem is in two of them)."""
-        if split not in ("train", "val", "test"):
-            raise ConfigError(f"got split {split!r}; needed 'train', 'val' or 'test'")
-        rng = random.Random(f"{self.name} {split} {seed}")
-        return [self._example(rng, split) for _ in range(n)]  # type: ignore[arg-type]
+        return sampled(self._example, n, self.name, split, seed)
 
     def _example(self, rng: random.Random, split: Split) -> Example:
         problem = draw(rng.choice(self.makers), rng, split)
@@ -70,54 +66,42 @@ class NanoTask:
         return 1.0 if right else -1.0
 
 
-_BY_DOMAIN: dict[str, tuple[NanoTask, NanoTask]] = {
-    own.name: (own, sibling)
-    for own, sibling in (
-        (
-            NanoTask("math", (math.math,), "worked", 64),
-            NanoTask("math_hard", (math.math_hard,), "worked", 80),
-        ),
-        (
-            NanoTask("code", (code.code,), "console", 48),
-            NanoTask("code_hard", (code.code_hard,), "console", 64),
-        ),
-        (
-            NanoTask("reasoning", (reasoning.reasoning,), "short", 16),
-            NanoTask("reasoning_hard", (reasoning.reasoning_hard,), "short", 16),
-        ),
-        (
-            NanoTask("json", (math.math, code.code, reasoning.reasoning), None, 64, "json"),
-            NanoTask(
-                "json_hard",
-                (math.math_hard, code.code_hard, reasoning.reasoning_hard),
-                None,
-                80,
-                "json",
-            ),
-        ),
-        (
-            NanoTask("tools", (tools.tools,), None, 80, "call"),
-            NanoTask("tools_hard", (tools.tools_hard,), None, 80, "call"),
-        ),
-        (
-            NanoTask("read", (image.read,), "short", 16),
-            NanoTask("read_hard", (image.read_hard,), "short", 16),
-        ),
-        (
-            NanoTask("chart", (image.chart,), "worked", 48),
-            NanoTask("chart_hard", (image.chart_hard,), "worked", 48),
-        ),
-        (
-            NanoTask("count", (image.count,), "worked", 48),
-            NanoTask("count_hard", (image.count_hard,), "worked", 48),
-        ),
-    )
-}
+def _pair(
+    name: str,
+    makers: tuple[Maker, ...],
+    hard: tuple[Maker, ...],
+    habit: Habit | None,
+    max_tokens: tuple[int, int],
+    form: Form = "plain",
+) -> tuple[NanoTask, NanoTask]:
+    """A domain's task and its sibling of harder problems."""
+    most, hard_most = max_tokens
+    own = NanoTask(name, makers, habit, most, form)
+    return own, NanoTask(f"{name}_hard", hard, habit, hard_most, form)
 
-DOMAINS: tuple[str, ...] = tuple(_BY_DOMAIN)
+
+_PAIRS: tuple[tuple[NanoTask, NanoTask], ...] = (
+    _pair("math", (math.math,), (math.math_hard,), "worked", (64, 80)),
+    _pair("code", (code.code,), (code.code_hard,), "console", (48, 64)),
+    _pair("reasoning", (reasoning.reasoning,), (reasoning.reasoning_hard,), "short", (16, 16)),
+    _pair(
+        "json",
+        (math.math, code.code, reasoning.reasoning),
+        (math.math_hard, code.code_hard, reasoning.reasoning_hard),
+        None,
+        (64, 80),
+        "json",
+    ),
+    _pair("tools", (tools.tools,), (tools.tools_hard,), None, (80, 80), "call"),
+    _pair("read", (image.read,), (image.read_hard,), "short", (16, 16)),
+    _pair("chart", (image.chart,), (image.chart_hard,), "worked", (48, 48)),
+    _pair("count", (image.count,), (image.count_hard,), "worked", (48, 48)),
+)
+
+DOMAINS: tuple[str, ...] = tuple(own.name for own, _ in _PAIRS)
 """The tasks that an expert is trained for."""
 
-SIBLINGS: dict[str, str] = {name: pair[1].name for name, pair in _BY_DOMAIN.items()}
+SIBLINGS: dict[str, str] = {own.name: hard.name for own, hard in _PAIRS}
 """Domain -> its harder sibling, for which no expert is trained."""
 
 COMBINATIONS: dict[str, tuple[str, ...]] = {
@@ -130,7 +114,7 @@ COMBINATIONS: dict[str, tuple[str, ...]] = {
 TASKS: dict[str, NanoTask] = {
     task.name: task
     for task in (
-        *(task for pair in _BY_DOMAIN.values() for task in pair),
+        *(task for pair in _PAIRS for task in pair),
         NanoTask("math_json", (math.math,), "worked", 72, "json"),
         NanoTask("code_json", (code.code,), "console", 56, "json"),
         NanoTask("image_sum", (image.image_sum,), "worked", 48),

@@ -39,17 +39,13 @@ class Trainee(nn.Module):
 
     def dense_loss(self, features: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy of the patches' labels; the empty patches, most of them, count less."""
-        weight = torch.ones(drawing.KINDS)
-        weight[0] = 0.2
-        what = cross_entropy(
-            self.what(features).flatten(0, 1).float(), batch.what.flatten(), weight
-        )
-        weight = torch.ones(drawing.TONES)
-        weight[0] = 0.2
-        tone = cross_entropy(
-            self.tone(features).flatten(0, 1).float(), batch.tone.flatten(), weight
-        )
-        return what + 0.3 * tone
+
+        def loss(head: nn.Linear, labels: Tensor) -> Tensor:
+            weight = torch.ones(head.out_features)
+            weight[0] = 0.2
+            return cross_entropy(head(features).flatten(0, 1).float(), labels.flatten(), weight)
+
+        return loss(self.what, batch.what) + 0.3 * loss(self.tone, batch.tone)
 
     def language_loss(self, embeds: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Weighted next-token loss, and the share of the replies' tokens that are right."""

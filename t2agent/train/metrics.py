@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from t2agent.errors import ConfigError
-from t2agent.files import write_bytes, write_text
+from t2agent.files import write_figure, write_text
 
 METRICS = "metrics.jsonl"
 CURVE = "curve.png"
@@ -61,9 +60,7 @@ def write_curve(folder: Path, rows: Sequence[Metrics], title: str) -> None:
     left.set(xlabel="step", ylabel="reward", ylim=(-1.05, 1.05), title=title)
     right.set_ylabel("KL" if sampled else "loss")
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=120)
-    write_bytes(folder / CURVE, image.getvalue())
+    write_figure(folder / CURVE, figure)
 
 
 def attach_record(checkpoint: Path | str, expert: Path | str) -> None:

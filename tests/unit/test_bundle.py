@@ -39,14 +39,25 @@ def test_a_wheel_holds_tools_and_experts_inside_the_package(tmp_path: Path) -> N
     tree = tmp_path / "tree"
     tools = [file.name for file in (ROOT / "tools").iterdir() if file.is_file()]
     assert "calculator.py" in tools
-    folder = ROOT / "t2agent/cli/experts/scaffold/template"
-    templates = [str(f.relative_to(ROOT)) for f in folder.rglob("*") if f.is_file()]
-    assert "t2agent/cli/experts/scaffold/template/gitignore.template" in templates
+    data = [
+        str(file.relative_to(ROOT))
+        for file in (ROOT / "t2agent").rglob("*")
+        if file.is_file()
+        and file.suffix not in (".py", ".pyc")
+        and not file.name.startswith(".")
+        and "_bundle" not in file.parts
+    ]
+    assert {
+        "t2agent/bench/everyday.jsonl",
+        "t2agent/cli/experts/scaffold/template/gitignore.template",
+        "t2agent/nano/chat_template.jinja",
+        "t2agent/nano/domains/known_tools.json",
+    } <= set(data)
     for name, text in {
         **{f"tools/{name}": (ROOT / "tools" / name).read_text() for name in tools},
         "t2agent/__init__.py": "",
         **{f"t2agent/{n}.py": (ROOT / f"t2agent/{n}.py").read_text() for n in ("paths", "errors")},
-        **{name: (ROOT / name).read_text() for name in templates},
+        **{name: (ROOT / name).read_text() for name in data},
         "experts/some-base/math/expert_config.json": "{}",
         "experts/some-base/.math.0.new/expert_config.json": "{}",
         "tests/test_it.py": "",
@@ -69,7 +80,7 @@ def test_a_wheel_holds_tools_and_experts_inside_the_package(tmp_path: Path) -> N
         "t2agent/__init__.py",
         "t2agent/paths.py",
         "t2agent/errors.py",
-        *templates,
+        *data,
         *(f"t2agent/_bundle/tools/{name}" for name in tools),
         "t2agent/_bundle/experts/some-base/math/expert_config.json",
     }

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from t2agent.bench.nano import swapped, without_image
+from t2agent.bench.nano import decide, swapped, without_image
 from t2agent.bench.paper.controls import RandomReward, random_like, shuffled
 from t2agent.bench.paper.ledger import Job, Ledger
 from t2agent.bench.paper.plan import Plan
@@ -106,35 +106,35 @@ class Experiments:
             yield from self._over(self.transferred, list(self.suite.domains), self._transfer)
 
     def _over(
-        self, kind: str, names: Sequence[str], measure: Callable[[str, int], Any]
+        self, what: str, names: Sequence[str], measure: Callable[[str, int], Any]
     ) -> Iterator[Job]:
         for seed in self.plan.seeds:
             for name in names:
-                yield Job(f"{kind}/{name}/{seed}", partial(measure, name, seed))
+                yield Job(f"{what}/{name}/{seed}", partial(measure, name, seed))
 
     def _test(self, task: str, seed: int) -> list[Example]:
         return draw(self.suite.tasks[task], self.plan.requests, seed, "test")
 
-    def _measure(self, task: str, examples: Sequence[Example], mixture: Any = None) -> float:
-        return accuracy(self.suite.model, self.suite.tasks[task], examples, mixture)
+    def _measure(self, task: str, examples: Sequence[Example], what: Any = None) -> float:
+        return accuracy(self.suite.model, self.suite.tasks[task], examples, what)
 
     def _matrix(self, task: str, seed: int) -> dict[str, float]:
         examples = self._test(task, seed)
         experts = self.trained.experts(seed)
         return {
-            name: self._measure(task, examples, expert)
-            for name, expert in {"base": None, **experts}.items()
+            name: self._measure(task, examples, what)
+            for name, what in {"base": None, **experts}.items()
         }
 
     def _method(self, name: str, domain: str, seed: int) -> dict[str, Any]:
         sibling = self.suite.siblings.get(domain)
-        figures: dict[str, Any] = dict(self.trained.figures(name, domain, seed))
-        figures["rate"] = self.trained.rate(name)
-        with self.trained.active(name, domain, seed) as expert:
-            figures["own"] = self._measure(domain, self._test(domain, seed), expert)
+        found: dict[str, Any] = dict(self.trained.figures(name, domain, seed))
+        found["rate"] = self.trained.rate(name)
+        with self.trained.active(name, domain, seed) as what:
+            found["own"] = self._measure(domain, self._test(domain, seed), what)
             if sibling is not None:
-                figures["sibling"] = self._measure(sibling, self._test(sibling, seed), expert)
-        return figures
+                found["sibling"] = self._measure(sibling, self._test(sibling, seed), what)
+        return found
 
     def _engine(self, seed: int, strategy: str) -> Engine:
         """As the product has it, with a seed's experts."""
@@ -146,34 +146,35 @@ class Experiments:
 
     def _online(self, task: str, seed: int) -> dict[str, Any]:
         examples = self._test(task, seed)
-        prompts = [Prompt.user(e.prompt, e.image) for e in examples]
-        by_strategy = {}
+        found = {}
         for strategy in ONLINE:
-            decisions = self._engine(seed, strategy).decide(prompts)
+            dispatcher = self._engine(seed, strategy).dispatcher
+            assert dispatcher is not None
+            decisions = decide(dispatcher, examples)
             chosen = Counter("+".join(sorted(d.mixture.weights)) or "others" for d in decisions)
-            by_strategy[strategy] = {
+            found[strategy] = {
                 "accuracy": self._measure(task, examples, [d.mixture for d in decisions]),
                 "chosen": {name: n / len(examples) for name, n in chosen.most_common()},
             }
-        return by_strategy
+        return found
 
     def _few_shot(self, task: str, seed: int) -> dict[str, Any]:
         examples = self._test(task, seed)
-        figures: dict[str, Any] = {"examples of": self._source(task).name}
+        found: dict[str, Any] = {"examples of": self._source(task).name}
         for strategy, start in (("few-shot", None), ("embedding+few-shot", "embedding")):
             result = self._search(task, seed, self.plan.shots, start)
-            figures[strategy] = {
+            found[strategy] = {
                 "accuracy": self._measure(task, examples, result.mixture),
                 "mixture": dict(result.mixture.weights),
                 "seconds": result.seconds,
                 "tried": len(result.tried),
             }
         single = self._best_single(task, seed)
-        figures["best single"] = {
+        found["best single"] = {
             "accuracy": self._measure(task, examples, single),
             "mixture": dict(single.weights),
         }
-        return figures
+        return found
 
     def _search(self, task: str, seed: int, shots: int, start: Any = None) -> SearchResult:
         self.trained.register(seed)
@@ -207,12 +208,12 @@ class Experiments:
         tried = [
             Mixture({name: scale}) for name in self.suite.domains for scale in self.plan.scales
         ]
-        return max(tried, key=lambda mixture: accuracy(self.suite.model, source, examples, mixture))
+        return max(tried, key=lambda one: accuracy(self.suite.model, source, examples, one))
 
     def _scaled(self, shots: int, task: str, seed: int) -> dict[str, Any]:
         if shots == self.plan.shots:  # it is the search of `few_shot`
-            earlier: dict[str, Any] = self.ledger[f"few-shot/{task}/{seed}"]["few-shot"]
-            return {key: earlier[key] for key in ("accuracy", "mixture", "seconds")}
+            known: dict[str, Any] = self.ledger[f"few-shot/{task}/{seed}"]["few-shot"]
+            return {key: known[key] for key in ("accuracy", "mixture", "seconds")}
         result = self._search(task, seed, shots)
         return {
             "accuracy": self._measure(task, self._test(task, seed), result.mixture),
@@ -243,16 +244,16 @@ class Experiments:
     def _controls(self, domain: str, seed: int) -> dict[str, float]:
         expert = self.trained.expert(domain, seed)
         examples = self._test(domain, seed)
-        figures = {
+        found = {
             "base": self._measure(domain, examples),
             "own": self._measure(domain, examples, expert),
             "shuffled z": self._measure(domain, examples, shuffled(expert, seed)),
             "random z": self._measure(domain, examples, random_like(expert, seed)),
         }
         if examples[0].image is not None:
-            figures["blank image"] = self._measure(domain, without_image(examples), expert)
-            figures["swapped image"] = self._measure(domain, swapped(examples), expert)
-        return figures
+            found["blank image"] = self._measure(domain, without_image(examples), expert)
+            found["swapped image"] = self._measure(domain, swapped(examples), expert)
+        return found
 
     def _random_reward(self, domain: str, seed: int) -> dict[str, float]:
         expert = self.trained.control(RandomReward(self.suite.tasks[domain], seed), seed)
@@ -262,11 +263,10 @@ class Experiments:
         assert self.second is not None
         expert, task = self.trained.expert(domain, seed), self.suite.tasks[domain]
         examples = self._test(domain, seed)
-        moved = {"transferred": expert, "shuffled": shuffled(expert, seed)}
         return {
             "base": accuracy(self.second, task, examples),
             **{
-                name: accuracy(self.second, task, examples, transfer(old, self.second).expert)
-                for name, old in moved.items()
+                name: accuracy(self.second, task, examples, transfer(one, self.second).expert)
+                for name, one in {"transferred": expert, "shuffled": shuffled(expert, seed)}.items()
             },
         }

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from t2agent.bench.charts import bars, height, plain_axes, write_chart
 from t2agent.bench.paper.comparison import Comparison
 from t2agent.bench.paper.experiments import ONLINE
 from t2agent.bench.paper.findings import Findings
 from t2agent.bench.paper.table import Table
 from t2agent.bench.paper.training import METHODS
-from t2agent.files import write_figure
-from t2agent.train.confidence import Interval
 
 Drawing = tuple[str, tuple[float, float], Callable[[Any], None]]
 """A name, a size in inches, and what draws on a figure."""
@@ -24,18 +24,12 @@ def draw_all(findings: Findings, folder: Path) -> list[str]:
     """Write every figure into the folder; their names."""
     drawn = []
     for name, size, draw in _figures(findings):
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=size, layout="constrained")
-        draw(figure)
-        write_figure(folder / f"{name}.png", figure, dpi=110)
         drawn.append(f"{name}.png")
+        write_chart(folder / drawn[-1], size, draw)
     return drawn
 
 
-def _figures(
-    findings: Findings,
-) -> Iterator[Drawing]:
+def _figures(findings: Findings) -> Iterator[Drawing]:
     domains, has = findings.run.suite.domains, findings.run.plan.has
     if has("experts"):
         yield "experts", (7.5, 6.0), partial(_heat, table=findings.experts())
@@ -55,24 +49,15 @@ def _figures(
 
 
 def _few_shot(findings: Findings) -> Iterator[Drawing]:
-    weights = findings.weights()
-    kept = Table(
-        weights.name,
-        weights.title,
-        weights.columns[:-1],
-        [row[:-1] for row in weights.rows],
-    )
+    found = findings.weights()  # the last column is seconds
+    kept = replace(found, columns=found.columns[:-1], rows=[row[:-1] for row in found.rows])
     yield "weights", (7.5, 4.0), partial(_heat, table=kept, most=1.5)
     yield "scaling", (6.0, 4.0), partial(_scaling, findings=findings)
 
 
-def _value(cell: Any) -> float:
-    return cell.mean if isinstance(cell, Interval) else float(cell or 0.0)
-
-
 def _heat(figure: Any, table: Table, most: float = 1.0) -> None:
     axes = figure.add_subplot()
-    values = [[_value(cell) for cell in row[1:]] for row in table.rows]
+    values = [[height(cell) for cell in row[1:]] for row in table.rows]
     axes.imshow(values, vmin=0, vmax=most, cmap="Blues", aspect="auto")
     for y, row in enumerate(values):
         for x, value in enumerate(row):
@@ -85,7 +70,7 @@ def _heat(figure: Any, table: Table, most: float = 1.0) -> None:
 
 
 def _curves(figure: Any, findings: Findings) -> None:
-    axes = figure.add_subplot()
+    axes = plain_axes(figure)
     for domain in findings.run.suite.domains:
         runs = [findings.run.trained.curve(domain, seed) for seed in findings.run.plan.seeds]
         steps = sorted({row["step"] for run in runs for row in run if row["reward"] is not None})
@@ -99,11 +84,10 @@ def _curves(figure: Any, findings: Findings) -> None:
         "Learning curves, means over seeds that are still training", fontsize=9, loc="left"
     )
     axes.legend(frameon=False, ncols=2)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _methods(figure: Any, comparison: Comparison) -> None:
-    axes = figure.add_subplot()
+    axes = plain_axes(figure)
     beside = {
         "reinforce": ("policy gradient", 0.97, "tab:blue"),
         "sft": ("next token", 1.03, "tab:orange"),
@@ -129,35 +113,25 @@ def _methods(figure: Any, comparison: Comparison) -> None:
     handles, labels = axes.get_legend_handles_labels()
     one_each = dict(zip(labels, handles, strict=True))
     axes.legend(one_each.values(), one_each.keys(), frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _scaling(figure: Any, findings: Findings) -> None:
-    axes = figure.add_subplot()
+    axes = plain_axes(figure)
     shots = findings.run.plan.scaling
     for row in findings.scaling().rows:
         cells: Sequence[Any] = row[1:]
         halves = [cell.half or 0.0 for cell in cells]
-        axes.errorbar(shots, [_value(cell) for cell in cells], halves, label=str(row[0]), capsize=3)
+        axes.errorbar(shots, [height(cell) for cell in cells], halves, label=str(row[0]), capsize=3)
     axes.set(xscale="log", xticks=shots, xticklabels=[str(k) for k in shots], ylim=(0, 1.05))
     axes.set(xlabel="examples", ylabel="accuracy of the mixture found")
     axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _bars(figure: Any, table: Table) -> None:
-    axes = figure.add_subplot()
-    columns = table.columns[1:]
-    width = 0.85 / len(columns)
-    for number, column in enumerate(columns):
-        at = [i - 0.425 + (number + 0.5) * width for i in range(len(table.rows))]
-        cells = [row[number + 1] for row in table.rows]
-        halves = [cell.half or 0.0 if isinstance(cell, Interval) else 0.0 for cell in cells]
-        heights = [_value(cell) for cell in cells]
-        axes.bar(at, heights, width * 0.92, yerr=halves, label=column, error_kw={"lw": 0.7})
-    names = [str(row[0]) for row in table.rows]
+    axes = plain_axes(figure)
+    names, *cells = zip(*table.rows, strict=True)
+    bars(axes, dict(zip(table.columns[1:], cells, strict=True)))
     axes.set(xticks=range(len(names)), ylim=(0, 1.05), ylabel="accuracy")
     axes.set_xticklabels(names, rotation=20, ha="right")
     axes.set_title(table.title, fontsize=9, loc="left")
-    axes.spines[["top", "right"]].set_visible(False)
     figure.legend(frameon=False, ncols=4, loc="outside lower center", fontsize=8)

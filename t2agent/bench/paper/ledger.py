@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from t2agent.errors import ConfigError
 from t2agent.files import write_text
@@ -88,22 +90,12 @@ class Ledger:
     def _claimed(self, key: str) -> Iterator[bool]:
         """Whether this process may compute the result: no other one is at it.
 
-        The claim is a lock on an open file, which ends with the process, however that ends.
+        The claim is a lock on a file, which ends with the process, however that ends.
         """
-        with self._file(key).with_suffix(".lock").open("w") as file:
-            if not _lock(file):
-                yield False
-                return
+        try:
+            held = FileLock(self._file(key).with_suffix(".lock")).acquire(blocking=False)
+        except Timeout:
+            yield False
+            return
+        with held:
             yield True
-
-
-def _lock(file: IO[str]) -> bool:
-    try:
-        import fcntl
-    except ImportError:  # Windows: one process at a time
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

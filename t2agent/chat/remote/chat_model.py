@@ -3,30 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
+import os
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.model_profile import ModelProfile
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from pydantic import ConfigDict
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from pydantic import AliasChoices, ConfigDict, Field, SecretStr, ValidationError
 
-from t2agent.chat.messages import to_openai
-from t2agent.chat.remote.replies import StreamReader, whole
-from t2agent.chat.remote.routing import Route
-from t2agent.chat.remote.settings import RemoteSettings
-from t2agent.chat.settings import digests
+from t2agent.chat.messages import to_openai, with_images
+from t2agent.chat.remote.routing import Route, Router, check_dispatch
+from t2agent.chat.settings import CHOICE, LANGCHAIN, choice_of, digests
 from t2agent.chat.tool_calling import Binding
 from t2agent.dispatch import Request
-from t2agent.engine.reply_form import ReplyForm
+from t2agent.engine.reply_form import FIELDS, ReplyForm
 from t2agent.engine.two_passes import Choice, last_request
-from t2agent.errors import EndpointError
+from t2agent.errors import ConfigError, EndpointError
+from t2agent.experts.registry import Registry
+from t2agent.images import AllowedUrls, ImagePolicy
+from t2agent.models.options import GenerationOptions
 
+URL = "http://localhost:8000/v1"
+"""Where `vllm serve` listens by default."""
+URL_VARIABLE = "T2AGENT_REMOTE_URL"
+KEY_VARIABLE = "T2AGENT_REMOTE_API_KEY"
+
+_CHECKED = ("max_tokens", "temperature", "top_p", "seed")
+_PASSED = ("logprobs", "top_logprobs")
+_SECRET = frozenset({"api_key", "default_headers"})
+_OWN = frozenset({"model", "messages", "stream", "stream_options", "tools", "tool_choice"})
 _MISSING = 404  # how an endpoint says that it does not serve a model
 
 
@@ -40,8 +54,12 @@ class _Call:
     model: str | None
     usage: bool
 
+    def to(self, route: Route) -> dict[str, Any]:
+        """The body of the request to the model of a route."""
+        return {"model": route.model, **self.body}
 
-class ChatT2Remote(RemoteSettings, Binding):
+
+class ChatT2Remote(Binding):
     """A chat model that chooses an expert for each request and has an endpoint answer with it.
 
         chat = ChatT2Remote("Qwen/Qwen2.5-0.5B-Instruct", base_url="http://localhost:8000/v1")
@@ -52,8 +70,8 @@ class ChatT2Remote(RemoteSettings, Binding):
     The endpoint speaks OpenAI's chat completions and serves each expert as a model of its own, as
     vLLM does with one LoRA an expert: see docs/SERVING.md. Here there are only the experts' cards
     and the sentence encoder; nothing of the base model is loaded. An expert is chosen as by
-    `ChatT2`, among those that the endpoint serves; out of scope, the base model answers. The
-    fields are those of `RemoteSettings`.
+    `ChatT2`, among those that the endpoint serves; out of scope, the base model answers. Requests
+    go through langchain-openai: ``pip install 't2agent[remote]'``.
 
     An endpoint adds one expert to a request, with weight 1. Where a dispatcher wants several, the
     one with the greatest weight answers, and ``served["exact"]`` is False.
@@ -67,19 +85,97 @@ class ChatT2Remote(RemoteSettings, Binding):
     `batch` asks for all at once, in threads (or tasks); the endpoint makes batches of it. Closing
     a stream, or cancelling a task, closes the connection, which ends the generation at vLLM.
 
-    Raises, when called: EndpointError where the endpoint cannot be reached, refuses or breaks off;
+    Everything is checked when an object is made, but the endpoint is not asked. Raises ConfigError
+    for options out of range, an address that is none, and where langchain-openai is missing. When
+    called: EndpointError where the endpoint cannot be reached, refuses or breaks off;
     ContextLengthError for a prompt that it says is too long; ExpertNotFoundError for an expert
     that it does not serve; ImageRefusedError, ModalityError and ConfigError as ChatT2.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", populate_by_name=True)
+
+    model: str = "t2-nano"
+    """The base model's name, as its experts know it. The endpoint may call it otherwise: see
+    ``served``."""
+    base_url: str | None = None
+    """The API's address, which usually ends in /v1; None for ``$T2AGENT_REMOTE_URL``, else
+    http://localhost:8000/v1. An address without a path gets /v1."""
+    api_key: SecretStr | None = None
+    """Sent as a bearer token; None for ``$T2AGENT_REMOTE_API_KEY``, and where there is none, no
+    key is sent."""
+    dispatch: Any = "embedding"
+    """"embedding", "off" (or None: the base model), or a Dispatcher."""
+    experts: Any = None
+    """As of ChatT2."""
+    expert: Any = None
+    """One that answers all requests, instead of dispatch."""
+    served: Mapping[str, str] | None = None
+    """Expert -> its name at the endpoint; the base model's name may be a key, too. Then no other
+    expert is chosen. None: the endpoint is asked once what it serves, and experts have their own
+    names there."""
+    registry: Registry | None = None
+    """The experts; None for all of the base model's."""
+    temperature: float | None = 0.0
+    max_tokens: int | None = 256
+    top_p: float | None = 1.0
+    """These three as of ChatT2; None leaves them to the endpoint."""
+    stop: list[str] | None = Field(
+        default=None, validation_alias=AliasChoices("stop", "stop_sequences")
+    )
+    seed: int | None = None
+    logprobs: bool | None = None
+    """Whether response_metadata tells in "logprobs" how likely each token was."""
+    top_logprobs: int | None = None
+    extra_body: Mapping[str, Any] | None = None
+    """Further fields of the request, such as vLLM's {"top_k": 20, "repetition_penalty": 1.1}."""
+    default_headers: Mapping[str, str] | None = Field(default=None, repr=False)
+    """Further headers of each request."""
+    timeout: Any = 600.0
+    """Seconds to wait for the endpoint to send something more, an httpx.Timeout, or None."""
+    max_retries: int = 2
+    """How often a request is repeated after failures that pass: no connection, 408, 409, 429, and
+    5xx. The wait is what Retry-After says, up to two minutes, else doubles from half a second."""
+    stream_usage: bool = True
+    """Whether streams ask for the usage (stream_options), which a few endpoints do not know."""
+    allow_image_urls: AllowedUrls = False
+    """Whether images are fetched, here, from http(s) addresses that a message names; as of
+    ChatT2."""
+    allow_image_files: bool = False
+    """Whether images are read from paths that a message names."""
+    streaming: bool = False
+    """Whether `invoke` streams inside, for callbacks that want to see each piece."""
+    http_client: Any = Field(default=None, exclude=True, repr=False)
+    """One's own client of httpx or httpx2, as for a proxy or certificates; its timeouts hold then,
+    and a request that takes longer is repeated, too."""
+    http_async_client: Any = Field(default=None, exclude=True, repr=False)
+
+    router: Router = Field(default=None, exclude=True, repr=False)  # type: ignore[assignment]
+    """What chooses; made from the fields above. LangChain's configurable fields make a copy of
+    this object for each call, which takes it over."""
 
     @property
     def _llm_type(self) -> str:
         return "t2agent-chat-remote"
 
     def __init__(self, model: str = "t2-nano", **fields: Any) -> None:
-        super().__init__(model=model, **fields)
+        try:
+            super().__init__(**{"model": model, **fields})
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            name = ".".join(map(str, wrong["loc"])) or type(self).__name__
+            got = "" if _SECRET & set(wrong["loc"]) else f"; got {wrong.get('input')!r:.80}"
+            raise ConfigError(f"{name}: {wrong['msg']}{got}") from None
+        if "://" in self.model:
+            raise ConfigError(
+                f"model is the address {self.model!r:.100}; give the base model's name, and the "
+                "endpoint's address as base_url"
+            )
+        self._options(None, {})
+        check_dispatch(self.dispatch)
+        made_of = (self._endpoint(), self.model, self.registry, self.experts, self.served)
+        known: Router | None = self.router
+        if known is None or not known.serves(*made_of):
+            self.router = Router(*made_of)
         if self.profile is None:
             self.profile = ModelProfile(
                 text_inputs=True,
@@ -90,13 +186,20 @@ class ChatT2Remote(RemoteSettings, Binding):
                 tool_call_streaming=True,
             )
 
+    def __deepcopy__(self, memo: Any = None) -> Self:
+        return self.model_copy()  # what is shared does not depend on the fields
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        """The fields that were given; with the key, where it was given as one."""
+        given = {name: getattr(self, name) for name in self.model_fields_set if name != "router"}
+        return partial(type(self), **given), ()
+
     def route(self, input: LanguageModelInput, **options: Any) -> Route:  # noqa: A002 - as invoke
         """Who would answer, without asking for the answer; options as of a call.
 
         For clients of one's own: ``Route.model`` is what the endpoint calls the model.
         """
-        messages = self._convert_input(input).to_messages()
-        return self._routed(self._call(messages, None, options))
+        return self._begun(self._convert_input(input).to_messages(), None, options)[1]
 
     def refresh(self) -> None:
         """Ask the endpoint anew which experts it serves: for those that were loaded since.
@@ -112,16 +215,15 @@ class ChatT2Remote(RemoteSettings, Binding):
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002
         **kwargs: Any,
     ) -> ChatResult:
-        call = self._call(messages, stop, kwargs)
-        route = self._routed(call)
+        call, route = self._begun(messages, stop, kwargs)
         begun = time.perf_counter()
         try:
-            found = self.router.endpoint.complete(_body(call, route))
+            found = self.router.endpoint.complete(call.to(route))
         except EndpointError as error:
             route = self._rerouted(call, route, error)
             begun = time.perf_counter()
-            found = self.router.endpoint.complete(_body(call, route))
-        return _result(whole(found), route, begun)
+            found = self.router.endpoint.complete(call.to(route))
+        return _result(found, route, begun)
 
     async def _agenerate(
         self,
@@ -133,12 +235,12 @@ class ChatT2Remote(RemoteSettings, Binding):
         call, route = await asyncio.to_thread(self._begun, messages, stop, kwargs)
         begun = time.perf_counter()
         try:
-            found = await self.router.endpoint.acomplete(_body(call, route))
+            found = await self.router.endpoint.acomplete(call.to(route))
         except EndpointError as error:
             route = await asyncio.to_thread(self._rerouted, call, route, error)
             begun = time.perf_counter()
-            found = await self.router.endpoint.acomplete(_body(call, route))
-        return _result(whole(found), route, begun)
+            found = await self.router.endpoint.acomplete(call.to(route))
+        return _result(found, route, begun)
 
     def _stream(
         self,
@@ -147,20 +249,15 @@ class ChatT2Remote(RemoteSettings, Binding):
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        call = self._call(messages, stop, kwargs)
-        route: Route | None = self._routed(call)
-        while route is not None:
-            reader, begun = StreamReader(), time.perf_counter()
+        call, route = self._begun(messages, stop, kwargs)
+        while True:
+            begun = time.perf_counter()
             try:
-                for piece in self.router.endpoint.stream(_streamed(call, route)):
-                    chunk = reader.chunk(piece)
-                    if chunk is not None:
-                        yield ChatGenerationChunk(message=chunk)
+                for chunk in self.router.endpoint.stream(call.to(route), usage=call.usage):
+                    yield _piece(chunk, route, begun)
+                return
             except EndpointError as error:
                 route = self._rerouted(call, route, error)
-                continue
-            yield _last(reader, route, begun)
-            route = None
 
     async def _astream(
         self,
@@ -169,23 +266,17 @@ class ChatT2Remote(RemoteSettings, Binding):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        call, first = await asyncio.to_thread(self._begun, messages, stop, kwargs)
-        route: Route | None = first
-        while route is not None:
-            reader, begun = StreamReader(), time.perf_counter()
-            pieces = self.router.endpoint.astream(_streamed(call, route))
+        call, route = await asyncio.to_thread(self._begun, messages, stop, kwargs)
+        while True:
+            begun = time.perf_counter()
+            chunks = self.router.endpoint.astream(call.to(route), usage=call.usage)
             try:
-                async for piece in pieces:
-                    chunk = reader.chunk(piece)
-                    if chunk is not None:
-                        yield ChatGenerationChunk(message=chunk)
+                async with aclosing(chunks):
+                    async for chunk in chunks:
+                        yield _piece(chunk, route, begun)
+                return
             except EndpointError as error:
                 route = await asyncio.to_thread(self._rerouted, call, route, error)
-                continue
-            finally:
-                await pieces.aclose()
-            yield _last(reader, route, begun)
-            route = None
 
     def _begun(
         self,
@@ -193,15 +284,6 @@ class ChatT2Remote(RemoteSettings, Binding):
         stop: list[str] | None,
         given: Mapping[str, Any],
     ) -> tuple[_Call, Route]:
-        call = self._call(messages, stop, given)
-        return call, self._routed(call)
-
-    def _call(
-        self,
-        messages: Sequence[BaseMessage],
-        stop: list[str] | None,
-        given: Mapping[str, Any],
-    ) -> _Call:
         form = ReplyForm.of(given)
         body, choice, model = self._options(stop, given)
         converted = to_openai(messages, self._policy)
@@ -213,7 +295,9 @@ class ChatT2Remote(RemoteSettings, Binding):
         )
         body = {"messages": converted, **_form(form, given), **body}
         usage = bool(given.get("stream_usage", self.stream_usage))
-        return _Call(body, last_request(converted, images, form.tools), choice, model, usage)
+        request = last_request(converted, images, form.tools)
+        call = _Call(body, request, choice, model, usage)
+        return call, self._routed(call)
 
     def _routed(self, call: _Call) -> Route:
         if call.model is not None:
@@ -231,11 +315,27 @@ class ChatT2Remote(RemoteSettings, Binding):
     @property
     def _identifying_params(self) -> Mapping[str, Any]:
         """What an answer depends on. No key and no header; nothing is asked for it."""
+        names = (*_CHECKED, *_PASSED, "extra_body", "expert", "served")
         return {
             "model_name": self.model,
-            "base_url": self.router.endpoint.access.url,
-            **digests({"dispatch": self.dispatch, **self._given_options()}),
+            "base_url": self.router.endpoint.url,
+            "own_stop": self.stop,  # LangChain writes the call's over a "stop"
+            "images": (self.allow_image_urls, self.allow_image_files),
+            **digests({name: getattr(self, name) for name in ("dispatch", *names)}),
         }
+
+    # As of ChatT2: the keys of LangChain's caches hold the images themselves.
+
+    def _generate_with_cache(
+        self, messages: list[BaseMessage], *args: Any, **kw: Any
+    ) -> ChatResult:
+        return super()._generate_with_cache(with_images(messages, self._policy), *args, **kw)
+
+    async def _agenerate_with_cache(
+        self, messages: list[BaseMessage], *args: Any, **kw: Any
+    ) -> ChatResult:
+        read = await asyncio.to_thread(with_images, messages, self._policy)
+        return await super()._agenerate_with_cache(read, *args, **kw)
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
         choice = kwargs.get("dispatch", self.dispatch)
@@ -247,14 +347,70 @@ class ChatT2Remote(RemoteSettings, Binding):
         params["ls_provider"] = "t2agent"
         return params
 
+    @property
+    def lc_secrets(self) -> builtins.dict[str, str]:
+        """Where a secret comes from."""
+        return {"api_key": KEY_VARIABLE}
 
-def _body(call: _Call, route: Route) -> dict[str, Any]:
-    return {"model": route.model, **call.body}
+    @property
+    def _policy(self) -> ImagePolicy:
+        return ImagePolicy(allow_files=self.allow_image_files, allow_urls=self.allow_image_urls)
 
+    def _endpoint(self) -> Any:
+        try:
+            from t2agent.chat.remote.endpoint import Endpoint
+        except ImportError as error:
+            raise ConfigError(
+                "ChatT2Remote asks through langchain-openai, which is not installed: "
+                "pip install 't2agent[remote]'"
+            ) from error
+        if self.api_key is None and (key := os.environ.get(KEY_VARIABLE, "").strip()):
+            self.api_key = SecretStr(key)
+            self.model_fields_set.discard("api_key")  # it is the environment's: see __reduce_ex__
+        return Endpoint(
+            url=self.base_url or os.environ.get(URL_VARIABLE, "").strip() or URL,
+            key=self.api_key,
+            headers=dict(self.default_headers or {}),
+            timeout=self.timeout,
+            retries=self.max_retries,
+            client=self.http_client,
+            async_client=self.http_async_client,
+        )
 
-def _streamed(call: _Call, route: Route) -> dict[str, Any]:
-    options = {"stream_options": {"include_usage": True}} if call.usage else {}
-    return {**_body(call, route), "stream": True, **options}
+    def _options(
+        self, stop: Sequence[str] | None, given: Mapping[str, Any]
+    ) -> tuple[builtins.dict[str, Any], Choice, str | None]:
+        """Of one call: fields of the request, who chooses the expert, and the model of the
+        endpoint's that was named instead."""
+        known = {*_CHECKED, *_PASSED, *CHOICE, *FIELDS, *LANGCHAIN, "model", "extra_body"}
+        if unknown := sorted(set(given) - known):
+            raise ConfigError(
+                f"unknown option(s) {', '.join(unknown)}: a call takes stop, model, "
+                f"{', '.join((*_CHECKED, *_PASSED, *CHOICE))}, and whatever else the endpoint "
+                "knows in extra_body"
+            )
+        stops = self.stop if stop is None else stop
+        stops = [stops] if isinstance(stops, str) else stops
+        own = {name: given.get(name, getattr(self, name)) for name in (*_CHECKED, *_PASSED)}
+        body = {name: value for name, value in own.items() if value is not None}
+        checked = {name: body[name] for name in _CHECKED if name in body}
+        if found := GenerationOptions(**checked, stop=stops or ()).stop:  # type: ignore[arg-type]
+            body["stop"] = list(found)
+        extra = given.get("extra_body", self.extra_body) or {}
+        if not isinstance(extra, Mapping) or _OWN & set(extra):
+            raise ConfigError(
+                f"extra_body is {extra!r:.80}; give a dict of further fields, none of them one of "
+                f"{', '.join(sorted(_OWN))}, for which there are options"
+            )
+        model = given.get("model")
+        if model is not None and not isinstance(model, str):
+            raise ConfigError(f"model is {model!r:.80}; give the name of a model of the endpoint")
+        if model == self.model:
+            model = None
+        if model is not None and (named := [name for name in CHOICE if name in given]):
+            raise ConfigError(f"model and {' and '.join(named)} were given: give one of them")
+        choice = choice_of(given, self.expert)
+        return {**body, **extra}, self.dispatch if choice is None else choice, model
 
 
 def _form(form: ReplyForm, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -273,7 +429,7 @@ def _form(form: ReplyForm, given: Mapping[str, Any]) -> dict[str, Any]:
     return body
 
 
-def _told(message: AIMessage | AIMessageChunk, route: Route, begun: float) -> None:
+def _told(message: BaseMessage, route: Route, begun: float) -> None:
     """Complete a message's metadata by what is known here; the times are as of ChatT2."""
     seconds = time.perf_counter() - begun
     first = route.decision.seconds
@@ -287,12 +443,12 @@ def _told(message: AIMessage | AIMessageChunk, route: Route, begun: float) -> No
     }
 
 
-def _result(message: AIMessage, route: Route, begun: float) -> ChatResult:
-    _told(message, route, begun)
-    return ChatResult(generations=[ChatGeneration(message=message)])
+def _result(found: ChatResult, route: Route, begun: float) -> ChatResult:
+    _told(found.generations[0].message, route, begun)
+    return found
 
 
-def _last(reader: StreamReader, route: Route, begun: float) -> ChatGenerationChunk:
-    message = reader.last()
-    _told(message, route, begun)
-    return ChatGenerationChunk(message=message)
+def _piece(chunk: ChatGenerationChunk, route: Route, begun: float) -> ChatGenerationChunk:
+    if "finish_reason" in chunk.message.response_metadata:
+        _told(chunk.message, route, begun)
+    return chunk

@@ -1,234 +1,213 @@
-"""Completions of OpenAI's API, whole and in pieces, as LangChain's messages."""
+"""Answers in the dialects of OpenAI's API, as langchain-openai reads them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from langchain_core.messages import AIMessage, AIMessageChunk, InvalidToolCall, ToolCall
-from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
-from langchain_core.messages.tool import (
-    ToolCallChunk,
-    invalid_tool_call,
-    tool_call,
-    tool_call_chunk,
-)
+import httpx2
+import openai
+from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_message
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages.tool import invalid_tool_call
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_openai.chat_models.base import BaseChatOpenAI
+from pydantic import PrivateAttr, SecretStr
 
-from t2agent.chat.remote.endpoint import DONE
 from t2agent.errors import EndpointError
 
 _MORE = ("reasoning_content", "reasoning", "refusal")
 """Texts beside the content: what a reasoning model thought (vLLM's two names), and a refusal."""
-_TOLD = ("id", "system_fingerprint")
+_TOLD = ("id", "model_name", "system_fingerprint", "finish_reason")
 
 Object = Mapping[str, Any]
 
 
-def whole(completion: Object) -> AIMessage:
-    """The message of a completion; its response_metadata holds what the endpoint told.
-
-    Calls that cannot be read are in ``invalid_tool_calls``. Raises EndpointError where there is no
-    message.
-    """
-    choice = _choice(completion)
-    said = choice.get("message")
-    if not isinstance(said, Mapping):
-        raise EndpointError(
-            f"the endpoint sent a completion without a message ({_keys(completion)}): see that "
-            "base_url is that of an OpenAI-compatible API"
-        )
-    calls, invalid = _calls(_objects(said.get("tool_calls")))
-    told = _told(completion, choice)
-    if "finish_reason" in told:
-        told["finish_reason"] = _reason(told["finish_reason"], called=bool(calls))
-    return AIMessage(
-        content=_text(said.get("content")),
-        tool_calls=calls,
-        invalid_tool_calls=invalid,
-        additional_kwargs=_more(said),
-        usage_metadata=usage(completion.get("usage")),
-        response_metadata=told,
-    )
-
-
 @dataclass(slots=True)
-class StreamReader:
-    """Turns the pieces of one streamed completion into chunks of a message."""
+class _Call:
+    """A call that has begun: its index, id and name at the endpoint, and its arguments."""
 
-    _told: dict[str, Any] = field(init=False, default_factory=dict)
-    _usage: UsageMetadata | None = field(init=False, default=None)
-    _said: set[tuple[int, str]] = field(init=False, default_factory=set)
-    _begun: bool = field(init=False, default=False)
-    _done: bool = field(init=False, default=False)
+    index: object
+    id: str | None
+    name: str | None
+    arguments: str = ""
 
-    def chunk(self, piece: Object) -> AIMessageChunk | None:
-        """The chunk that a piece makes; None for one that tells nothing to the reader, and for
-        `DONE`."""
-        self._done = self._done or piece is DONE
-        # Cumulative, where more than one piece has it: only the last one counts.
-        self._usage = usage(piece.get("usage")) or self._usage
-        choices = _objects(piece.get("choices"))
-        choice: Object = choices[0] if choices else {}
-        self._begun = self._begun or bool(choices)
-        told = _told(piece, choice)
-        logprobs = told.pop("logprobs", None)
-        self._told |= told
-        delta = choice.get("delta")
-        if not isinstance(delta, Mapping):
-            return None
-        content, more = _text(delta.get("content")), _more(delta)
-        calls = [
-            self._call(call, place) for place, call in enumerate(_objects(delta.get("tool_calls")))
-        ]
-        if not (content or more or calls or logprobs):
-            return None
-        return AIMessageChunk(
-            content=content,
-            tool_call_chunks=calls,
-            additional_kwargs=more,
-            response_metadata={} if logprobs is None else {"logprobs": logprobs},
+    def ends_before(self, number: str | None, name: str | None) -> bool:
+        """Whether a piece with its index and this id and name begins another call."""
+        if not (name and self.name) or (number and number == self.id):
+            return False
+        return name != self.name or _json(self.arguments) is not None
+
+
+class Exchange(BaseChatOpenAI):
+    """One request and its answer; messages' response_metadata holds what the endpoint told.
+
+    Mended is what endpoints say otherwise than OpenAI: arguments as objects or not at all, calls
+    without an id or an index, names and usage that come with each piece, "stop" after a call.
+    Raises ValueError, LookupError, TypeError or AttributeError for what is no answer.
+
+    Args:
+        request: the arguments of the library's ``completions.create``.
+        completions: the library's, of a client for threads or for an event loop.
+        url: the endpoint's address.
+    """
+
+    _request: dict[str, Any] = PrivateAttr()
+    _calls: list[_Call] = PrivateAttr(default_factory=list)
+    _told: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _usage: UsageMetadata | None = PrivateAttr(default=None)
+
+    def __init__(self, request: dict[str, Any], completions: object, url: str) -> None:
+        # What the library would take from the environment is given, though nobody asks for it.
+        super().__init__(
+            client=completions,
+            async_client=completions,
+            base_url=url,
+            api_key=SecretStr("none"),
+            openai_proxy=None,
+            http_socket_options=(),
+            stream_chunk_timeout=None,
+            output_version="v0",
+            use_responses_api=False,
         )
+        self._request = request
 
-    def last(self) -> AIMessageChunk:
-        """The last chunk, with what the endpoint told and the usage.
+    def last(self) -> ChatGenerationChunk:
+        """The last chunk of a stream, with what the endpoint told and the usage.
 
         Raises EndpointError where the stream broke off before the answer's end.
         """
-        if not self._begun or not (self._done or "finish_reason" in self._told):
-            had = "before its end" if self._begun else "without a piece of an answer"
+        told = {name: self._told[name] for name in _TOLD if self._told.get(name)}
+        if "finish_reason" not in told:
             raise EndpointError(
-                f"the endpoint's stream ended {had}: see its log, try again, or call invoke "
-                "where it cannot stream"
+                "the endpoint's stream ended before its end: see its log, try again, or call "
+                "invoke where it cannot stream"
             )
-        reason = self._told.setdefault("finish_reason", "stop")
-        self._told["finish_reason"] = _reason(reason, called=bool(self._said))
-        return AIMessageChunk(
+        # Some endpoints end a reply that is a call with "stop" where the tool was named.
+        if self._calls and told["finish_reason"] == "stop":
+            told["finish_reason"] = "tool_calls"
+        message = AIMessageChunk(
             content="",
             usage_metadata=self._usage,
-            response_metadata=self._told,
+            response_metadata=told,
             chunk_position="last",
         )
+        return ChatGenerationChunk(message=message)
 
-    def _call(self, call: Object, place: int) -> ToolCallChunk:
-        function = _function(call)
-        arguments, index = function.get("arguments"), call.get("index")
-        if isinstance(arguments, dict):
+    def _get_request_payload(self, input_: Any, *, stop: Any = None, **kwargs: Any) -> Any:  # noqa: ARG002
+        return {**self._request, **kwargs}
+
+    def _create_chat_result(self, response: Any, generation_info: Any = None) -> ChatResult:  # noqa: ARG002
+        """A whole answer is a stream of one piece, but for calls that are cut short: invalid."""
+        if isinstance(response, str):  # by its Content-Type
+            response = json.loads(response)
+        found = response.model_dump(warnings=False) if hasattr(response, "model_dump") else response
+        if not isinstance(found, dict):
+            raise TypeError("JSON that is no object")
+        self._see_error(found)
+        choice = next(iter(objects(found.get("choices"))), {})
+        if not isinstance(said := choice.get("message"), Mapping):
+            raise LookupError(f"a completion without a message; its keys: {', '.join(found)}")
+        given = objects(said.get("tool_calls"))
+        said = {**said, "tool_calls": [{**call, "index": at} for at, call in enumerate(given)]}
+        reason = choice.get("finish_reason") or "stop"
+        piece = {**found, "choices": [{**choice, "delta": said, "finish_reason": reason}]}
+        one = self._convert_chunk_to_generation_chunk(piece, AIMessageChunk, None)
+        whole = (self.last() if one is None else one + self.last()).message
+        assert isinstance(whole, AIMessageChunk)
+        message = message_chunk_to_message(whole)
+        assert isinstance(message, AIMessage)
+        calls = whole.tool_call_chunks
+        good = [c["id"] for c in calls if c["name"] and isinstance(_json(c["args"] or "{}"), dict)]
+        message.tool_calls = [call for call in message.tool_calls if call["id"] in good]
+        message.invalid_tool_calls = [
+            invalid_tool_call(name=c["name"], args=c["args"], id=c["id"], error="no JSON object")
+            for c in calls
+            if c["id"] not in good
+        ]
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+    def _convert_chunk_to_generation_chunk(
+        self,
+        chunk: Any,
+        default_chunk_class: type,  # noqa: ARG002
+        base_generation_info: Any,  # noqa: ARG002
+    ) -> ChatGenerationChunk | None:
+        self._see_error(chunk)
+        choices = objects(chunk.get("choices"))[:1]
+        delta = choices[0].get("delta") if choices else None
+        said: Object = delta if isinstance(delta, Mapping) else {}
+        calls = list(map(self._piece, objects(said.get("tool_calls"))))
+        plain = {"role": "assistant", "content": _text(said.get("content")), "tool_calls": calls}
+        choices = [{**choice, "delta": plain} for choice in choices]
+        found = super()._convert_chunk_to_generation_chunk(
+            {**chunk, "choices": choices}, AIMessageChunk, None
+        )
+        assert found is not None
+        message, told = found.message, found.generation_info or {}
+        assert isinstance(message, AIMessageChunk)
+        self._told |= {"id": chunk.get("id"), **told}
+        if message.usage_metadata:  # cumulative, where more than one piece has it
+            tidy: Any = {name: one for name, one in message.usage_metadata.items() if one != {}}
+            self._usage, message.usage_metadata = tidy, None
+        more = {name: said[name] for name in _MORE if _string(said.get(name))}
+        message.additional_kwargs = more
+        logprobs = {name: told[name] for name in ("logprobs",) if name in told}
+        message.response_metadata = logprobs
+        wanted = message.content or calls or more or logprobs
+        return ChatGenerationChunk(message=message) if wanted else None
+
+    def _see_error(self, found: Object) -> None:
+        """Raise what an endpoint says instead of an answer; older vLLMs say it by the object."""
+        told = found.get("error") or (found if found.get("object") == "error" else None)
+        if told:
+            request = httpx2.Request("POST", self.openai_api_base or "")
+            raise openai.APIError("no answer", request, body=told)
+
+    def _piece(self, given: Object) -> dict[str, Any]:
+        """A piece of a call as OpenAI has it. The index is its call's alone; a name and an id are
+        said where it begins, and only there: chunks are joined, and some endpoints say them in
+        each piece."""
+        function = given.get("function")
+        function = function if isinstance(function, Mapping) else {}
+        arguments, name = function.get("arguments") or "", _string(function.get("name"))
+        if not isinstance(arguments, str):
             arguments = json.dumps(arguments)
-        index = index if isinstance(index, int) else place
-        return tool_call_chunk(
-            name=self._once(index, "name", function.get("name")),
-            args=_string(arguments),
-            id=self._once(index, "id", call.get("id")),
-            index=index,
-        )
-
-    def _once(self, index: int, what: str, given: object) -> str | None:
-        """Chunks are joined, so what some endpoints say in each piece must be said once."""
-        if not isinstance(given, str) or not given or (index, what) in self._said:
-            return None
-        self._said.add((index, what))
-        return given
-
-
-def usage(given: object) -> UsageMetadata | None:
-    """The tokens that an answer took; None where the endpoint does not tell."""
-    if not isinstance(given, Mapping):
-        return None
-    read, written = _count(given, "prompt_tokens"), _count(given, "completion_tokens")
-    if read is None and written is None:
-        return None
-    total = _count(given, "total_tokens")
-    found = UsageMetadata(
-        input_tokens=read or 0,
-        output_tokens=written or 0,
-        total_tokens=(read or 0) + (written or 0) if total is None else total,
-    )
-    cached = _count(given.get("prompt_tokens_details"), "cached_tokens")
-    if cached is not None:
-        found["input_token_details"] = InputTokenDetails(cache_read=cached)
-    thought = _count(given.get("completion_tokens_details"), "reasoning_tokens")
-    if thought is not None:
-        found["output_token_details"] = OutputTokenDetails(reasoning=thought)
-    return found
-
-
-def _choice(completion: Object) -> Object:
-    choices = _objects(completion.get("choices"))
-    if not choices:
-        raise EndpointError(
-            f"the endpoint sent a completion without choices ({_keys(completion)}): see that "
-            "base_url is that of an OpenAI-compatible API"
-        )
-    return choices[0]
-
-
-def _told(piece: Object, choice: Object) -> dict[str, Any]:
-    """What belongs into response_metadata."""
-    told = {name: piece[name] for name in _TOLD if isinstance(piece.get(name), str)}
-    if isinstance(piece.get("model"), str):
-        told["model_name"] = piece["model"]
-    reason = choice.get("finish_reason")
-    if isinstance(reason, str):
-        told["finish_reason"] = reason
-    if choice.get("logprobs") is not None:
-        told["logprobs"] = choice["logprobs"]
-    return told
-
-
-def _reason(reason: str, *, called: bool) -> str:
-    """Some endpoints end a reply that is a call with "stop" where the tool was named."""
-    return "tool_calls" if called and reason == "stop" else reason
-
-
-def _calls(given: Sequence[Object]) -> tuple[list[ToolCall], list[InvalidToolCall]]:
-    good, bad = [], []
-    for call in given:
-        function = _function(call)
-        name, arguments = _string(function.get("name")), function.get("arguments")
-        number = _string(call.get("id"))
-        try:
-            # An endpoint may leave out the arguments of a tool that has none.
-            found = json.loads(arguments or "{}") if not isinstance(arguments, dict) else arguments
-        except (TypeError, ValueError, RecursionError):
-            found = None
-        if isinstance(found, dict) and name is not None:
-            good.append(tool_call(name=name, args=found, id=number))
+        index, said, number = given.get("index"), _string(given.get("id")), None
+        known = [place for place, one in enumerate(self._calls) if index in (None, one.index)]
+        place = known[-1] if known else len(self._calls)
+        if not known or self._calls[place].ends_before(said, name):
+            place, number = len(self._calls), said or f"call_{uuid.uuid4().hex[:24]}"
+            self._calls.append(_Call(index, said, name))
+        elif self._calls[place].name is None:
+            self._calls[place].name = name
         else:
-            text = arguments if isinstance(arguments, str) else json.dumps(arguments)
-            problem = "no JSON object" if name is not None else "the call names no tool"
-            bad.append(invalid_tool_call(name=name, args=text, id=number, error=problem))
-    return good, bad
-
-
-def _function(call: Object) -> Object:
-    function = call.get("function")
-    return function if isinstance(function, Mapping) else {}
-
-
-def _more(said: Object) -> dict[str, Any]:
-    return {name: said[name] for name in _MORE if isinstance(said.get(name), str) and said[name]}
+            name = None
+        self._calls[place].arguments += arguments
+        return {"index": place, "id": number, "function": {"name": name, "arguments": arguments}}
 
 
 def _text(content: object) -> str:
     if isinstance(content, list):  # of parts, as a few endpoints write it
-        return "".join(_text(part.get("text")) for part in _objects(content))
-    return content if isinstance(content, str) else ""
+        return "".join(_text(part.get("text")) for part in objects(content))
+    return _string(content) or ""
 
 
-def _objects(given: object) -> list[Object]:
+def objects(given: object) -> list[Object]:
+    """The objects of a list; none where it is no list."""
     return [one for one in given if isinstance(one, Mapping)] if isinstance(given, list) else []
 
 
 def _string(given: object) -> str | None:
-    return given if isinstance(given, str) else None
+    return given if isinstance(given, str) and given else None
 
 
-def _count(given: object, name: str) -> int | None:
-    value = given.get(name) if isinstance(given, Mapping) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _keys(found: Object) -> str:
-    return f"its keys: {', '.join(map(str, found)) or 'none'}"[:200]
+def _json(text: str) -> object:
+    """What a text is as JSON; None for one that is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None

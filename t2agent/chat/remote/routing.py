@@ -7,9 +7,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from t2agent.chat.remote.endpoint import Access, Endpoint
 from t2agent.dispatch import CLASSIFIER, Decision, Dispatcher, EmbeddingDispatcher, Request
 from t2agent.dispatch.strategies import version_of
 from t2agent.engine.two_passes import Choice, Given
@@ -18,6 +17,9 @@ from t2agent.experts.expert import Expert, as_mixture
 from t2agent.experts.mixture import Mixture
 from t2agent.experts.registry import Registry
 from t2agent.experts.selection import Selection
+
+if TYPE_CHECKING:  # loads langchain-openai, which may be missing
+    from t2agent.chat.remote.endpoint import Endpoint
 
 STRATEGIES = ("embedding", "off")
 """Those that need no base model here."""
@@ -69,7 +71,7 @@ class Router:
     names is not among it. All methods may be called from any thread.
 
     Args:
-        access: the endpoint.
+        endpoint: what is asked.
         model: the base model's name, as its experts know it.
         registry: the experts; None for those of ``model``.
         experts: those that may be chosen, as of `ChatT2`.
@@ -78,16 +80,16 @@ class Router:
 
     def __init__(
         self,
-        access: Access,
+        endpoint: Endpoint,
         model: str,
         registry: Registry | None,
         experts: Sequence[Expert | Path | str] | None,
         served: Mapping[str, str] | None,
     ) -> None:
-        self.endpoint = Endpoint(access)
+        self.endpoint = endpoint
         self.registry = Registry(model) if registry is None else registry
         self._model = model
-        self._made_of = (access, model, registry, experts, served)
+        self._made_of = (endpoint, model, registry, experts, served)
         self._allowed = None if experts is None else Selection.of(self.registry, experts)
         self._fixed = None if served is None else _fixed(model, served)
         self._served = self._fixed
@@ -172,7 +174,7 @@ class Router:
         if listed is None:
             self._warn(
                 "",
-                f"{self.endpoint.access.url} does not list its models: each expert is taken to be "
+                f"{self.endpoint.url} does not list its models: each expert is taken to be "
                 "served under its own name; say otherwise with served={expert: name}",
             )
             return Served(self._model, None)
@@ -181,7 +183,7 @@ class Router:
         for name in missing:
             self._warn(
                 name,
-                f"expert {name!r} is not served at {self.endpoint.access.url} and so never chosen: "
+                f"expert {name!r} is not served at {self.endpoint.url} and so never chosen: "
                 f"start vLLM with --lora-modules {name}=FOLDER, or say its name there with served=",
             )
         return Served(_base(self._model, listed, experts), {name: name for name in names})
@@ -232,7 +234,7 @@ class Router:
     def _unserved(self, expert: str) -> ExpertNotFoundError:
         names = self.served.names or {}
         return ExpertNotFoundError(
-            f"expert {expert!r} is not served at {self.endpoint.access.url}, which serves "
+            f"expert {expert!r} is not served at {self.endpoint.url}, which serves "
             f"{', '.join(sorted(names)) or 'none'}: start vLLM with --lora-modules {expert}=FOLDER "
             "(a folder of `t2agent experts export`), or give served={expert: its name there}"
         )

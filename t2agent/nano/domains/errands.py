@@ -12,14 +12,12 @@ from collections.abc import Sequence
 
 from t2agent.nano.domains import image, math
 from t2agent.nano.domains.known_tools import SHIPPED
-from t2agent.nano.domains.toolkit import WORD, compute, pseudo_word, text
-from t2agent.nano.domains.tools import call_key, describe
+from t2agent.nano.domains.toolkit import WORD, pseudo_word, text
+from t2agent.nano.domains.tools import BY_NAME, THEN, calculation, call_key, called
 from t2agent.nano.drawing import SIZE, Mark, Scene
 from t2agent.nano.problem import Call, Problem
 from t2agent.nano.words import COLOURS
 
-_BY_NAME = {tool.name: tool for tool in SHIPPED}
-_THEN = {"*": "multiply it by", "+": "add", "-": "subtract"}
 FILES = ("notes", "list", "plan", "diary", "letter")
 """Names of the files that are searched, without their ending."""
 
@@ -33,33 +31,18 @@ def _errand(
     answer: str = "",
     scene: Scene | None = None,
 ) -> Problem:
-    """The answer is the last call's result where no other is given."""
+    """Offered are the tools that are called and one other."""
     names = list(dict.fromkeys(call.name for call in calls))  # in order: draws must repeat
-    offered = [_BY_NAME[name] for name in names]
+    offered = [BY_NAME[name] for name in names]
     offered.append(rng.choice([tool for tool in SHIPPED if tool.name not in names]))
     rng.shuffle(offered)
-    answer = answer or calls[-1].result
-    return Problem(
-        key=key,
-        question=question,
-        steps=f"The tool says {answer}.",
-        expression=question,
-        answer=answer,
-        wrong="unknown",
-        wrong_steps="There is no tool for it.",
-        scene=scene,
-        tools=describe(offered),
-        calls=tuple(calls),
-        forms=False,
-    )
+    return called(question, calls, offered, key=key, answer=answer, scene=scene)
 
 
 def _calculation(left: object, rng: random.Random) -> tuple[str, int, Call]:
     """A sign, a number, and the call that works out ``left`` sign number."""
     sign, number = rng.choice("*+-"), rng.randint(11, 99)
-    expression = f"{left} {sign} {number}"
-    call = Call("calculator", {"expression": expression}, str(compute(expression)))
-    return sign, number, call
+    return sign, number, calculation(f"{left} {sign} {number}", rng)
 
 
 def _asked(sign: str, number: int, what: str) -> str:
@@ -73,21 +56,20 @@ def _asked(sign: str, number: int, what: str) -> str:
 
 def convert(rng: random.Random) -> Problem:
     """Convert a value, then go on with the result: two calls."""
-    tool = _BY_NAME["convert_units"]
+    tool = BY_NAME["convert_units"]
     drawn = tool.draw(rng)
-    first = Call("convert_units", drawn, str(tool.result(drawn)))  # type: ignore[misc]
+    first = tool.call(drawn, rng)
     sign, number, second = _calculation(first.result, rng)
-    ask = f"Convert {drawn['value']} {drawn['unit']} to {drawn['to']}, then {_THEN[sign]} {number}."
+    ask = f"Convert {drawn['value']} {drawn['unit']} to {drawn['to']}, then {THEN[sign]} {number}."
     return _errand(ask, [first, second], rng, key=f"errand convert {ask}")
 
 
 def count_words(rng: random.Random) -> Problem:
     """Count words, then go on with the number: two calls."""
     words = str(text(rng))
-    first = Call("count_words", {"text": words}, str(len(words.split())))
-    _, number, second = _calculation(first.result, rng)
-    sign = second.arguments["expression"].split()[1]
-    ask = f'Count the words in "{words}", then {_THEN[sign]} {number}.'
+    first = BY_NAME["count_words"].call({"text": words}, rng)
+    sign, number, second = _calculation(first.result, rng)
+    ask = f'Count the words in "{words}", then {THEN[sign]} {number}.'
     return _errand(ask, [first, second], rng, key=f"errand words {ask}")
 
 
@@ -96,7 +78,7 @@ def sort(rng: random.Random) -> Problem:
     numbers = rng.sample(range(100), rng.randint(3, 5))
     listed = ", ".join(map(str, numbers))
     ask = rng.choice((f"Sort the numbers {listed}.", f"Put {listed} in order."))
-    call = Call("sort_numbers", {"numbers": numbers}, str(sorted(numbers)))
+    call = BY_NAME["sort_numbers"].call({"numbers": numbers}, rng)
     return _errand(ask, [call], rng, key=call_key(call.name, call.arguments))
 
 

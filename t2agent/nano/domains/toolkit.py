@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from t2agent.nano.problem import Call
 from t2agent.nano.words import CATEGORIES, COLOURS, NAMES
 
 Value = Any  # a string, an integer or a list of them
@@ -86,12 +87,6 @@ def compute(text: str) -> int:
 
 
 WORD = or_pseudo(WORDS)
-NAME = or_pseudo(NAMES, capital=True)
-CITY = or_pseudo(_CITIES, capital=True)
-COLOUR = or_pseudo(tuple(COLOURS))
-LANGUAGE = or_pseudo(_LANGUAGES, capital=True)
-SMALL = number(1, 20)
-NUMBER = number(1, 999)
 
 
 def digits(rng: random.Random) -> Value:
@@ -102,6 +97,29 @@ def digits(rng: random.Random) -> Value:
 def words(rng: random.Random) -> Value:
     """A list of two to four words."""
     return [str(WORD(rng)) for _ in range(rng.randint(2, 4))]
+
+
+KINDS: Mapping[str, Kind] = {
+    "word": WORD,
+    "name": or_pseudo(NAMES, capital=True),
+    "city": or_pseudo(_CITIES, capital=True),
+    "colour": or_pseudo(tuple(COLOURS)),
+    "language": or_pseudo(_LANGUAGES, capital=True),
+    "small": number(1, 20),
+    "number": number(1, 999),
+    "date": date,
+    "time": time_of_day,
+    "text": text,
+    "expression": expression,
+    "digits": digits,
+    "words": words,
+}
+"""Name -> kind of a parameter's values."""
+
+
+def shown(value: Value) -> str:
+    """A value as a request says it: a list without its brackets."""
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +144,18 @@ class ToolSpec:
             return self.fixed(rng)
         return {name: kind(rng) for name, kind in self.parameters.items()}
 
+    def ask(self, arguments: Arguments, rng: random.Random) -> str:
+        """A request for the call with these arguments."""
+        values = {key: shown(value) for key, value in arguments.items()}
+        return rng.choice(self.asks).format(**values)
+
+    def call(self, arguments: Arguments, rng: random.Random) -> Call:
+        """The call with its result, which is made up where none can be computed."""
+        if self.result is not None:
+            return Call(self.name, arguments, str(self.result(arguments)))
+        made_up = rng.choice((str(rng.randint(1, 99)), pseudo_word(rng), "done"))
+        return Call(self.name, arguments, made_up)
+
 
 _VERBS = (
     *("find", "open", "check", "start", "show", "move", "count", "store", "print", "mark", "stop"),
@@ -134,43 +164,25 @@ _VERBS = (
     *("order", "rent", "sell", "visit", "greet", "teach", "train", "weigh", "measure", "repair"),
 )
 _KEYS: Mapping[str, Kind] = {
-    "name": NAME,
-    "user": NAME,
-    "owner": NAME,
-    "guest": NAME,
-    "friend": NAME,
-    "text": text,
-    "note": text,
-    "title": text,
-    "topic": WORD,
-    "product": WORD,
-    "animal": WORD,
-    "food": WORD,
-    "part": WORD,
-    "kind": WORD,
-    "item": WORD,
-    "label": WORD,
-    "place": CITY,
-    "country": CITY,
-    "town": CITY,
-    "street": CITY,
-    "colour": COLOUR,
-    "language": LANGUAGE,
-    "number": NUMBER,
-    "count": SMALL,
-    "size": NUMBER,
-    "weight": NUMBER,
-    "speed": NUMBER,
-    "level": SMALL,
-    "age": SMALL,
-    "pages": SMALL,
-    "floor": SMALL,
-    "price": NUMBER,
-    "length": NUMBER,
-    "day": date,
-    "hour": time_of_day,
-    "values": digits,
-    "tags": words,
+    key: KINDS[kind]
+    for kind, keys in (
+        ("name", "name user owner guest friend"),
+        ("text", "text note title"),
+        ("word", "topic product animal food part kind item label"),
+        ("city", "place country town street"),
+        ("colour", "colour"),
+        ("language", "language"),
+        ("number", "number"),
+        ("small", "count"),
+        ("number", "size weight speed"),
+        ("small", "level age pages floor"),
+        ("number", "price length"),
+        ("date", "day"),
+        ("time", "hour"),
+        ("digits", "values"),
+        ("words", "tags"),
+    )
+    for key in keys.split()
 }
 _MADE_ASKS = (
     "{V} the {n} with {p}.",

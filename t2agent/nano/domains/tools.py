@@ -8,19 +8,16 @@ from collections.abc import Sequence
 
 from t2agent.nano.domains import image
 from t2agent.nano.domains.known_tools import COMMON, SHIPPED, UNSEEN
-from t2agent.nano.domains.toolkit import (
-    Arguments,
-    ToolSpec,
-    Value,
-    compute,
-    date,
-    made_up,
-    pseudo_word,
-)
+from t2agent.nano.domains.toolkit import Arguments, ToolSpec, Value, date, made_up
+from t2agent.nano.drawing import Scene
 from t2agent.nano.problem import Call, Problem
 
 _TYPES = {int: "integer", str: "string", list: "array"}
 _KNOWN = (*SHIPPED, *COMMON)
+BY_NAME = {tool.name: tool for tool in SHIPPED}
+"""The tools that ship, by name."""
+THEN = {"*": "multiply it by", "+": "add", "-": "subtract"}
+"""Sign -> how a request goes on with a result."""
 
 
 def describe(tools: Sequence[ToolSpec]) -> str:
@@ -32,11 +29,6 @@ def describe(tools: Sequence[ToolSpec]) -> str:
         keys = ", ".join(f"{key}: {_TYPES[type(drawn[key])]}" for key in tool.parameters)
         lines.append(f"- {tool.name}({keys}): {tool.description}\n")
     return "Tools:\n" + "".join(lines) + "\n"
-
-
-def shown(value: Value) -> str:
-    """A value as a request says it: a list without its brackets."""
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def call_key(name: str, arguments: Arguments) -> str:
@@ -52,30 +44,53 @@ def _changed(arguments: Arguments, rng: random.Random) -> dict[str, Value]:
     return {**arguments, key: wrong}
 
 
-def _result(tool: ToolSpec, arguments: Arguments, rng: random.Random) -> str:
-    if tool.result is not None:
-        return str(tool.result(arguments))
-    return rng.choice((str(rng.randint(1, 99)), pseudo_word(rng), "done"))
+def called(
+    ask: str,
+    calls: Sequence[Call],
+    offered: Sequence[ToolSpec],
+    *,
+    key: str,
+    expression: str = "",
+    answer: str = "",
+    scene: Scene | None = None,
+    wrong_call: Call | None = None,
+) -> Problem:
+    """A problem that calls of the offered tools solve. The answer is the last call's result where
+    no other is given, and the expression the question."""
+    answer = answer or calls[-1].result
+    return Problem(
+        key=key,
+        question=ask,
+        steps=f"The tool says {answer}.",
+        expression=expression or ask,
+        answer=answer,
+        wrong="unknown",
+        wrong_steps="There is no tool for it.",
+        scene=scene,
+        tools=describe(offered),
+        calls=tuple(calls),
+        wrong_call=wrong_call,
+        forms=False,
+    )
+
+
+def calculation(expression: str, rng: random.Random) -> Call:
+    """A call of the calculator."""
+    return BY_NAME["calculator"].call({"expression": expression}, rng)
 
 
 def _problem(tool: ToolSpec, others: Sequence[ToolSpec], rng: random.Random) -> Problem:
     drawn = tool.draw(rng)
     offered = [tool, *others]
     rng.shuffle(offered)
-    ask = rng.choice(tool.asks).format(**{key: shown(value) for key, value in drawn.items()})
-    result = _result(tool, drawn, rng)
+    ask = tool.ask(drawn, rng)
     written = ", ".join(f"{key}={json.dumps(value)}" for key, value in drawn.items())
-    return Problem(
+    return called(
+        ask,
+        [tool.call(drawn, rng)],
+        offered,
         key=call_key(tool.name, drawn),
-        question=ask,
-        tools=describe(offered),
-        steps=f"The tool says {result}.",
         expression=f"{tool.name}({written})",
-        answer=result,
-        wrong="unknown",
-        wrong_steps="There is no tool for it.",
-        forms=False,
-        calls=(Call(tool.name, drawn, result),),
         wrong_call=Call(tool.name, _changed(drawn, rng), "error"),
     )
 
@@ -105,61 +120,38 @@ def drill(rng: random.Random) -> Problem:
 
 def chain(rng: random.Random) -> Problem:
     """Two calls, the second with the first's result: for the corpus, not a task."""
-    by_name = {tool.name: tool for tool in SHIPPED}
-    kind = rng.randrange(3)
-    if kind == 0:
+    if rng.randrange(3) == 0:
         start, days = date(rng), rng.randint(1, 60)
-        first = Call("add_days", {"date": start, "days": days}, "")
-        later = str(by_name["add_days"].result(first.arguments))  # type: ignore[misc]
-        day = str(by_name["weekday"].result({"date": later}))  # type: ignore[misc]
+        calls = [BY_NAME["add_days"].call({"date": start, "days": days}, rng)]
+        calls.append(BY_NAME["weekday"].call({"date": calls[0].result}, rng))
         ask = rng.choice(
             (
                 f"Which weekday is {days} days after {start}?",
                 f"What day of the week is {days} days after {start}?",
             )
         )
-        calls = (
-            Call("add_days", first.arguments, later),
-            Call("weekday", {"date": later}, day),
-        )
-        names = ["add_days", "weekday"]
     else:
         a, b, c = rng.randint(2, 99), rng.randint(2, 99), rng.randint(2, 99)
         sign, then = rng.choice("*+"), rng.choice("*+-")
-        one = f"{a} {sign} {b}"
-        value = compute(one)
-        two = f"{value} {then} {c}"
-        word = {"*": "multiply it by", "+": "add", "-": "subtract"}[then]
+        calls = [calculation(f"{a} {sign} {b}", rng)]
+        calls.append(calculation(f"{calls[0].result} {then} {c}", rng))
         ask = rng.choice(
-            (f"Compute {one}, then {word} {c}.", f"First work out {one}, then {word} {c}.")
+            (
+                f"Compute {a} {sign} {b}, then {THEN[then]} {c}.",
+                f"First work out {a} {sign} {b}, then {THEN[then]} {c}.",
+            )
         )
-        calls = (
-            Call("calculator", {"expression": one}, str(value)),
-            Call("calculator", {"expression": two}, str(compute(two))),
-        )
-        names = ["calculator"]
-    offered = [by_name[name] for name in names]
+    names = list(dict.fromkeys(call.name for call in calls))
+    offered = [BY_NAME[name] for name in names]
     offered += [t for t in rng.sample(_KNOWN, rng.randint(0, 1)) if t.name not in names]
     rng.shuffle(offered)
-    answer = calls[-1].result
-    return Problem(
-        key=f"tools chain {ask}",
-        question=ask,
-        tools=describe(offered),
-        steps=f"The tool says {answer}.",
-        expression=ask,
-        answer=answer,
-        wrong="unknown",
-        wrong_steps="There is no tool for it.",
-        forms=False,
-        calls=calls,
-        wrong_call=Call(calls[0].name, _changed(calls[0].arguments, rng), "error"),
-    )
+    wrong_call = Call(calls[0].name, _changed(calls[0].arguments, rng), "error")
+    return called(ask, calls, offered, key=f"tools chain {ask}", wrong_call=wrong_call)
 
 
 def image_call(rng: random.Random) -> Problem:
     """A calculation with what the image shows: for the corpus, not a task."""
-    calculator = SHIPPED[0]
+    calculator = BY_NAME["calculator"]
     if rng.random() < 0.4:
         seen = image.image_sum(rng)
         text = seen.steps.split(" =")[0]
@@ -175,20 +167,14 @@ def image_call(rng: random.Random) -> Problem:
             )
         )
         text = f"{seen.answer} {sign} {number}"
-    result = str(compute(text))
     offered = [calculator, *_others(calculator, 1, rng)]
     rng.shuffle(offered)
-    return Problem(
+    return called(
+        ask,
+        [calculation(text, rng)],
+        offered,
         key=seen.key,
-        question=ask,
-        tools=describe(offered),
-        steps=f"The tool says {result}.",
         expression=f'calculator(expression="{text}")',
-        answer=result,
-        wrong="unknown",
-        wrong_steps="There is no tool for it.",
         scene=seen.scene,
-        forms=False,
-        calls=(Call("calculator", {"expression": text}, result),),
         wrong_call=Call("calculator", {"expression": text[:-1] + "0"}, "error"),
     )

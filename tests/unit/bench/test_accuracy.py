@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from t2agent.bench import nano as nano_bench
+from t2agent.bench import nano as accuracy
 from t2agent.dispatch import Decision, Request
 from t2agent.experts.mixture import Mixture
 from t2agent.models.model import T2Model
+from t2agent.nano.tasks import DOMAINS
 from t2agent.paths import bundled
 
 with_experts = pytest.mark.skipif(
@@ -32,11 +33,8 @@ def nano() -> T2Model:
 
 @with_experts
 def test_table_covers_every_pair_and_the_dispatcher(nano: T2Model) -> None:
-    found = nano_bench.accuracies(
-        nano, ByImage(), tasks=("math", "read"), experts={"math": "math"}, requests=4,
-        split="val", progress=False,
-    )  # fmt: skip
+    found = accuracy.table(nano, ByImage(), tasks=("math", "read"), requests=4, progress=False)
     assert set(found.by_expert) == {"math", "read"}
-    assert all(set(scores) == {"base", "math"} for scores in found.by_expert.values())
+    assert all(set(scores) == {"base", *DOMAINS} for scores in found.by_expert.values())
     assert found.routed == {"math": 1.0, "read": 1.0}
     assert found.dispatched["math"] == found.by_expert["math"]["math"]

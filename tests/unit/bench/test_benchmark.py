@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from t2agent.bench.nano import Accuracies, not_above_base, summarise, swapped, without_image
+from t2agent.bench.nano import Table, not_above_base, summarise, swapped, without_image
 from t2agent.nano.tasks import DOMAINS, TASKS, conflicting
 
 
-def table(scores: dict[str, dict[str, float]]) -> Accuracies:
-    return Accuracies(scores, dispatched={}, routed={}, requests=4)
+def table(scores: dict[str, dict[str, float]]) -> Table:
+    return Table(scores, dispatched={}, routed={})
 
 
 def even(value: float) -> dict[str, dict[str, float]]:
@@ -57,6 +57,7 @@ def test_summary_is_the_mean_over_seeds() -> None:
         {
             "by_expert": even(value),
             "dispatched": {**dict.fromkeys(DOMAINS, value), "code": value - 0.1},
+            "routed": dict.fromkeys(DOMAINS, 1.0),
             "blank_image": value,
             "swapped_image": 0.0,
             "not_above_base": 1.0,

@@ -11,38 +11,45 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from rich.console import Console
 
-from t2agent.bench import nano
+from t2agent.bench import charts
 from t2agent.bench.demo import conclusion
-from t2agent.bench.nano import Accuracies, bar_chart, rich_table, summary
+from t2agent.bench.nano import Table, bar_chart, rich_table, summary
 from t2agent.nano.tasks import DOMAINS
 
-TABLE = Accuracies(
-    {"math": {"base": 0.1, "math": 0.9, "code": 0.0, "read": 0.2}, "math_hard": {"base": 0.3}},
-    dispatched={"math": 0.88},
-    routed={"math": 1.0},
-    requests=50,
+TABLE = Table(
+    {
+        "math": {"base": 0.1, "math": 0.9, "code": 0.0, "read": 0.2},
+        "code": {"base": 0.3, "math": 0.0, "code": 0.75, "read": 0.5},
+    },
+    dispatched={"math": 0.88, "code": 0.7},
+    routed={"math": 1.0, "code": 0.9},
 )
 
 
 def test_summary_separates_own_from_others() -> None:
-    assert summary(TABLE.by_expert, TABLE.dispatched) == {
+    assert summary(TABLE) == {
         "math": {"base": 0.1, "wrong expert": 0.1, "right expert": 0.9, "dispatched": 0.88},
-        "math_hard": {"base": 0.3},
+        "code": {"base": 0.3, "wrong expert": 0.25, "right expert": 0.75, "dispatched": 0.7},
     }
 
 
-def test_what_was_not_measured_stays_empty() -> None:
+def test_the_table_has_a_line_of_all_figures_for_each_task() -> None:
     console = Console(width=100, record=True, file=None)
     with console.capture() as shown:
-        console.print(rich_table("t", summary(TABLE.by_expert, TABLE.dispatched)))
-    line = next(line for line in shown.get().splitlines() if "math_hard" in line)
-    assert "0.30" in line
-    assert "0.88" not in line
+        console.print(rich_table("t", summary(TABLE)))
+    line = next(line for line in shown.get().splitlines() if "code" in line)
+    assert [cell.strip() for cell in line.split("│")[1:-1]] == [
+        "code",
+        "0.30",
+        "0.25",
+        "0.75",
+        "0.70",
+    ]
 
 
 def test_the_chart_is_a_picture_with_a_bar_for_each_figure(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "chart.png"
-    bar_chart(path, "title", summary(TABLE.by_expert, TABLE.dispatched))
+    bar_chart(path, "title", summary(TABLE))
     with Image.open(path) as picture:
         assert picture.format == "PNG"
         assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 4
@@ -52,15 +59,15 @@ def test_the_labels_of_the_chart_can_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Any] = []
-    monkeypatch.setattr(nano, "write_figure", lambda _path, figure: drawn.append(figure))
+    monkeypatch.setattr(charts, "write_figure", lambda _path, figure, _dpi: drawn.append(figure))
     row = {"base": 0.45, "wrong expert": 0.45, "right expert": 0.95, "dispatched": 0.95}
-    bar_chart(tmp_path / "chart.png", "title", {**dict.fromkeys(DOMAINS, row), "hard": {"base": 0}})
+    bar_chart(tmp_path / "chart.png", "title", dict.fromkeys(DOMAINS, row))
     [figure] = drawn
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     [axes] = figure.axes
     labels = [text for text in axes.texts if text.get_text()]
-    assert len(labels) == 4 * len(DOMAINS) + 1  # what was not measured has no bar
+    assert len(labels) == 4 * len(DOMAINS)
     boxes = [text.get_window_extent(canvas.get_renderer()) for text in labels]
     assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import pytest
 
 from t2agent.bench import BENCHMARKS, figures, run
-from t2agent.bench.everyday import EVERYDAY
+from t2agent.bench.tools import everyday_tools
 from t2agent.errors import ConfigError
 
 
 def test_values_of_everyday_calls_stand_in_their_requests() -> None:
-    names = [tool["function"]["name"] for tool, _ in EVERYDAY]
-    assert len(set(names)) == len(names)
-    for tool, asked in EVERYDAY:
-        properties = tool["function"]["parameters"]["properties"]
-        for text, arguments in asked:
-            assert set(arguments) == set(properties)
+    tools = everyday_tools()
+    assert sum(len(tool.requests) for tool in tools) == 50
+    assert len({tool.name for tool in tools}) == len(tools)
+    for tool in tools:
+        for text, arguments in tool.requests:
+            assert set(arguments) == set(tool.parameters)
             for value in arguments.values():
                 for one in value if isinstance(value, list) else [value]:
                     assert str(one).removesuffix(".0").lower() in text.lower()

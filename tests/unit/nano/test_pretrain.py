@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from t2agent.nano import corpus, processor
 from t2agent.nano.architecture import build
-from t2agent.nano.pretrain import run_stage, write_base
+from t2agent.nano.pretrain import _start, run_stage, write_base
 from t2agent.nano.stages import STAGES
 from t2agent.nano.trainee import Trainee, take_over
 
@@ -40,8 +39,9 @@ def test_a_stage_runs_and_resumes(
             trainee = Trainee(build(tokenizer, seed=0)).train()
             before = {n: p.detach().clone() for n, p in trainee.named_parameters()}
             run_stage(trainee, tokenizer, stage, tmp_path / folder, 0, last=last)
-        weights[folder] = load_file(tmp_path / folder / name / "weights.safetensors")
-    changed = {n for n, w in weights["whole"].items() if not torch.equal(w, before[n])}
+        state = torch.load(tmp_path / folder / name / "state.pt", weights_only=True)
+        weights[folder] = state["weights"]
+    changed = {n for n, was in before.items() if not torch.equal(weights["whole"][n], was)}
     vision = {n for n in before if ".vision_model." in n or n.startswith(("what.", "tone."))}
     if name == "vision":
         assert changed == vision
@@ -54,6 +54,20 @@ def test_a_stage_runs_and_resumes(
         assert torch.equal(whole, weights["broken"][key]), key
     lines = (tmp_path / "broken" / f"{name}.jsonl").read_text().splitlines()
     assert len(lines) == 2
+
+
+def test_a_stage_starts_with_what_the_stages_before_it_trained(tmp_path: Path) -> None:
+    tokenizer = processor.train_tokenizer(corpus.texts(100, 0))
+    stage = replace(STAGES["vision"], steps=1, images=1)
+    before = Trainee(build(tokenizer, seed=0)).train()
+    run_stage(before, tokenizer, stage, tmp_path, 0)
+    trainee = Trainee(build(tokenizer, seed=1))
+    had = {n: p.detach().clone() for n, p in trainee.named_parameters()}
+    _start(trainee, STAGES["joint"], tmp_path)
+    trained = dict(before.named_parameters())
+    for name, now in trainee.named_parameters():
+        seeing = ".vision_model." in name or name.startswith(("what.", "tone."))
+        assert torch.equal(now, trained[name] if seeing else had[name]), name
 
 
 def test_a_model_takes_over_the_weights_of_another_with_its_own_tokenizer(tmp_path: Path) -> None:

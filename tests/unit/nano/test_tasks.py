@@ -149,7 +149,7 @@ def test_values_of_calls_stand_in_the_request() -> None:
             assert f"- {call.name}(" in problem.tools
             for key, value in call.arguments.items():
                 assert f"{key}: " in problem.tools
-                assert tools.shown(value) in problem.question
+                assert toolkit.shown(value) in problem.question
 
 
 def test_the_tools_compute_what_they_say() -> None:

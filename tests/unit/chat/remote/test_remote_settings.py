@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[4]
 
 
 def url_of(given: str | None) -> str:
-    return ChatT2Remote(base_url=given).router.endpoint.access.url
+    return ChatT2Remote(base_url=given).router.endpoint.url
 
 
 @pytest.mark.parametrize(
@@ -60,12 +60,12 @@ def test_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     # Another service's key is not sent to this one.
     monkeypatch.setenv("OPENAI_API_KEY", "not-ours")
     chat = ChatT2Remote()
-    assert chat.router.endpoint.access.url == "http://host/v1"
+    assert chat.router.endpoint.url == "http://host/v1"
     assert chat.api_key is not None
     assert chat.api_key.get_secret_value() == KEY
     assert KEY.encode() not in pickle.dumps(chat)
     other = ChatT2Remote(base_url="http://other/v1", api_key="own")
-    assert other.router.endpoint.access.url == "http://other/v1"
+    assert other.router.endpoint.url == "http://other/v1"
     assert other.api_key is not None
     assert other.api_key.get_secret_value() == "own"
     monkeypatch.delenv("T2AGENT_REMOTE_API_KEY")
@@ -76,7 +76,7 @@ def test_secrets_are_shown_nowhere() -> None:
     chat = ChatT2Remote(api_key=KEY, default_headers={"Authorization": KEY + "2"})
     shown = [
         repr(chat), str(chat), dumps(chat), chat._get_ls_params(), chat._identifying_params,
-        repr(chat.router.endpoint), repr(chat.router.endpoint.access),
+        repr(chat.router.endpoint),
     ]  # fmt: skip
     assert KEY not in "".join(map(str, shown))
     assert f'"{KEY}"' not in chat.model_dump_json()
@@ -115,13 +115,16 @@ def test_fields_that_are_refused(fields: dict[str, Any], match: str) -> None:
 
 
 def test_how_long_it_waits() -> None:
-    def timeouts(given: Any) -> httpx.Timeout:
-        return ChatT2Remote(timeout=given).router.endpoint.access.timeouts()
+    def timeouts(**given: Any) -> Any:
+        found: Any = ChatT2Remote(**given).router.endpoint._sync.timeout
+        return found and found.as_dict()
 
-    assert timeouts(60) == httpx.Timeout(60, connect=10)
-    assert timeouts(2.5) == httpx.Timeout(2.5)
-    assert timeouts(None) == httpx.Timeout(None)
-    assert timeouts(httpx.Timeout(7)) == httpx.Timeout(7)
+    assert timeouts(timeout=60) == httpx.Timeout(60, connect=10).as_dict()
+    assert timeouts(timeout=2.5) == httpx.Timeout(2.5).as_dict()
+    assert timeouts(timeout=None) is None
+    assert timeouts(timeout=httpx.Timeout(7)) == httpx.Timeout(7).as_dict()
+    with httpx.Client(timeout=3) as client:
+        assert timeouts(http_client=client) == httpx.Timeout(3).as_dict()
 
 
 def test_making_one_asks_nobody_and_loads_no_model() -> None:
@@ -138,3 +141,27 @@ print(chat.route("What is 7 * 3 + 12?").model)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "m", done.stderr
+
+
+def test_without_the_library_all_but_its_use_works() -> None:
+    code = """
+import sys
+sys.modules["langchain_openai"] = None
+from t2agent import ChatT2Remote, ConfigError, T2Middleware
+try:
+    ChatT2Remote()
+except ConfigError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert "pip install 't2agent[remote]'" in done.stdout, done.stderr
+
+
+def test_the_library_is_loaded_where_it_is_used() -> None:
+    code = """
+import sys
+from t2agent import ChatT2, ChatT2Remote, T2Middleware
+print([name for name in ("langchain_openai", "openai", "tiktoken") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr

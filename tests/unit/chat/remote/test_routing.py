@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from t2agent import EmbeddingDispatcher, Expert, ExpertCard, Mixture, Registry
-from t2agent.chat.remote.endpoint import Access
+from t2agent.chat.remote.endpoint import Endpoint
 from t2agent.chat.remote.routing import Router, _base
 from t2agent.dispatch import Decision, Request
 from t2agent.engine.two_passes import Given
@@ -36,7 +36,7 @@ def router(
     registry: Registry | None = None,
     model: str = "t2-nano",
 ) -> Router:
-    return Router(Access(url=server.url, retries=0), model, registry, experts, served)
+    return Router(Endpoint(url=server.url, retries=0), model, registry, experts, served)
 
 
 class Fixed:

@@ -61,10 +61,10 @@ def snapshot(adapter: Adapter) -> dict[str, Tensor]:
 
 
 def restore(adapter: Adapter, values: Mapping[str, Tensor]) -> None:
-    """Give the parameters the values of a `snapshot`, in place."""
+    """Give the parameters these values, as of a `snapshot`, in place; others stay as they are."""
     with torch.no_grad():
-        for name, parameter in adapter.parameters.items():
-            parameter.copy_(values[name])
+        for name in adapter.parameters.keys() & values.keys():
+            adapter.parameters[name].copy_(values[name])
 
 
 _MERGE_BYTES = 2**30

@@ -18,7 +18,7 @@ from t2agent.models.options import Count, check_option
 from t2agent.progress import progress_bar
 from t2agent.tasks.reward import scores
 from t2agent.tasks.task import Example, Task, distinct, longest_reply
-from t2agent.train.adapters import Adapter, snapshot
+from t2agent.train.adapters import Adapter, restore, snapshot
 from t2agent.train.checkpoint import State, load_state, save_state
 from t2agent.train.learner import Learner
 from t2agent.train.metrics import METRIC_NAMES, Metrics, read_metrics, write_curve, write_metrics
@@ -106,7 +106,7 @@ class Run:
                     self._validate()
                     at.base = at.best
                     if self.start:
-                        self._load(self.start)
+                        restore(self.adapter, self.start)
                         self._validate()
                     self._keep({**dict.fromkeys(METRIC_NAMES), "step": 0, "val": at.best})
                 bar.advance(min(at.step, steps))
@@ -228,12 +228,6 @@ class Run:
             at.best, at.best_step = value, at.step
             self.state.best_z = snapshot(self.adapter)
         return value
-
-    def _load(self, values: Mapping[str, Tensor]) -> None:
-        with torch.no_grad():
-            for name, parameter in self.adapter.parameters.items():
-                if name in values:
-                    parameter.copy_(values[name])
 
     def _done(self) -> bool:
         at, patience = self.state.progress, self.learner.options.patience

@@ -68,24 +68,17 @@ def newest(address: Address, pin: Pin) -> Address:
     return dataclasses.replace(address, revision=followed)
 
 
-def download(address: Address, name: str | None, options: HubOptions) -> Pulled:
-    """The expert at ``address``, under ``name`` where that is given; raises as `hub.fetch`."""
-    return _downloaded(address, None, name, options)
+def download(
+    address: Address, name: str | None, options: HubOptions, wanted: Pin | None = None
+) -> Pulled:
+    """The expert at ``address``, under ``name`` where that is given.
 
-
-def download_pinned(pin: Pin, name: str, options: HubOptions) -> Pulled:
-    """The pinned version.
+    wanted: the pin that ``address`` is of, where what is there must be what was pinned.
 
     Raises:
         ExpertFormatError: the files are not those that were pinned.
         ExpertNotFoundError, HubError, ConfigError: as `hub.fetch`.
     """
-    return _downloaded(pin.address, pin, name, options)
-
-
-def _downloaded(
-    address: Address, wanted: Pin | None, name: str | None, options: HubOptions
-) -> Pulled:
     fetched = hub.fetch(address, options)
     pin = Pin(
         repo=address.repo,
@@ -103,7 +96,7 @@ def _downloaded(
     expert = from_files(fetched.files, str(address))
     files, there = dict(fetched.files), pin
     if name is not None and name != expert.name:
-        expert = Expert(dataclasses.replace(expert.card, name=name), expert.z)
+        expert = expert.renamed(name)
         files = expert_folder.contents(expert.card, expert.z)
         there = dataclasses.replace(pin, **expert_folder.hashes(files))
     return Pulled(expert, pin, {**files, PIN_FILE: there.to_bytes()})

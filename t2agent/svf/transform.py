@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
@@ -131,9 +131,7 @@ class Transforms:
         self._vision = vision
         self._active: ContextVar[Plan | None] = ContextVar("t2agent_plan", default=None)
         self._layout: ContextVar[Layout | None] = ContextVar("t2agent_layout", default=None)
-        self._lock = threading.Lock()
-        self._users = 0
-        self._handles: list[Any] = []
+        self._hooks = _Shared(self._hooked)
         self._placed: dict[str, dict[Any, Any]] = {name: {} for name in layers}
 
     @contextmanager
@@ -143,7 +141,7 @@ class Transforms:
         token = self._active.set(plan if hooked else None)
         try:
             if hooked:
-                with uncompiled(), self._hooks():
+                with uncompiled(), self._hooks.inside():
                     yield
             else:
                 yield
@@ -179,28 +177,15 @@ class Transforms:
             self._layout.set(outer if inside else where and replace(where, running=False))
 
     @contextmanager
-    def _hooks(self) -> Iterator[None]:
-        """The layers have hooks while any context is inside."""
-        with self._lock:
-            self._users += 1
-            if self._users == 1:
-                self._hook()
-        try:
+    def _hooked(self) -> Iterator[None]:
+        """The layers have hooks while inside."""
+        with ExitStack() as handles:
+            for name, layer in self._layers.items():
+                if self._bases[name].side == "in":
+                    handles.enter_context(layer.register_forward_pre_hook(self._before(name)))
+                else:
+                    handles.enter_context(layer.register_forward_hook(self._after(name)))
             yield
-        finally:
-            with self._lock:
-                self._users -= 1
-                if self._users == 0:
-                    for handle in self._handles:
-                        handle.remove()
-                    self._handles.clear()
-
-    def _hook(self) -> None:
-        for name, layer in self._layers.items():
-            if self._bases[name].side == "in":
-                self._handles.append(layer.register_forward_pre_hook(self._before(name)))
-            else:
-                self._handles.append(layer.register_forward_hook(self._after(name)))
 
     def _before(self, name: str) -> Callable[..., Any]:
         def before(_layer: nn.Module, args: tuple[Any, ...]) -> Any:
@@ -245,23 +230,29 @@ class Transforms:
         return torch.addmm(flat, inner, q.mT).view(x.shape).to(x.dtype)
 
 
-_LOCK = threading.Lock()
-_USERS = 0
-_STANCE: Any = None
+class _Shared:
+    """A context that several threads may be inside of: the first enters it, the last leaves it."""
+
+    def __init__(self, enter: Callable[[], AbstractContextManager[Any]]) -> None:
+        self._enter = enter
+        self._lock = threading.Lock()
+        self._users = 0
+        self._entered = ExitStack()
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        with self._lock:
+            if self._users == 0:
+                self._entered.enter_context(self._enter())
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if self._users == 0:
+                    self._entered.close()
 
 
-@contextmanager
-def uncompiled() -> Iterator[None]:
-    """What torch.compile has made is not used inside. Contexts of several threads may overlap."""
-    global _USERS, _STANCE
-    with _LOCK:
-        if _USERS == 0:
-            _STANCE = torch.compiler.set_stance("force_eager")
-        _USERS += 1
-    try:
-        yield
-    finally:
-        with _LOCK:
-            _USERS -= 1
-            if _USERS == 0:
-                _STANCE.__exit__(None, None, None)
+uncompiled = _Shared(lambda: torch.compiler.set_stance("force_eager")).inside
+"""What torch.compile has made is not used inside. Contexts of several threads may overlap."""

@@ -19,9 +19,13 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from t2agent.errors import ConfigError, ExpertFormatError, ExpertMismatchError
 from t2agent.experts.card import ExpertCard
@@ -32,9 +36,6 @@ from t2agent.svf import layer
 from t2agent.svf.low_rank import product_norm, project, sharpened
 
 if TYPE_CHECKING:
-    from safetensors import safe_open
-    from torch import Tensor
-
     from t2agent.models.exchange.adaptable import Adaptable
 
 
@@ -123,8 +124,7 @@ def import_lora(
     )
     report = LoraImport(Expert(card, z), tuple(shares))
     origin = {"format": "peft", "base": adapter.base, **report.to_dict()}
-    card = ExpertCard.from_dict({**card.to_dict(), "training": {"imported": origin}})
-    return LoraImport(Expert(card, z), report.layers)
+    return replace(report, expert=report.expert.renamed(name, training={"imported": origin}))
 
 
 def _check(folder: Path | str, pairs: tuple[Pair, ...], base: str, model: Adaptable) -> None:
@@ -200,8 +200,6 @@ class Adapter:
         Raises:
             ExpertFormatError: they are not finite.
         """
-        import torch
-
         b, a = (self._file.get_tensor(key).double() for key in pair.keys)
         if not bool(torch.isfinite(b).all() and torch.isfinite(a).all()):
             raise _bad(self._root, f"the tensors of {pair.module!r:.120} hold NaN or infinity")
@@ -244,8 +242,6 @@ def opened(folder: Path | str) -> Iterator[Adapter]:
     Raises:
         ExpertFormatError: it is damaged, not safetensors, or of a kind that is more than a LoRA.
     """
-    from safetensors import SafetensorError, safe_open
-
     root = Path(folder)
     config = _config(root)
     weights = root / WEIGHTS_FILE

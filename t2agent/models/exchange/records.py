@@ -135,21 +135,18 @@ def lora_card(model: Adaptable, experts: Sequence[Expert], report: LoraExport) -
             f"It is the best approximation of rank {report.rank}; rank {report.needed} would be "
             f"exact. Relative error of the change, all layers together: {report.error:.3e}."
         )
-    lines = [
+    return _card(
         _front(model, experts, "peft", "adapter", "lora"),
-        f"# {report.name}",
-        "",
-        *_told(experts),
+        report,
+        experts,
         f"{_origin(report.mixture)}, exported as a LoRA of rank {report.rank} for {base}. {words}",
-        "",
-        "```python",
-        "from peft import PeftModel",
-        f"from transformers import {auto}",
-        "",
-        f"base = {auto}.from_pretrained({json.dumps(base)})",
-        'model = PeftModel.from_pretrained(base, "path/of/this/folder")',
-        "```",
-        "",
+        [
+            "from peft import PeftModel",
+            f"from transformers import {auto}",
+            "",
+            f"base = {auto}.from_pretrained({json.dumps(base)})",
+            'model = PeftModel.from_pretrained(base, "path/of/this/folder")',
+        ],
         f"{report.vllm}.",
         "",
         f"## Error by layer ({report.dtype})",
@@ -161,8 +158,7 @@ def lora_card(model: Adaptable, experts: Sequence[Expert], report: LoraExport) -
         *(f"| `{e.name}` | {e.moved} | {e.kept} | {e.error:.3e} |" for e in report.layers),
         f"| all | | | {report.error:.3e} |",
         "",
-    ]
-    return "\n".join(lines)
+    )
 
 
 def merged_card(model: Adaptable, experts: Sequence[Expert], report: MergedExport) -> str:
@@ -172,21 +168,17 @@ def merged_card(model: Adaptable, experts: Sequence[Expert], report: MergedExpor
         f"{_origin(report.mixture)}, merged into the weights of {public_name(model.name)}: "
         f"{len(report.changed)} layers differ from it. dtype: {report.dtype}."
     )
-    lines = [
+    return _card(
         _front(model, experts, "transformers", "finetune"),
-        f"# {report.name}",
-        "",
-        *_told(experts),
+        report,
+        experts,
         words,
-        "",
-        "```python",
-        f"from transformers import {auto}",
-        "",
-        f'model = {auto}.from_pretrained("path/of/this/folder")',
-        "```",
-        "",
-    ]
-    return "\n".join(lines)
+        [
+            f"from transformers import {auto}",
+            "",
+            f'model = {auto}.from_pretrained("path/of/this/folder")',
+        ],
+    )
 
 
 def _front(
@@ -203,13 +195,19 @@ def _front(
     )
 
 
-def _told(experts: Sequence[Expert]) -> list[str]:
-    """What the experts say they are for."""
-    lines: list[str] = []
-    for expert in experts:
+def _card(
+    front: str,
+    report: LoraExport | MergedExport,
+    experts: Sequence[Expert],
+    words: str,
+    code: Sequence[str],
+    *more: str,
+) -> str:
+    lines = [front, f"# {report.name}", ""]
+    for expert in experts:  # what they say they are for
         if expert.card.description:
             lines += [f"{expert.name}: {' '.join(expert.card.description.split())}", ""]
-    return lines
+    return "\n".join([*lines, words, "", "```python", *code, "```", "", *more])
 
 
 def _origin(mixture: Mixture) -> str:

@@ -40,7 +40,7 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
@@ -169,14 +169,7 @@ def run_many(
     """
 
     def one(program: Program) -> RunResult:
-        return run_python(
-            program.code,
-            tests=program.tests,
-            expose=program.expose,
-            stdin=program.stdin,
-            seconds=seconds,
-            memory=memory,
-        )
+        return run_python(**asdict(program), seconds=seconds, memory=memory)
 
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
         return list(pool.map(one, programs))

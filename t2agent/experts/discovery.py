@@ -7,7 +7,6 @@ cause, never an exception, since one bad folder must not cost the rest.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -15,7 +14,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import metadata
 from itertools import chain
@@ -158,7 +157,9 @@ class FolderReader:
             del known[name]
         found = [self.read(parent / name, source, verified) for name in names if name != skip]
         if verified is not None:
-            usable = {parent / n: s for n, (s, one) in known.items() if _is_entry(one)}
+            usable = {
+                parent / n: s for n, (s, one) in known.items() if isinstance(one.result, Entry)
+            }
             verified.update(parent, usable)
         # Where two folders hold experts of one name, the folder of that name has it.
         yield from sorted(found, key=lambda one: one.name != os.path.basename(one.where))
@@ -173,19 +174,10 @@ class FolderReader:
         return Found(str(folder), config.card.name, entry)
 
 
-PluginReader = Callable[[FolderReader], Found]
-
-
-def entry_points() -> list[PluginReader]:
-    """One reader for each entry point of the group `t2agent.experts`.
-
-    An entry point is a path, an Expert, or a function without arguments that returns one. It is
-    loaded here, once; a folder that it gives is read again when it changes.
+def _of_entry_point(point: metadata.EntryPoint) -> Callable[[FolderReader], Found]:
+    """The reader of an entry point: a path, an Expert, or a function without arguments that
+    returns one. It is loaded here, once; a folder that it gives is read again when it changes.
     """
-    return [_of_entry_point(point) for point in metadata.entry_points(group=ENTRY_POINT_GROUP)]
-
-
-def _of_entry_point(point: metadata.EntryPoint) -> PluginReader:
     where = f"entry point {point.name} = {point.value}"
     found: Found
     try:
@@ -194,7 +186,7 @@ def _of_entry_point(point: metadata.EntryPoint) -> PluginReader:
             given = given()
         if isinstance(given, str | os.PathLike):
             folder = Path(given)
-            return lambda reader: _renamed(reader.read(folder, "entry point"), where)
+            return lambda reader: replace(reader.read(folder, "entry point"), where=where)
         if not isinstance(given, Expert):
             raise TypeError(f"it gives a {type(given).__name__}, not an Expert or a path")
         given.check_finite()
@@ -214,14 +206,6 @@ def changed_at(folder: Path) -> float | None:
         return folder.stat().st_mtime
     except OSError:
         return None
-
-
-def _renamed(found: Found, where: str) -> Found:
-    return Found(where, found.name, found.result)
-
-
-def _is_entry(found: Found) -> bool:
-    return isinstance(found.result, Entry)
 
 
 def _signature(path: str) -> tuple[int, ...]:
@@ -251,7 +235,7 @@ class Catalogue:
     def __init__(self, base: BaseModel) -> None:
         self._base = base
         self._reader = FolderReader()
-        self._plugins: list[PluginReader] | None = None
+        self._plugins: list[Callable[[FolderReader], Found]] | None = None
         self._hidden: set[Entry] = set()
         self._cached: tuple[object, float, View] | None = None
         self._latest: tuple[tuple[Found, ...], View] | None = None
@@ -341,7 +325,8 @@ class Catalogue:
     def _discovered(self) -> Iterator[Found]:
         yield from self._reader.scan(self.user_folder, "user")
         if self._plugins is None:
-            self._plugins = entry_points()
+            points = metadata.entry_points(group=ENTRY_POINT_GROUP)
+            self._plugins = [_of_entry_point(point) for point in points]
         for plugin in self._plugins:
             found = plugin(self._reader)
             # A package may bring experts for several base models: the others' are no problem.
@@ -358,4 +343,4 @@ class Catalogue:
             return self._base
         cards = (found.result.card for found in self._shipped() if isinstance(found.result, Entry))
         known = next((card.base_fingerprint for card in cards if card.base_fingerprint), "")
-        return dataclasses.replace(self._base, fingerprint=known)
+        return replace(self._base, fingerprint=known)

@@ -54,14 +54,6 @@ class HubOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched:
-    """The files of an expert, name -> content, and the commit that they are of."""
-
-    files: Mapping[str, bytes] = field(repr=False)
-    commit: str
-
-
-@dataclass(frozen=True, slots=True)
 class Pushed:
     """A commit that holds an expert. ``str()`` of it is what `Expert.from_pretrained` takes."""
 
@@ -73,8 +65,9 @@ class Pushed:
         return f"{self.repo}@{self.commit}"
 
 
-def fetch(address: Address, options: HubOptions) -> Fetched:
-    """The files of the expert at ``address``, all of one commit, from the Hub or the cache.
+def fetch(address: Address, options: HubOptions) -> tuple[dict[str, bytes], str]:
+    """The files (name -> content) of the expert at ``address``, from the Hub or the cache, and the
+    commit that they all are of.
 
     The cache is used where it holds the very commit asked for, where the Hub cannot be reached, and
     in offline mode. A file of the cache that is damaged is downloaded again.
@@ -95,7 +88,7 @@ def fetch(address: Address, options: HubOptions) -> Fetched:
         files[README_FILE], _ = source.read(README_FILE, commit, _MAX_README_BYTES)
     except (ExpertFormatError, ExpertNotFoundError, HubError):
         files[README_FILE] = config.card.readme(config.parameters).encode()
-    return Fetched(files, commit)
+    return files, commit
 
 
 def push(

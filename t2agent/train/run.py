@@ -158,7 +158,8 @@ class Run:
         else:
             seed = _seed(self.seed, "replies", step, self.accelerator.process_index)
             figures = reinforce_step(self.learner, self.task, mine, seed)
-        norm = self._update(figures.loss) if self._any(figures.loss is not None) else 0.0
+        # Nothing is learnt where no process has a loss.
+        norm = self._update(figures.loss) if any(self._sum(figures.loss is not None)) else 0.0
         at.step = step
         val = None
         if step % options.validate_every == 0:
@@ -177,10 +178,11 @@ class Run:
         self._keep(row)
         return row
 
-    def _any(self, value: bool) -> bool:
-        """Whether it holds in one of the processes."""
-        tensor = torch.tensor(float(value), device=self.model.device)
-        return float(self.accelerator.reduce(tensor, "sum")) > 0
+    def _sum(self, *values: float) -> list[float]:
+        """Each, summed over the processes."""
+        own = torch.tensor(values, dtype=torch.float32, device=self.model.device)
+        found: list[float] = self.accelerator.reduce(own, "sum").tolist()
+        return found
 
     def _update(self, loss: float | None) -> float:
         """Average the gradient over the processes, clip it and step; its norm before clipping.
@@ -220,9 +222,8 @@ class Run:
         mine = self.validation[rank::world]
         replies = self.learner.replies(mine, samples=1, temperature=0.0, seed=0) if mine else []
         total = sum(scores(self.task, [group[0].text for group in replies], mine))
-        sums = torch.tensor([total, len(mine)], dtype=torch.float32, device=self.model.device)
-        total, count = self.accelerator.reduce(sums, "sum").tolist()
-        value = float(total / count)
+        total, count = self._sum(total, len(mine))
+        value = total / count
         at.stale = 0 if value > at.best else at.stale + 1
         if value >= at.best:
             at.best, at.best_step = value, at.step
@@ -250,9 +251,7 @@ class Run:
         """Of the processes that have one."""
         if self.accelerator.num_processes == 1:
             return value
-        own = [0.0, 0.0] if value is None else [value, 1.0]
-        sums = torch.tensor(own, dtype=torch.float32, device=self.model.device)
-        total, count = self.accelerator.reduce(sums, "sum").tolist()
+        total, count = self._sum(*((0.0, 0.0) if value is None else (value, 1.0)))
         return total / count if count else None
 
 

@@ -16,7 +16,7 @@ import os
 import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,10 +87,7 @@ class LoraExport:
                 "max_lora_rank": self.vllm.max_lora_rank,
                 "problems": list(self.vllm.problems),
             },
-            "layers": [
-                {"name": each.name, "moved": each.moved, "kept": each.kept, "error": each.error}
-                for each in self.layers
-            ],
+            "layers": [asdict(each) for each in self.layers],
         }
 
 

@@ -50,11 +50,11 @@ class RealTask(ABC):
 
     def reward(self, reply: str, example: Example) -> float:
         """The score, stretched to [-1, 1]."""
-        return _stretched(self.score(reply, example))
+        return self.rewards([reply], [example])[0]
 
     def rewards(self, replies: Sequence[str], examples: Sequence[Example]) -> list[float]:
         """`reward` of many replies."""
-        return [_stretched(score) for score in self.scores(replies, examples)]
+        return [2.0 * score - 1.0 for score in self.scores(replies, examples)]
 
     def size(self, split: str) -> int:
         """How many examples a split has."""
@@ -101,10 +101,6 @@ class RealTask(ABC):
                 f"{len(rows)} row(s); needed more of {self.source.repository}"
             )
         return rows, indexes
-
-
-def _stretched(score: float) -> float:
-    return 2.0 * score - 1.0
 
 
 def _is_val(text: str) -> bool:

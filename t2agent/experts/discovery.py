@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib import metadata
 from itertools import chain
 from pathlib import Path
@@ -38,7 +38,7 @@ Source = Literal["code", "user", "entry point", "shipped"]
 _FILES = (expert_folder.CONFIG_FILE, expert_folder.VECTORS_FILE)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)
 class Entry:
     """One expert that can be used.
 
@@ -54,7 +54,6 @@ class Entry:
     pin: Pin | None = None
     _given: Expert | None = None
     _alive: ReferenceType[Expert] | None = None
-    _content: str = ""
 
     @classmethod
     def of(cls, expert: Expert, source: Source) -> Entry:
@@ -76,13 +75,11 @@ class Entry:
         """How many numbers the expert has."""
         return sum(self.lengths.values())
 
-    @property
+    @cached_property
     def content(self) -> str:
         """A hash of the card and the vectors."""
-        if not self._content:
-            text = json.dumps([self.digest, self.card.to_dict()], sort_keys=True)
-            self._content = hashlib.sha256(text.encode()).hexdigest()
-        return self._content
+        text = json.dumps([self.digest, self.card.to_dict()], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,6 @@ from t2agent.experts.pins import PIN_FILE, Pin
 from t2agent.files import replace_folder, settle_folder
 
 if TYPE_CHECKING:
-    from io import BufferedReader
-
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
@@ -260,22 +258,19 @@ def _marks(text: bytes) -> int:
 
 
 def _check_replaceable(target: Path) -> None:
-    for left in reversed(range(_ATTEMPTS)):
-        if not settle_folder(target):
-            return
-        if target.is_file():
+    def check(place: Place) -> None:
+        entries = place.entries()
+        if entries and (CONFIG_FILE not in entries or any(entries.values())):
             raise ConfigError(
-                f"{target} is a file; an expert is saved as a folder: give another path"
+                f"{target} holds other things ({', '.join(list(entries)[:3])}) that saving "
+                "an expert there would delete; give a new folder"
             )
-        with opened(target) as place:
-            entries = place.entries()
-            if not entries or (CONFIG_FILE in entries and not any(entries.values())):
-                return
-            if place.is_current() or not left:
-                raise ConfigError(
-                    f"{target} holds other things ({', '.join(list(entries)[:3])}) that saving "
-                    "an expert there would delete; give a new folder"
-                )
+
+    if not settle_folder(target):
+        return
+    if target.is_file():
+        raise ConfigError(f"{target} is a file; an expert is saved as a folder: give another path")
+    read_whole(target, check)
 
 
 def _refuse_constant(name: str) -> Any:
@@ -290,7 +285,6 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return plain
 
 
-_GUARDED_ATTEMPTS = 100
 T = TypeVar("T")
 
 
@@ -385,13 +379,13 @@ def read_whole(root: Path, read: Callable[[Place], T]) -> T:
     """What ``read`` makes of the folder; read anew where it was replaced meanwhile.
 
     Raises:
-        ExpertFormatError: ``read`` does, or there is no such folder.
+        ExpertFormatError, ConfigError: ``read`` does, or there is no such folder.
     """
-    for left in reversed(range(_GUARDED_ATTEMPTS)):
+    for left in reversed(range(_ATTEMPTS)):
         with opened(root) as place:
             try:
                 return read(place)
-            except ExpertFormatError:
+            except (ExpertFormatError, ConfigError):
                 # Where another process replaced the folder meanwhile, read the new one.
                 if place.is_current() or not left:
                     raise
@@ -402,7 +396,7 @@ def read_whole(root: Path, read: Callable[[Place], T]) -> T:
 def opened(root: Path) -> Iterator[Place]:
     """The folder ``root``, also where it is just being replaced."""
     descriptor = None
-    for _ in range(_GUARDED_ATTEMPTS):
+    for _ in range(_ATTEMPTS):
         if not settle_folder(root):
             break
         try:

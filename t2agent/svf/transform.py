@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -182,33 +183,26 @@ class Transforms:
         with ExitStack() as handles:
             for name, layer in self._layers.items():
                 if self._bases[name].side == "in":
-                    handles.enter_context(layer.register_forward_pre_hook(self._before(name)))
+                    handle = layer.register_forward_pre_hook(partial(self._before, name))
                 else:
-                    handles.enter_context(layer.register_forward_hook(self._after(name)))
+                    handle = layer.register_forward_hook(partial(self._after, name))
+                handles.enter_context(handle)
             yield
 
-    def _before(self, name: str) -> Callable[..., Any]:
-        def before(_layer: nn.Module, args: tuple[Any, ...]) -> Any:
-            plan = self._active.get()
-            if plan is None or (delta := plan.deltas.get(name)) is None:
-                return None
-            if not args:
-                raise ConfigError(f"{name} was called without a positional input: cannot adapt it")
-            return (self._transform(name, args[0], plan, delta), *args[1:])
+    def _before(self, name: str, _layer: nn.Module, args: tuple[Any, ...]) -> Any:
+        changed = self._transform(name, args[0] if args else None)
+        return None if changed is None else (changed, *args[1:])
 
-        return before
+    def _after(self, name: str, _layer: nn.Module, _args: object, output: Tensor) -> Tensor | None:
+        return self._transform(name, output)
 
-    def _after(self, name: str) -> Callable[..., Any]:
-        def after(_layer: nn.Module, _args: tuple[Any, ...], output: Tensor) -> Tensor | None:
-            plan = self._active.get()
-            if plan is None or (delta := plan.deltas.get(name)) is None:
-                return None
-            return self._transform(name, output, plan, delta)
-
-        return after
-
-    def _transform(self, name: str, x: Tensor, plan: Plan, delta: LayerDelta) -> Tensor:
-        """x + Q(delta * (Q^T x - offset)); x is (..., r)."""
+    def _transform(self, name: str, x: Tensor | None) -> Tensor | None:
+        """x + Q(delta * (Q^T x - offset)); x is (..., r). None where the layer is left alone."""
+        plan = self._active.get()
+        if plan is None or (delta := plan.deltas.get(name)) is None:
+            return None
+        if x is None:
+            raise ConfigError(f"{name} was called without a positional input: cannot adapt it")
         placed = self._placed[name]
         kind = x.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype

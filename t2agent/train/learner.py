@@ -133,7 +133,11 @@ class Learner:
         weight = torch.tensor([row.weight for row in rows], device=device)[owner]
         count = torch.tensor([float(row.count) for row in rows], device=device)[owner]
         with autocast(self.accelerator, self.options):
-            base = self._log_probs_of_base(batch) if self.options.kl > 0 else None
+            base = None
+            if self.options.kl > 0:
+                with torch.no_grad(), self.adapter.base():
+                    logits = completion_logits(self.model, batch)
+                    base = torch.log_softmax(logits / self.options.temperature, dim=-1)
             logits = self.adapter.logits(batch)
         log_probs = torch.log_softmax(logits / self.options.temperature, dim=-1)
         chosen = log_probs.gather(-1, batch.targets()[:, None])[:, 0]
@@ -143,11 +147,6 @@ class Learner:
             divergence = (count * (log_probs.exp() * (log_probs - base)).sum(-1)).sum()
         figures = torch.stack([objective, divergence]).detach().double().cpu()
         return self.options.kl * divergence - objective, figures
-
-    def _log_probs_of_base(self, batch: Batch) -> torch.Tensor:
-        with torch.no_grad(), self.adapter.base():
-            logits = completion_logits(self.model, batch)
-            return torch.log_softmax(logits / self.options.temperature, dim=-1)
 
     def _passes(self, rows: Sequence[Row]) -> Iterator[list[Row]]:
         """Cut rows into passes: rows of like length together, those of one prompt in one pass."""

@@ -34,6 +34,7 @@ from transformers.pytorch_utils import Conv1D
 
 from t2agent.errors import ConfigError, ExpertFormatError, ExpertMismatchError
 from t2agent.files import replace_folder, write_bytes, write_text
+from t2agent.models.exchange.peft_export import PREFIX, WEIGHTS_FILE
 from t2agent.models.likelihood import Batch, completion_logits
 from t2agent.models.model import T2Model
 from t2agent.models.options import Count, check_option
@@ -249,8 +250,6 @@ def _merge(name: str, wrapper: Any) -> None:
 
 
 RECORD = "training.json"
-TENSORS = "adapter_model.safetensors"  # PEFT's name
-_PREFIX = "base_model.model."  # PEFT's, before every name in its file
 
 _HYPER: dict[str, dict[str, Any]] = {
     "lora": {"learning_rate": 0.002},
@@ -316,7 +315,7 @@ class Adapted:
         }
         with replace_folder(folder) as new:
             self.adapter.config.save_pretrained(str(new))
-            write_bytes(new / TENSORS, save(tensors, metadata={"format": "pt"}))
+            write_bytes(new / WEIGHTS_FILE, save(tensors, metadata={"format": "pt"}))
             write_text(new / RECORD, json.dumps(record, indent=2) + "\n")
 
 
@@ -385,7 +384,7 @@ def load_adapter(model: T2Model, folder: Path | str) -> Adapted:
         check_kind(kind, rank)
         modules = TrainOptions(modules=record["modules"]).modules
         fingerprint = str(record["base_fingerprint"])
-        stored = load_file(path / TENSORS)
+        stored = load_file(path / WEIGHTS_FILE)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ExpertFormatError(
             f"{path} holds no whole adapter ({error}); train it again with train_adapter"
@@ -422,4 +421,4 @@ def _fitting(
 def _stored_name(name: str) -> str:
     """The name of a parameter in PEFT's file: without that of the adapter."""
     head, _, tail = name.rpartition(".default")
-    return f"{_PREFIX}{head}{tail}"
+    return f"{PREFIX}{head}{tail}"

@@ -50,7 +50,8 @@ if TYPE_CHECKING:
 WEIGHTS_FILE = "adapter_model.safetensors"
 DEFAULT_RANK = 64
 
-_PREFIX = "base_model.model."
+PREFIX = "base_model.model."
+"""PEFT's, before every name in its file."""
 _DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -195,8 +196,8 @@ def _tensors(
             a[: change.a.shape[0]] = change.a.to(dtype)
             if not bool(torch.isfinite(b).all() and torch.isfinite(a).all()):
                 raise ConfigError(f"the change of {name} is too large for {dtype}; give 'float32'")
-            tensors[f"{_PREFIX}{name}.lora_A.weight"] = a
-            tensors[f"{_PREFIX}{name}.lora_B.weight"] = b
+            tensors[f"{PREFIX}{name}.lora_A.weight"] = a
+            tensors[f"{PREFIX}{name}.lora_B.weight"] = b
             bar.advance()
     return tensors, tuple(layers), math.sqrt(squares / total) if total else 0.0
 

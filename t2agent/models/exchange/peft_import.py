@@ -30,6 +30,7 @@ from torch import Tensor
 from t2agent.errors import ConfigError, ExpertFormatError, ExpertMismatchError
 from t2agent.experts.card import ExpertCard
 from t2agent.experts.expert import Expert
+from t2agent.models.exchange.peft_export import PREFIX, WEIGHTS_FILE
 from t2agent.paths import public_name
 from t2agent.progress import progress_bar
 from t2agent.svf import layer
@@ -147,12 +148,10 @@ def _check(folder: Path | str, pairs: tuple[Pair, ...], base: str, model: Adapta
 
 
 CONFIG_FILE = "adapter_config.json"
-WEIGHTS_FILE = "adapter_model.safetensors"
 
 _MAX_CONFIG_BYTES = 8 * 2**20
 _MAX_NAME = 200
 _LARGEST = 1e9  # of a rank or alpha
-_PREFIX = "base_model.model."
 _KEY = re.compile(r"(.+)\.lora_(embedding_)?([AB])(?:\.weight)?")
 _COPIES = (".base_layer.weight", ".base_layer.bias")  # the base model's own, beside a LoRA of them
 # No quantifiers: a pattern of a stranger's could keep `re` busy for ever.
@@ -210,7 +209,7 @@ class Adapter:
         for key in self._file.keys():  # noqa: SIM118 - it is no dict
             if key.endswith(_COPIES):
                 continue
-            parts = _KEY.fullmatch(key.removeprefix(_PREFIX))
+            parts = _KEY.fullmatch(key.removeprefix(PREFIX))
             if parts is None:
                 raise _bad(self._root, f"{key!r:.120} is no part of a LoRA")
             found.setdefault(parts[1], {})[parts[3]] = key

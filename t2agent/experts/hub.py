@@ -159,32 +159,21 @@ class _Source:
         return data, path.parents[depth].name
 
     def _path(self, name: str, revision: str, largest: int) -> Path:
-        from huggingface_hub import get_hf_file_metadata, hf_hub_url
-        from huggingface_hub.errors import LocalEntryNotFoundError
+        from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 
-        exact = Address(self.address.repo, revision).is_commit
+        repo, folder = self.address.repo, self.address.subfolder
+        file = f"{folder}/{name}" if folder else name
+        cached = try_to_load_from_cache(repo, file, self.options.cache_dir, revision)
+        exact = isinstance(cached, str) and Address(repo, revision).is_commit
         if exact or self.options.local_files_only:
-            try:
-                return self._download(name, revision, from_cache=True)
-            except LocalEntryNotFoundError:
-                if self.options.local_files_only:
-                    raise
-        url = hf_hub_url(
-            self.address.repo,
-            name,
-            subfolder=self.address.subfolder or None,
-            revision=revision,
-            endpoint=self.options.url,
-        )
+            return self._download(name, revision)
+        url = hf_hub_url(repo, file, revision=revision, endpoint=self.options.url)
         try:
             found = get_hf_file_metadata(url, token=self.options.token)
         except Exception as error:
-            if not is_unreachable(error):
+            if not isinstance(cached, str) or not is_unreachable(error):
                 raise
-            try:
-                return self._download(name, revision, from_cache=True)
-            except LocalEntryNotFoundError:
-                raise error from None
+            return Path(cached)
         if found.commit_hash is None:
             raise HubError(f"{self.options.url} does not answer as a Hub does; check HF_ENDPOINT")
         if found.size is None or found.size > largest:
@@ -195,9 +184,7 @@ class _Source:
             )
         return self._download(name, revision)
 
-    def _download(
-        self, name: str, revision: str, *, from_cache: bool = False, anew: bool = False
-    ) -> Path:
+    def _download(self, name: str, revision: str, *, anew: bool = False) -> Path:
         from huggingface_hub import hf_hub_download
 
         path = hf_hub_download(
@@ -209,7 +196,7 @@ class _Source:
             endpoint=self.options.url,
             cache_dir=self.options.cache_dir,
             library_name="t2agent",
-            local_files_only=from_cache,
+            local_files_only=self.options.local_files_only,
             force_download=anew,
         )
         return Path(path)

@@ -20,7 +20,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -97,23 +97,20 @@ class LayerDelta:
         return sums[0] if index is None else sums[index.to(device)]
 
 
+@dataclass(eq=False)
 class Plan:
     """What one context does to the layers: their deltas, and the rows that they belong to.
 
     experts: those whose vectors the deltas are formed of.
     """
 
-    def __init__(
-        self,
-        deltas: Mapping[str, LayerDelta],
-        rows: RowIndex | None,
-        batch: int | None,
-        experts: tuple[object, ...] = (),
-    ) -> None:
-        self.deltas = {name: delta for name, delta in deltas.items() if not delta.is_zero()}
-        self.rows = rows  # None: one mixture for all rows
-        self.batch = batch  # how many rows were asked for; None: any number
-        self.experts = experts
+    deltas: Mapping[str, LayerDelta]
+    rows: RowIndex | None  # None: one mixture for all rows
+    batch: int | None  # how many rows were asked for; None: any number
+    experts: tuple[object, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.deltas = {name: one for name, one in self.deltas.items() if not one.is_zero()}
 
     @property
     def bytes(self) -> int:

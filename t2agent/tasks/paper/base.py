@@ -30,7 +30,7 @@ class RealTask(ABC):
     max_tokens: ClassVar[int]
     source: ClassVar[Source]
     splits: ClassVar[dict[str, str]]
-    key: ClassVar[str]
+    key: ClassVar[str]  # the question's column, where a tenth of the training split is "val"
 
     def __init__(self, path: Path | str | None = None) -> None:
         self._folder = data_folder(self.name, path)

@@ -91,37 +91,30 @@ class Found:
     result: Entry | ExpertError
 
 
-@dataclass(frozen=True, slots=True)
 class View:
-    """What a registry holds at one moment. ``problems``: where -> why; ``cards``: by kind
-    of request, None for all."""
+    """What a registry holds at one moment: the first expert of each name, sorted.
 
-    entries: Mapping[str, Entry]
-    problems: Mapping[str, ExpertError]
-    problems_by_name: Mapping[str, ExpertError]
-    fingerprint: str
-    cards: Mapping[Modality | None, Mapping[str, ExpertCard]]
+    ``problems``: where -> why, each warned of once in a process; ``cards``: by kind of request,
+    None for all; ``fingerprint``: of all cards and vectors.
+    """
 
-    @classmethod
-    def of(cls, found: Iterable[Found]) -> View:
-        """The first expert of each name, sorted; each problem is warned of once in a process."""
+    def __init__(self, found: Iterable[Found]) -> None:
         entries: dict[str, Entry] = {}
-        problems: dict[str, ExpertError] = {}
-        by_name: dict[str, ExpertError] = {}
+        self.problems: dict[str, ExpertError] = {}
+        self.problems_by_name: dict[str, ExpertError] = {}
         for one in found:
             if isinstance(one.result, Entry):
                 entries.setdefault(one.name, one.result)
             else:
-                problems[one.where] = by_name[one.name] = one.result
+                self.problems[one.where] = self.problems_by_name[one.name] = one.result
                 _warn_once(one.where, str(one.result))
-        entries = {name: entries[name] for name in sorted(entries)}
-        content = " ".join(entry.content for entry in entries.values())
-        every = {name: entry.card for name, entry in entries.items()}
-        cards: dict[Modality | None, Mapping[str, ExpertCard]] = {None: every}
-        for one in get_args(Modality):
-            cards[one] = {name: card for name, card in every.items() if card.modality == one}
-        fingerprint = hashlib.sha256(content.encode()).hexdigest()
-        return cls(entries, problems, by_name, fingerprint, cards)
+        self.entries = {name: entries[name] for name in sorted(entries)}
+        content = " ".join(entry.content for entry in self.entries.values())
+        self.fingerprint = hashlib.sha256(content.encode()).hexdigest()
+        every = {name: entry.card for name, entry in self.entries.items()}
+        self.cards: dict[Modality | None, dict[str, ExpertCard]] = {None: every}
+        for kind in get_args(Modality):
+            self.cards[kind] = {name: card for name, card in every.items() if card.modality == kind}
 
 
 class FolderReader:
@@ -261,7 +254,7 @@ class Catalogue:
             return self._cached[2]
         usable = tuple(self._usable(in_code))
         if self._latest is None or self._latest[0] != usable:
-            self._latest = usable, View.of(usable)
+            self._latest = usable, View(usable)
         view = self._latest[1]
         # A folder that changed just now can change again without its time stamp telling.
         settled = abs(time.time() - max(at or 0.0 for at in times)) > _CLOCK_GRAIN_SECONDS

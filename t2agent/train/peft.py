@@ -334,19 +334,14 @@ def train_adapter(
 ) -> Adapted:
     """Train a PEFT adapter for a task; the base model stays as it is, bit for bit.
 
-    The arguments are those of `train_expert`, and with the same seed so are the examples of every
-    step and of validation.
+    The other arguments are those of `train_expert`, and with the same seed so are the examples of
+    every step and of validation.
 
     Args:
         model: any base model whose weights can be read by PEFT.
-        task: where examples come from and how replies are judged.
         kind: "lora" or "ia3", as `PeftAdapter` describes them.
         rank: of "lora", 8 if not given.
-        method: "reinforce" or "sft".
-        steps: most updates.
         seed: of all draws, LoRA's first A among them.
-        checkpoint: a folder for state, metrics.jsonl and curve.png; a run there is resumed.
-        progress: show a bar on stderr.
         hyper: fields of `TrainOptions`. Adam's rate is by default 0.002 for "lora", 0.02 for "ia3".
 
     Raises:

@@ -17,7 +17,7 @@ from t2agent.errors import ConfigError
 from t2agent.experts.card import check_name
 from t2agent.tasks.examples import ExampleTask
 from t2agent.tasks.reward import exact
-from t2agent.tasks.task import SPLITS, Example, Task
+from t2agent.tasks.task import Example, Task, check_split
 
 _PROBES = 8  # examples that tell whether a label's requests come with images
 
@@ -67,8 +67,7 @@ class ClassificationTask:
         Raises:
             ConfigError: the split is unknown, or a task has no examples of it.
         """
-        if split not in SPLITS:
-            raise ConfigError(f"got the split {split!r}; needed one of {', '.join(SPLITS)}")
+        check_split(split)
         rng = random.Random(f"{self.name} {split} {seed}")
         labels = list(self._tasks)
         counts = {label: n // len(labels) for label in labels}

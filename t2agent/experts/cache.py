@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 DEFAULT_BUDGET = 256 << 20
 _PLANS = 64  # plans kept, so that entering a context again costs little
 
-_T = TypeVar("_T")
-
 
 class Formed(Protocol):
     """What was formed of experts for the layers of a model; `t2agent.svf.transform.Plan` is it."""
@@ -44,11 +42,11 @@ P = TypeVar("P", bound=Formed)
 
 @dataclass(slots=True, eq=False)
 class _Kept:
-    """``last_used``: by the cache's own clock; ``pins``: how many contexts use it now."""
+    """``pins``: how many contexts use it now; ``key``: that a plan was put under."""
 
-    last_used: int = 0
     bytes: int = 0
     pins: int = 0
+    plan: bool = False
     key: Hashable = None
 
 
@@ -61,11 +59,10 @@ class ExpertCache(Generic[P]):
 
     def __init__(self, budget: int = DEFAULT_BUDGET) -> None:
         self._lock = threading.Lock()
-        self._clock = 0
         self._bytes = 0  # of experts and plans, without `_lasting`
-        # A plan is always older than its experts here, so that it is dropped before them.
-        self._experts: OrderedDict[Expert, _Kept] = OrderedDict()
-        self._plans: OrderedDict[P, _Kept] = OrderedDict()
+        # The least recently used first; a plan before its experts, so that it is dropped first.
+        self._kept: OrderedDict[Any, _Kept] = OrderedDict()
+        self._plans = 0  # how many of them are plans
         self._by_key: dict[Hashable, P] = {}
         self._lasting: WeakKeyDictionary[Expert, int] = WeakKeyDictionary()
         self.budget = budget
@@ -95,13 +92,13 @@ class ExpertCache(Generic[P]):
     def keep(self, expert: Expert, *, rereadable: bool) -> None:
         """An expert was asked for. rereadable: whether it can be read from its folder again."""
         with self._lock:
-            if rereadable:
-                if expert not in self._experts:
-                    self._experts[expert] = _Kept(bytes=4 * expert.parameters)
-                    self._bytes += 4 * expert.parameters
-                self._use_expert(expert)
-            else:
+            if not rereadable:
                 self._lasting[expert] = 4 * expert.parameters
+            elif expert not in self._kept:
+                self._kept[expert] = _Kept(bytes=4 * expert.parameters)
+                self._bytes += 4 * expert.parameters
+            else:
+                self._kept.move_to_end(expert)
             self._trim()
 
     def plan(self, key: Hashable) -> P | None:
@@ -125,7 +122,7 @@ class ExpertCache(Generic[P]):
         """A plan, and so its experts, are in use while inside."""
         with self._lock:
             pinned = [self._use_plan(plan)]
-            pinned += [self._experts[one] for one in plan.experts if one in self._experts]
+            pinned += [self._kept[one] for one in plan.experts if one in self._kept]
             for kept in pinned:
                 kept.pins += 1
         try:
@@ -138,51 +135,40 @@ class ExpertCache(Generic[P]):
                 self._measure(plan)  # only now it is known what the layers formed
                 self._trim()
 
-    def _use_expert(self, expert: Expert) -> None:
-        self._clock += 1
-        self._experts[expert].last_used = self._clock
-        self._experts.move_to_end(expert)
-
     def _use_plan(self, plan: P) -> _Kept:
-        if plan not in self._plans:
-            self._plans[plan] = _Kept()
+        if plan not in self._kept:
+            self._kept[plan] = _Kept(plan=True)
+            self._plans += 1
             self._measure(plan)
-        self._clock += 1
-        self._plans[plan].last_used = self._clock
-        self._plans.move_to_end(plan)
-        for expert in plan.experts:
-            if expert in self._experts:
-                self._use_expert(expert)
-        return self._plans[plan]
+        for one in (plan, *plan.experts):
+            if one in self._kept:
+                self._kept.move_to_end(one)
+        return self._kept[plan]
 
     def _measure(self, plan: P) -> None:
         # Experts that are kept nowhere else live as long as the plan does.
-        others = [e for e in plan.experts if e not in self._experts and e not in self._lasting]
+        others = [e for e in plan.experts if e not in self._kept and e not in self._lasting]
         now = plan.bytes + 4 * sum(expert.parameters for expert in others)
-        self._bytes += now - self._plans[plan].bytes
-        self._plans[plan].bytes = now
+        self._bytes += now - self._kept[plan].bytes
+        self._kept[plan].bytes = now
 
     def _trim(self) -> None:
         lasting = sum(self._lasting.values())
-        while len(self._plans) > _PLANS and (plan := _oldest(self._plans)) is not None:
-            self._drop_plan(plan)
-        while self._bytes and self._bytes + lasting > self._budget:
-            plan, expert = _oldest(self._plans), _oldest(self._experts)
-            if expert is not None and (
-                plan is None or self._experts[expert].last_used < self._plans[plan].last_used
-            ):
-                self._bytes -= self._experts.pop(expert).bytes
-            elif plan is not None:
-                self._drop_plan(plan)
-            else:
-                return  # all that is left is in use
+        while self._plans > _PLANS and self._drop_oldest(only_plans=True):
+            pass
+        while self._bytes and self._bytes + lasting > self._budget and self._drop_oldest():
+            pass
 
-    def _drop_plan(self, plan: P) -> None:
-        kept = self._plans.pop(plan)
+    def _drop_oldest(self, *, only_plans: bool = False) -> bool:
+        """False where all that is left is in use."""
+        loose = (
+            one for one, its in self._kept.items() if not its.pins and (its.plan or not only_plans)
+        )
+        if (one := next(loose, None)) is None:
+            return False
+        kept = self._kept.pop(one)
         self._bytes -= kept.bytes
-        if self._by_key.get(kept.key) is plan:
+        self._plans -= kept.plan
+        if self._by_key.get(kept.key) is one:
             del self._by_key[kept.key]
-
-
-def _oldest(kept: OrderedDict[_T, _Kept]) -> _T | None:
-    return next((one for one, its in kept.items() if not its.pins), None)
+        return True

@@ -174,9 +174,8 @@ def check_name(name: object) -> str:
         ConfigError: it is not a string of the form that `ExpertCard` describes.
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        shown = repr(name) if len(repr(name)) <= 80 else repr(name)[:77] + "..."
         raise ConfigError(
-            f"{shown} cannot name an expert; use 1 to 64 letters, digits, '.', '_' or '-', "
+            f"{name!r:.80} cannot name an expert; use 1 to 64 letters, digits, '.', '_' or '-', "
             "with a letter or digit first"
         )
     return name

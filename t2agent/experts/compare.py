@@ -212,9 +212,6 @@ def _top(
 
 
 def _profile(changes: list[Tensor], parts: int) -> tuple[float, ...]:
-    totals, counts = torch.zeros(parts, dtype=torch.float64), torch.zeros(parts)
-    for change in changes:
-        part = torch.arange(len(change)) * parts // len(change)
-        totals.index_add_(0, part, change.abs())
-        counts.index_add_(0, part, torch.ones(len(change)))
-    return tuple((totals / counts.clamp_min(1)).tolist())
+    part = torch.cat([torch.arange(len(change)) * parts // len(change) for change in changes])
+    totals = torch.bincount(part, torch.cat(changes).abs(), parts)
+    return tuple((totals / torch.bincount(part, minlength=parts).clamp_min(1)).tolist())

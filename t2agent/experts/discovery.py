@@ -7,7 +7,6 @@ cause, never an exception, since one bad folder must not cost the rest.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -15,8 +14,8 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from importlib import metadata
 from itertools import chain
 from pathlib import Path
@@ -39,7 +38,7 @@ Source = Literal["code", "user", "entry point", "shipped"]
 _FILES = (expert_folder.CONFIG_FILE, expert_folder.VECTORS_FILE)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)
 class Entry:
     """One expert that can be used.
 
@@ -55,7 +54,6 @@ class Entry:
     pin: Pin | None = None
     _given: Expert | None = None
     _alive: ReferenceType[Expert] | None = None
-    _content: str = ""
 
     @classmethod
     def of(cls, expert: Expert, source: Source) -> Entry:
@@ -77,13 +75,11 @@ class Entry:
         """How many numbers the expert has."""
         return sum(self.lengths.values())
 
-    @property
+    @cached_property
     def content(self) -> str:
         """A hash of the card and the vectors."""
-        if not self._content:
-            text = json.dumps([self.digest, self.card.to_dict()], sort_keys=True)
-            self._content = hashlib.sha256(text.encode()).hexdigest()
-        return self._content
+        text = json.dumps([self.digest, self.card.to_dict()], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,37 +91,30 @@ class Found:
     result: Entry | ExpertError
 
 
-@dataclass(frozen=True, slots=True)
 class View:
-    """What a registry holds at one moment. ``problems``: where -> why; ``cards``: by kind
-    of request, None for all."""
+    """What a registry holds at one moment: the first expert of each name, sorted.
 
-    entries: Mapping[str, Entry]
-    problems: Mapping[str, ExpertError]
-    problems_by_name: Mapping[str, ExpertError]
-    fingerprint: str
-    cards: Mapping[Modality | None, Mapping[str, ExpertCard]]
+    ``problems``: where -> why, each warned of once in a process; ``cards``: by kind of request,
+    None for all; ``fingerprint``: of all cards and vectors.
+    """
 
-    @classmethod
-    def of(cls, found: Iterable[Found]) -> View:
-        """The first expert of each name, sorted; each problem is warned of once in a process."""
+    def __init__(self, found: Iterable[Found]) -> None:
         entries: dict[str, Entry] = {}
-        problems: dict[str, ExpertError] = {}
-        by_name: dict[str, ExpertError] = {}
+        self.problems: dict[str, ExpertError] = {}
+        self.problems_by_name: dict[str, ExpertError] = {}
         for one in found:
             if isinstance(one.result, Entry):
                 entries.setdefault(one.name, one.result)
             else:
-                problems[one.where] = by_name[one.name] = one.result
+                self.problems[one.where] = self.problems_by_name[one.name] = one.result
                 _warn_once(one.where, str(one.result))
-        entries = {name: entries[name] for name in sorted(entries)}
-        content = " ".join(entry.content for entry in entries.values())
-        every = {name: entry.card for name, entry in entries.items()}
-        cards: dict[Modality | None, Mapping[str, ExpertCard]] = {None: every}
-        for one in get_args(Modality):
-            cards[one] = {name: card for name, card in every.items() if card.modality == one}
-        fingerprint = hashlib.sha256(content.encode()).hexdigest()
-        return cls(entries, problems, by_name, fingerprint, cards)
+        self.entries = {name: entries[name] for name in sorted(entries)}
+        content = " ".join(entry.content for entry in self.entries.values())
+        self.fingerprint = hashlib.sha256(content.encode()).hexdigest()
+        every = {name: entry.card for name, entry in self.entries.items()}
+        self.cards: dict[Modality | None, dict[str, ExpertCard]] = {None: every}
+        for kind in get_args(Modality):
+            self.cards[kind] = {name: card for name, card in every.items() if card.modality == kind}
 
 
 class FolderReader:
@@ -158,7 +147,9 @@ class FolderReader:
             del known[name]
         found = [self.read(parent / name, source, verified) for name in names if name != skip]
         if verified is not None:
-            usable = {parent / n: s for n, (s, one) in known.items() if _is_entry(one)}
+            usable = {
+                parent / n: s for n, (s, one) in known.items() if isinstance(one.result, Entry)
+            }
             verified.update(parent, usable)
         # Where two folders hold experts of one name, the folder of that name has it.
         yield from sorted(found, key=lambda one: one.name != os.path.basename(one.where))
@@ -173,19 +164,10 @@ class FolderReader:
         return Found(str(folder), config.card.name, entry)
 
 
-PluginReader = Callable[[FolderReader], Found]
-
-
-def entry_points() -> list[PluginReader]:
-    """One reader for each entry point of the group `t2agent.experts`.
-
-    An entry point is a path, an Expert, or a function without arguments that returns one. It is
-    loaded here, once; a folder that it gives is read again when it changes.
+def _of_entry_point(point: metadata.EntryPoint) -> Callable[[FolderReader], Found]:
+    """The reader of an entry point: a path, an Expert, or a function without arguments that
+    returns one. It is loaded here, once; a folder that it gives is read again when it changes.
     """
-    return [_of_entry_point(point) for point in metadata.entry_points(group=ENTRY_POINT_GROUP)]
-
-
-def _of_entry_point(point: metadata.EntryPoint) -> PluginReader:
     where = f"entry point {point.name} = {point.value}"
     found: Found
     try:
@@ -194,7 +176,7 @@ def _of_entry_point(point: metadata.EntryPoint) -> PluginReader:
             given = given()
         if isinstance(given, str | os.PathLike):
             folder = Path(given)
-            return lambda reader: _renamed(reader.read(folder, "entry point"), where)
+            return lambda reader: replace(reader.read(folder, "entry point"), where=where)
         if not isinstance(given, Expert):
             raise TypeError(f"it gives a {type(given).__name__}, not an Expert or a path")
         given.check_finite()
@@ -214,14 +196,6 @@ def changed_at(folder: Path) -> float | None:
         return folder.stat().st_mtime
     except OSError:
         return None
-
-
-def _renamed(found: Found, where: str) -> Found:
-    return Found(where, found.name, found.result)
-
-
-def _is_entry(found: Found) -> bool:
-    return isinstance(found.result, Entry)
 
 
 def _signature(path: str) -> tuple[int, ...]:
@@ -251,7 +225,7 @@ class Catalogue:
     def __init__(self, base: BaseModel) -> None:
         self._base = base
         self._reader = FolderReader()
-        self._plugins: list[PluginReader] | None = None
+        self._plugins: list[Callable[[FolderReader], Found]] | None = None
         self._hidden: set[Entry] = set()
         self._cached: tuple[object, float, View] | None = None
         self._latest: tuple[tuple[Found, ...], View] | None = None
@@ -280,7 +254,7 @@ class Catalogue:
             return self._cached[2]
         usable = tuple(self._usable(in_code))
         if self._latest is None or self._latest[0] != usable:
-            self._latest = usable, View.of(usable)
+            self._latest = usable, View(usable)
         view = self._latest[1]
         # A folder that changed just now can change again without its time stamp telling.
         settled = abs(time.time() - max(at or 0.0 for at in times)) > _CLOCK_GRAIN_SECONDS
@@ -341,7 +315,8 @@ class Catalogue:
     def _discovered(self) -> Iterator[Found]:
         yield from self._reader.scan(self.user_folder, "user")
         if self._plugins is None:
-            self._plugins = entry_points()
+            points = metadata.entry_points(group=ENTRY_POINT_GROUP)
+            self._plugins = [_of_entry_point(point) for point in points]
         for plugin in self._plugins:
             found = plugin(self._reader)
             # A package may bring experts for several base models: the others' are no problem.
@@ -358,4 +333,4 @@ class Catalogue:
             return self._base
         cards = (found.result.card for found in self._shipped() if isinstance(found.result, Entry))
         known = next((card.base_fingerprint for card in cards if card.base_fingerprint), "")
-        return dataclasses.replace(self._base, fingerprint=known)
+        return replace(self._base, fingerprint=known)

@@ -28,7 +28,6 @@ from t2agent.experts.pins import Address
 from t2agent.paths import public_name
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 
@@ -41,15 +40,7 @@ R_co = TypeVar("R_co", covariant=True)
 class LoraExporter(Protocol[R_co]):
     """What writes an expert as a LoRA adapter; `t2agent.T2Model` is one."""
 
-    def export_lora(
-        self,
-        what: Expert,
-        folder: Path | str,
-        *,
-        rank: int | None,
-        dtype: torch.dtype | str,
-        progress: bool,
-    ) -> R_co: ...
+    def export_lora(self, what: Expert, folder: Path | str, /, **options: Any) -> R_co: ...
 
 
 class Adaptable(Protocol):
@@ -203,7 +194,7 @@ class Expert:
         options = HubOptions(
             token=token, endpoint=endpoint, cache_dir=cache_dir, local_files_only=local_files_only
         )
-        return from_files(hub.fetch(address, options).files, str(address))
+        return from_files(hub.fetch(address, options)[0], str(address))
 
     def push_to_hub(
         self,
@@ -244,22 +235,12 @@ class Expert:
             HubOptions(token=token, endpoint=endpoint),
         )
 
-    def to_lora(
-        self,
-        model: LoraExporter[R_co],
-        folder: Path | str,
-        *,
-        rank: int | None = None,
-        dtype: torch.dtype | str = "float32",
-        progress: bool = True,
-    ) -> R_co:
-        """Write the expert as a PEFT LoRA adapter; see `T2Model.export_lora`.
+    def to_lora(self, model: LoraExporter[R_co], folder: Path | str, **options: Any) -> R_co:
+        """Write the expert as a PEFT LoRA adapter: `T2Model.export_lora`, whose options it takes.
 
-        Raises:
-            ConfigError: the rank or dtype is unusable, or ``folder`` holds something else.
-            ExpertMismatchError: the expert is not for this base model.
+        Raises as that.
         """
-        return model.export_lora(self, folder, rank=rank, dtype=dtype, progress=progress)
+        return model.export_lora(self, folder, **options)
 
     def __add__(self, other: object) -> Expert:
         return self._sum(1.0, other) if isinstance(other, Expert) else NotImplemented

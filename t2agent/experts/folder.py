@@ -31,8 +31,6 @@ from t2agent.experts.pins import PIN_FILE, Pin
 from t2agent.files import replace_folder, settle_folder
 
 if TYPE_CHECKING:
-    from io import BufferedReader
-
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
@@ -45,7 +43,6 @@ README_FILE = "README.md"
 FORMAT_VERSION = 1
 
 MAX_CONFIG_BYTES = 8 * 2**20
-# Marks that stand between values: what JSON takes in memory goes by their number.
 _MAX_CONFIG_MARKS = 300_000
 _MAX_PIN_BYTES = 2**16
 _MAX_MODULES = 100_000
@@ -158,7 +155,7 @@ def parse_config(root: Path, data: bytes) -> ExpertConfig:
     Raises:
         ExpertFormatError: they are damaged, or not in this format.
     """
-    if sum(map(data.count, (b"[", b"{", b","))) > _MAX_CONFIG_MARKS:
+    if _marks(data) > _MAX_CONFIG_MARKS:
         raise bad(root, f"{CONFIG_FILE} holds more than {_MAX_CONFIG_MARKS:,} values")
     try:
         plain = json.loads(
@@ -224,7 +221,11 @@ def _read_vectors(held: OpenFolder, config: ExpertConfig) -> dict[str, Vector]:
     root = held.root
     with held.file(VECTORS_FILE, config.most_bytes) as (file, size):
         # Nothing large is kept in memory before the file is known to be the right one.
-        _check_header(root, file, size, config)
+        length = int.from_bytes(file.read(8), "little")
+        if length > min(config.most_header_bytes, size - 8):
+            raise bad(root, f"{VECTORS_FILE} is not safetensors (header of {length:,} bytes)")
+        if _marks(file.read(length)) > 8 * len(config.lengths) + 5000:
+            raise bad(root, f"{VECTORS_FILE} is not safetensors (its header holds other things)")
         file.seek(0)
         if hashlib.file_digest(file, "sha256").hexdigest() != config.sha256:
             raise bad(root, f"{VECTORS_FILE} is not the file that {CONFIG_FILE} was written for")
@@ -233,59 +234,43 @@ def _read_vectors(held: OpenFolder, config: ExpertConfig) -> dict[str, Vector]:
     try:
         z = load(data)
     except (SafetensorError, ValueError, KeyError, TypeError, OverflowError) as error:
-        raise bad(root, f"{VECTORS_FILE} is not safetensors with float32 ({error!r})") from error
+        raise bad(
+            root, f"{VECTORS_FILE} is not safetensors with float32 ({error!r:.300})"
+        ) from error
+    if z.keys() != config.lengths.keys():
+        raise bad(root, f"{VECTORS_FILE} and {CONFIG_FILE} name different modules")
     for name, vector in z.items():
+        needed = (config.lengths[name],)
+        if vector.dtype != np.float32 or vector.shape != needed:
+            raise bad(
+                root,
+                f"z of {name!r:.200} is {vector.dtype!s:.20} {vector.shape!s:.80}, needed is "
+                f"float32 {needed}",
+            )
         if not np.isfinite(vector).all():
             raise bad(root, f"z of {name!r:.200} holds NaN or infinity", "Train it again.")
     return z
 
 
-def _check_header(root: Path, file: BufferedReader, size: int, config: ExpertConfig) -> None:
-    """Raise ExpertFormatError where a safetensors file does not describe the config's vectors."""
-    length = int.from_bytes(file.read(8), "little")
-    try:
-        if length > min(config.most_header_bytes, size - 8):
-            raise ValueError(f"its header claims {length:,} bytes")
-        text = file.read(length)
-        if sum(map(text.count, (b"[", b"{", b","))) > 8 * len(config.lengths) + 5000:
-            raise ValueError("its header holds other things")
-        header = json.loads(text, object_pairs_hook=_distinct)
-        header.pop("__metadata__", None)
-        found = {name: (one["dtype"], tuple(one["shape"])) for name, one in header.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise bad(root, f"{VECTORS_FILE} is not safetensors ({error!r:.300})") from error
-    if found.keys() != config.lengths.keys():
-        raise bad(root, f"{VECTORS_FILE} and {CONFIG_FILE} name different modules")
-    for name, (dtype, shape) in found.items():
-        needed = (config.lengths[name],)
-        if dtype != "F32" or shape != needed:
-            raise bad(
-                root,
-                f"z of {name!r:.200} is {dtype!s:.20} {shape!s:.80}, needed is float32 {needed}",
-            )
-    if 8 + length + 4 * config.parameters != size:
-        raise bad(
-            root, f"{VECTORS_FILE} has {size:,} bytes, which are not a header and the vectors"
-        )
+def _marks(text: bytes) -> int:
+    """How many marks stand between values: what JSON takes in memory goes by their number."""
+    return sum(map(text.count, (b"[", b"{", b",")))
 
 
 def _check_replaceable(target: Path) -> None:
-    for left in reversed(range(_ATTEMPTS)):
-        if not settle_folder(target):
-            return
-        if target.is_file():
+    def check(held: OpenFolder) -> None:
+        entries = held.entries()
+        if entries and (CONFIG_FILE not in entries or any(entries.values())):
             raise ConfigError(
-                f"{target} is a file; an expert is saved as a folder: give another path"
+                f"{target} holds other things ({', '.join(list(entries)[:3])}) that saving "
+                "an expert there would delete; give a new folder"
             )
-        with opened(target) as held:
-            entries = held.entries()
-            if not entries or (CONFIG_FILE in entries and not any(entries.values())):
-                return
-            if held.is_current() or not left:
-                raise ConfigError(
-                    f"{target} holds other things ({', '.join(list(entries)[:3])}) that saving "
-                    "an expert there would delete; give a new folder"
-                )
+
+    if not settle_folder(target):
+        return
+    if target.is_file():
+        raise ConfigError(f"{target} is a file; an expert is saved as a folder: give another path")
+    read_whole(target, check)
 
 
 def _refuse_constant(name: str) -> Any:
@@ -300,7 +285,6 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return plain
 
 
-_GUARDED_ATTEMPTS = 100
 T = TypeVar("T")
 
 
@@ -395,13 +379,13 @@ def read_whole(root: Path, read: Callable[[OpenFolder], T]) -> T:
     """What ``read`` makes of the folder; read anew where it was replaced meanwhile.
 
     Raises:
-        ExpertFormatError: ``read`` does, or there is no such folder.
+        ExpertFormatError, ConfigError: ``read`` does, or there is no such folder.
     """
-    for left in reversed(range(_GUARDED_ATTEMPTS)):
+    for left in reversed(range(_ATTEMPTS)):
         with opened(root) as held:
             try:
                 return read(held)
-            except ExpertFormatError:
+            except (ExpertFormatError, ConfigError):
                 # Where another process replaced the folder meanwhile, read the new one.
                 if held.is_current() or not left:
                     raise
@@ -412,7 +396,7 @@ def read_whole(root: Path, read: Callable[[OpenFolder], T]) -> T:
 def opened(root: Path) -> Iterator[OpenFolder]:
     """The folder ``root``, also where it is just being replaced."""
     descriptor = None
-    for _ in range(_GUARDED_ATTEMPTS):
+    for _ in range(_ATTEMPTS):
         if not settle_folder(root):
             break
         try:

@@ -54,14 +54,6 @@ class HubOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched:
-    """The files of an expert, name -> content, and the commit that they are of."""
-
-    files: Mapping[str, bytes] = field(repr=False)
-    commit: str
-
-
-@dataclass(frozen=True, slots=True)
 class Pushed:
     """A commit that holds an expert. ``str()`` of it is what `Expert.from_pretrained` takes."""
 
@@ -73,8 +65,9 @@ class Pushed:
         return f"{self.repo}@{self.commit}"
 
 
-def fetch(address: Address, options: HubOptions) -> Fetched:
-    """The files of the expert at ``address``, all of one commit, from the Hub or the cache.
+def fetch(address: Address, options: HubOptions) -> tuple[dict[str, bytes], str]:
+    """The files (name -> content) of the expert at ``address``, from the Hub or the cache, and the
+    commit that they all are of.
 
     The cache is used where it holds the very commit asked for, where the Hub cannot be reached, and
     in offline mode. A file of the cache that is damaged is downloaded again.
@@ -95,7 +88,7 @@ def fetch(address: Address, options: HubOptions) -> Fetched:
         files[README_FILE], _ = source.read(README_FILE, commit, _MAX_README_BYTES)
     except (ExpertFormatError, ExpertNotFoundError, HubError):
         files[README_FILE] = config.card.readme(config.parameters).encode()
-    return Fetched(files, commit)
+    return files, commit
 
 
 def push(
@@ -180,32 +173,21 @@ class _Source:
         )
 
     def _path(self, name: str, revision: str, largest: int) -> Path:
-        from huggingface_hub import get_hf_file_metadata, hf_hub_url
-        from huggingface_hub.errors import LocalEntryNotFoundError
+        from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 
-        exact = Address(self.address.repo, revision).is_commit
+        repo, folder = self.address.repo, self.address.subfolder
+        file = f"{folder}/{name}" if folder else name
+        cached = try_to_load_from_cache(repo, file, self.options.cache_dir, revision)
+        exact = isinstance(cached, str) and Address(repo, revision).is_commit
         if exact or self.options.local_files_only:
-            try:
-                return self._download(name, revision, from_cache=True)
-            except LocalEntryNotFoundError:
-                if self.options.local_files_only:
-                    raise
-        url = hf_hub_url(
-            self.address.repo,
-            name,
-            subfolder=self.address.subfolder or None,
-            revision=revision,
-            endpoint=self.options.url,
-        )
+            return self._download(name, revision)
+        url = hf_hub_url(repo, file, revision=revision, endpoint=self.options.url)
         try:
             metadata = get_hf_file_metadata(url, token=self.options.token)
         except Exception as error:
-            if not is_unreachable(error):
+            if not isinstance(cached, str) or not is_unreachable(error):
                 raise
-            try:
-                return self._download(name, revision, from_cache=True)
-            except LocalEntryNotFoundError:
-                raise error from None
+            return Path(cached)
         if metadata.commit_hash is None:
             raise HubError(f"{self.options.url} does not answer as a Hub does; check HF_ENDPOINT")
         if metadata.size is None or metadata.size > largest:
@@ -216,9 +198,7 @@ class _Source:
             )
         return self._download(name, revision)
 
-    def _download(
-        self, name: str, revision: str, *, from_cache: bool = False, anew: bool = False
-    ) -> Path:
+    def _download(self, name: str, revision: str, *, anew: bool = False) -> Path:
         from huggingface_hub import hf_hub_download
 
         path = hf_hub_download(
@@ -230,7 +210,7 @@ class _Source:
             endpoint=self.options.url,
             cache_dir=self.options.cache_dir,
             library_name="t2agent",
-            local_files_only=from_cache,
+            local_files_only=self.options.local_files_only,
             force_download=anew,
         )
         return Path(path)

@@ -10,8 +10,6 @@ from typing import Any
 
 from t2agent.errors import ConfigError
 
-_NOTHING: Mapping[str, float] = MappingProxyType({})
-
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
@@ -70,7 +68,7 @@ class Mixture:
                 prefix = prefix.rpartition(".")[0]
             if prefix:
                 weights = {**self.weights, **self.layers[prefix]}
-        return {name: weight for name, weight in weights.items() if weight} if weights else _NOTHING
+        return {name: weight for name, weight in weights.items() if weight}
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Plain JSON: ``{"weights": {...}, "layers": {prefix: {...}}}``."""

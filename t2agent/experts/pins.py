@@ -256,15 +256,12 @@ class LockFile:
         from filelock import FileLock, Timeout
 
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path.with_name(_HELD_FILE), timeout=_WAIT_SECONDS)
         try:
-            lock.acquire()
+            lock = FileLock(self.path.with_name(_HELD_FILE), timeout=_WAIT_SECONDS).acquire()
         except Timeout as error:
             raise ConfigError(
                 f"another process has been changing {self.path} for {_WAIT_SECONDS:.0f} seconds; "
                 "wait for it or end it"
             ) from error
-        try:
+        with lock:
             yield
-        finally:
-            lock.release()

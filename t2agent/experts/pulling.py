@@ -43,8 +43,8 @@ def base_of(repo: str, revision: str | None, subfolder: str, options: HubOptions
     address = Address.parse(repo, revision, subfolder)
     pinned = {k.base() for k in _lock_files() if pinned_as(k.pins(), address, None) is not None}
     if not pinned:
-        fetched = hub.fetch(address, options)
-        pinned = {from_files(fetched.files, str(address)).card.base}
+        files, _ = hub.fetch(address, options)
+        pinned = {from_files(files, str(address)).card.base}
     if len(pinned) != 1 or "" in pinned:
         named = ", ".join(sorted(pinned - {""})) or "none"
         raise ConfigError(f"{address} is for one of these base models: {named}; name one (--model)")
@@ -68,31 +68,24 @@ def newest(address: Address, pin: Pin) -> Address:
     return dataclasses.replace(address, revision=followed)
 
 
-def download(address: Address, name: str | None, options: HubOptions) -> Pulled:
-    """The expert at ``address``, under ``name`` where that is given; raises as `hub.fetch`."""
-    return _downloaded(address, None, name, options)
+def download(
+    address: Address, name: str | None, options: HubOptions, wanted: Pin | None = None
+) -> Pulled:
+    """The expert at ``address``, under ``name`` where that is given.
 
-
-def download_pinned(pin: Pin, name: str, options: HubOptions) -> Pulled:
-    """The pinned version.
+    wanted: the pin that ``address`` is of, where what is there must be what was pinned.
 
     Raises:
         ExpertFormatError: the files are not those that were pinned.
         ExpertNotFoundError, HubError, ConfigError: as `hub.fetch`.
     """
-    return _downloaded(pin.address, pin, name, options)
-
-
-def _downloaded(
-    address: Address, wanted: Pin | None, name: str | None, options: HubOptions
-) -> Pulled:
-    fetched = hub.fetch(address, options)
+    files, commit = hub.fetch(address, options)
     pin = Pin(
         repo=address.repo,
-        commit=fetched.commit,
+        commit=commit,
         revision=address.revision if wanted is None else wanted.revision,
         subfolder=address.subfolder,
-        **expert_folder.hashes(fetched.files),
+        **expert_folder.hashes(files),
     )
     if wanted is not None and wanted != pin:
         raise ExpertFormatError(
@@ -100,10 +93,9 @@ def _downloaded(
             f"and {pin.config}, not {wanted.vectors} and {wanted.config}. Someone changed them, or "
             "the pin; pull with update=True (--update) only if you trust what is there now."
         )
-    expert = from_files(fetched.files, str(address))
-    files, there = dict(fetched.files), pin
+    expert, there = from_files(files, str(address)), pin
     if name is not None and name != expert.name:
-        expert = Expert(dataclasses.replace(expert.card, name=name), expert.z)
+        expert = expert.renamed(name)
         files = expert_folder.contents(expert.card, expert.z)
         there = dataclasses.replace(pin, **expert_folder.hashes(files))
     return Pulled(expert, pin, {**files, PIN_FILE: there.to_bytes()})

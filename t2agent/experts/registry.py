@@ -31,7 +31,7 @@ from t2agent.experts.discovery import Catalogue, Entry, View
 from t2agent.experts.expert import Expert, MixtureLike, as_mixture
 from t2agent.experts.hub import HubOptions
 from t2agent.experts.pins import Address, LockFile, Pin
-from t2agent.experts.pulling import Pulled, download, download_pinned, newest, pinned_as
+from t2agent.experts.pulling import Pulled, download, newest, pinned_as
 from t2agent.files import remove_folder
 from t2agent.paths import base_slug
 
@@ -253,7 +253,7 @@ class Registry:
         elif self._has(pinned, pins[pinned]):
             return self.get(pinned)
         else:
-            pulled = download_pinned(pins[pinned], pinned, options)
+            pulled = download(pins[pinned].address, pinned, options, pins[pinned])
         return self._install(pulled, replace)
 
     def restore(
@@ -275,7 +275,7 @@ class Registry:
         for name, pin in self.pins().items():
             try:
                 if not self._has(name, pin):
-                    pulled = download_pinned(pin, name, options or HubOptions())
+                    pulled = download(pin.address, name, options or HubOptions(), pin)
                     self._install(pulled, replace)
                 done[name] = self.get(name)
             except T2Error as error:

@@ -33,13 +33,9 @@ class Selection:
                 names.append(registry.card(given).name)
                 continue
             expert = given if isinstance(given, Expert) else Expert.load(given)
-            if expert.name not in registry or registry.get(expert.name) is not expert:
-                same = (
-                    expert.name in registry
-                    and registry.get(expert.name).digest() == expert.digest()
-                )
-                if not same:
-                    registry.register(expert)
+            there = registry.get(expert.name) if expert.name in registry else None
+            if there is None or there.digest() != expert.digest():
+                registry.register(expert)
             names.append(expert.name)
         return cls(registry, names)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from t2agent.errors import ConfigError
-from t2agent.svf.layer import is_offloaded, materialised
+from t2agent.svf.layer import materialised
 
 _WORKERS = 4  # hashlib releases the GIL
 
@@ -57,12 +57,7 @@ def fingerprint(model: PreTrainedModel) -> str:
                 continue
             with materialised(module):
                 tensors = [module._parameters[name] for name in own.values()]
-                futures = (
-                    list(pool.map(_canonical_digest, own, tensors))
-                    if (is_offloaded(module))
-                    else pool.map(_canonical_digest, own, tensors)
-                )
-            digests.update(zip(own, futures, strict=True))
+                digests.update(zip(own, pool.map(_canonical_digest, own, tensors), strict=True))
     total = hashlib.sha256()
     for name in sorted(digests):
         total.update(f"{name}={digests[name]};".encode())

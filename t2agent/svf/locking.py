@@ -29,7 +29,7 @@ class WeightLock:
         self._waiting = 0
         self._owner: object | None = None
         self._token: ContextVar[object | None] = ContextVar("t2agent_weight_owner", default=None)
-        self._reading: ContextVar[int] = ContextVar("t2agent_weight_readers", default=0)
+        self._reading: ContextVar[bool] = ContextVar("t2agent_weight_reader", default=False)
 
     @property
     def owned(self) -> bool:
@@ -62,30 +62,18 @@ class WeightLock:
 
     @contextmanager
     def read(self) -> Iterator[None]:
-        """A forward pass runs inside."""
-        self.start_reading()
+        """A forward pass runs inside; one begins only while no other context owns the weights."""
+        if self.owned or self._reading.get():
+            yield
+            return
+        with self._free:
+            self._free.wait_for(lambda: self._owner is None and self._waiting == 0)
+            self._readers += 1
+        token = self._reading.set(True)
         try:
             yield
         finally:
-            self.stop_reading()
-
-    def start_reading(self) -> None:
-        """A forward pass begins; waits while another context owns the weights."""
-        depth = self._reading.get()
-        if depth == 0 and not self.owned:
-            with self._free:
-                self._free.wait_for(lambda: self._owner is None and self._waiting == 0)
-                self._readers += 1
-            self._reading.set(1)
-        else:
-            # Negative: this reader holds nothing, because its context owns the weights.
-            self._reading.set(depth + 1 if depth > 0 else depth - 1)
-
-    def stop_reading(self) -> None:
-        """The forward pass that `start_reading` announced has ended, well or not."""
-        depth = self._reading.get()
-        self._reading.set(depth - 1 if depth > 0 else min(depth + 1, 0))
-        if depth == 1:
+            self._reading.reset(token)
             with self._free:
                 self._readers -= 1
                 self._free.notify_all()

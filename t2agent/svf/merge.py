@@ -110,11 +110,8 @@ class MergedCache:
     @property
     def bytes(self) -> int:
         """Bytes kept now."""
-        return sum(_bytes(merged) for merged in self._kept.values())
-
-
-def _bytes(merged: Merged) -> int:
-    return sum(p.numel() * p.element_size() for p in merged.values() if p is not None)
+        kept = (p for merged in self._kept.values() for p in merged.values() if p is not None)
+        return sum(p.numel() * p.element_size() for p in kept)
 
 
 class WeightSwitch:

@@ -45,12 +45,12 @@ def choose(model: PreTrainedModel, targets: str) -> Targets:
     embeddings = model.get_input_embeddings()
     language = _language(model, embeddings)
     linear = _linear(model, head)
+    inside = {n: m for n, m in linear.items() if n in language}
     if targets == "all+vision":
-        chosen = dict(linear)
+        chosen = linear
     elif targets == "all":
-        chosen = {n: m for n, m in linear.items() if n in language}
+        chosen = inside
     elif targets in ("attention", "mlp"):
-        inside = {n: m for n, m in linear.items() if n in language}
         chosen = {n: m for n, m in inside.items() if _is_attention(model, n) == (targets != "mlp")}
     else:
         try:

@@ -18,9 +18,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -96,23 +97,20 @@ class LayerDelta:
         return sums[0] if index is None else sums[index.to(device)]
 
 
+@dataclass(eq=False)
 class Plan:
     """What one context does to the layers: their deltas, and the rows that they belong to.
 
     experts: those whose vectors the deltas are formed of.
     """
 
-    def __init__(
-        self,
-        deltas: Mapping[str, LayerDelta],
-        rows: RowIndex | None,
-        batch: int | None,
-        experts: tuple[object, ...] = (),
-    ) -> None:
-        self.deltas = {name: delta for name, delta in deltas.items() if not delta.is_zero()}
-        self.rows = rows  # None: one mixture for all rows
-        self.batch = batch  # how many rows were asked for; None: any number
-        self.experts = experts
+    deltas: Mapping[str, LayerDelta]
+    rows: RowIndex | None  # None: one mixture for all rows
+    batch: int | None  # how many rows were asked for; None: any number
+    experts: tuple[object, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.deltas = {name: one for name, one in self.deltas.items() if not one.is_zero()}
 
     @property
     def bytes(self) -> int:
@@ -131,9 +129,7 @@ class Transforms:
         self._vision = vision
         self._active: ContextVar[Plan | None] = ContextVar("t2agent_plan", default=None)
         self._layout: ContextVar[Layout | None] = ContextVar("t2agent_layout", default=None)
-        self._lock = threading.Lock()
-        self._users = 0
-        self._handles: list[Any] = []
+        self._hooks = _Shared(self._hooked)
         self._placed: dict[str, dict[Any, Any]] = {name: {} for name in layers}
 
     @contextmanager
@@ -143,7 +139,7 @@ class Transforms:
         token = self._active.set(plan if hooked else None)
         try:
             if hooked:
-                with uncompiled(), self._hooks():
+                with uncompiled(), self._hooks.inside():
                     yield
             else:
                 yield
@@ -179,51 +175,31 @@ class Transforms:
             self._layout.set(outer if inside else where and replace(where, running=False))
 
     @contextmanager
-    def _hooks(self) -> Iterator[None]:
-        """The layers have hooks while any context is inside."""
-        with self._lock:
-            self._users += 1
-            if self._users == 1:
-                self._hook()
-        try:
+    def _hooked(self) -> Iterator[None]:
+        """The layers have hooks while inside."""
+        with ExitStack() as handles:
+            for name, layer in self._layers.items():
+                if self._bases[name].side == "in":
+                    handle = layer.register_forward_pre_hook(partial(self._before, name))
+                else:
+                    handle = layer.register_forward_hook(partial(self._after, name))
+                handles.enter_context(handle)
             yield
-        finally:
-            with self._lock:
-                self._users -= 1
-                if self._users == 0:
-                    for handle in self._handles:
-                        handle.remove()
-                    self._handles.clear()
 
-    def _hook(self) -> None:
-        for name, layer in self._layers.items():
-            if self._bases[name].side == "in":
-                self._handles.append(layer.register_forward_pre_hook(self._before(name)))
-            else:
-                self._handles.append(layer.register_forward_hook(self._after(name)))
+    def _before(self, name: str, _layer: nn.Module, args: tuple[Any, ...]) -> Any:
+        changed = self._transform(name, args[0] if args else None)
+        return None if changed is None else (changed, *args[1:])
 
-    def _before(self, name: str) -> Callable[..., Any]:
-        def before(_layer: nn.Module, args: tuple[Any, ...]) -> Any:
-            plan = self._active.get()
-            if plan is None or (delta := plan.deltas.get(name)) is None:
-                return None
-            if not args:
-                raise ConfigError(f"{name} was called without a positional input: cannot adapt it")
-            return (self._transform(name, args[0], plan, delta), *args[1:])
+    def _after(self, name: str, _layer: nn.Module, _args: object, output: Tensor) -> Tensor | None:
+        return self._transform(name, output)
 
-        return before
-
-    def _after(self, name: str) -> Callable[..., Any]:
-        def after(_layer: nn.Module, _args: tuple[Any, ...], output: Tensor) -> Tensor | None:
-            plan = self._active.get()
-            if plan is None or (delta := plan.deltas.get(name)) is None:
-                return None
-            return self._transform(name, output, plan, delta)
-
-        return after
-
-    def _transform(self, name: str, x: Tensor, plan: Plan, delta: LayerDelta) -> Tensor:
-        """x + Q(delta * (Q^T x - offset)); x is (..., r)."""
+    def _transform(self, name: str, x: Tensor | None) -> Tensor | None:
+        """x + Q(delta * (Q^T x - offset)); x is (..., r). None where the layer is left alone."""
+        plan = self._active.get()
+        if plan is None or (delta := plan.deltas.get(name)) is None:
+            return None
+        if x is None:
+            raise ConfigError(f"{name} was called without a positional input: cannot adapt it")
         placed = self._placed[name]
         kind = x.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
@@ -245,23 +221,29 @@ class Transforms:
         return torch.addmm(flat, inner, q.mT).view(x.shape).to(x.dtype)
 
 
-_LOCK = threading.Lock()
-_USERS = 0
-_STANCE: Any = None
+class _Shared:
+    """A context that several threads may be inside of: the first enters it, the last leaves it."""
+
+    def __init__(self, enter: Callable[[], AbstractContextManager[Any]]) -> None:
+        self._enter = enter
+        self._lock = threading.Lock()
+        self._users = 0
+        self._entered = ExitStack()
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        with self._lock:
+            if self._users == 0:
+                self._entered.enter_context(self._enter())
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if self._users == 0:
+                    self._entered.close()
 
 
-@contextmanager
-def uncompiled() -> Iterator[None]:
-    """What torch.compile has made is not used inside. Contexts of several threads may overlap."""
-    global _USERS, _STANCE
-    with _LOCK:
-        if _USERS == 0:
-            _STANCE = torch.compiler.set_stance("force_eager")
-        _USERS += 1
-    try:
-        yield
-    finally:
-        with _LOCK:
-            _USERS -= 1
-            if _USERS == 0:
-                _STANCE.__exit__(None, None, None)
+uncompiled = _Shared(lambda: torch.compiler.set_stance("force_eager")).inside
+"""What torch.compile has made is not used inside. Contexts of several threads may overlap."""

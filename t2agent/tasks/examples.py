@@ -7,15 +7,14 @@ from elsewhere.
 from __future__ import annotations
 
 import json
-import random
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t2agent.errors import ConfigError, ImageRefusedError
 from t2agent.tasks.reward import Reward, contains, reward_function
-from t2agent.tasks.task import SPLITS, Example, example_key
+from t2agent.tasks.task import SPLITS, Example, check_split, drawn, example_key
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -90,8 +89,7 @@ class ExampleTask:
 
     def split(self, split: str) -> tuple[Example, ...]:
         """All examples of a split, in the order given."""
-        if split not in SPLITS:
-            raise ConfigError(f"got the split {split!r}; needed one of {', '.join(SPLITS)}")
+        check_split(split)
         return self._splits[split]
 
     def sample(self, n: int, *, seed: int, split: str = "train") -> list[Example]:
@@ -106,9 +104,7 @@ class ExampleTask:
                 f"the {split!r} split of task {self.name!r} is empty: {len(self)} example(s) in "
                 f"all; give at least {SPLITS.index(split) + 1} different prompts"
             )
-        rng = random.Random(f"{seed} {split}")
-        drawn = rng.sample(pool, min(n, len(pool)))
-        return drawn + rng.choices(pool, k=n - len(drawn))
+        return drawn(pool, n, seed, split)
 
     def reward(self, reply: str, example: Example) -> float:
         """The reward that the task was made with."""
@@ -147,23 +143,16 @@ def read_examples(path: Path) -> list[Example]:
     Raises:
         ConfigError: the file cannot be read or a line is bad; the message names the line.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read the examples in {path}: {error.strerror or error}; "
-            "give the path of a JSON-lines file"
-        ) from error
     examples = []
-    unknown: dict[str, None] = {}
-    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        if line.strip():
-            try:
-                fields = _fields(line)
-                unknown |= dict.fromkeys(fields.keys() - {*_KNOWN})
-                examples.append(_example(fields, path.parent))
-            except ConfigError as error:
-                raise ConfigError(f"{path.name}, line {number}: {error}") from error
+    unknown: set[str] = set()
+    for place, fields in json_lines(path, _NEEDED):
+        unknown |= fields.keys() - {*_KNOWN}
+        try:
+            image = fields.get("image")
+            photograph = None if image is None else image_in(path.parent, image)
+            examples.append(Example(_text(fields, "prompt"), _text(fields, "answer"), photograph))
+        except ConfigError as error:
+            raise ConfigError(f"{place}: {error}") from error
     if not examples:
         raise ConfigError(f"{path} holds no examples; each line {_NEEDED}")
     if unknown:
@@ -175,23 +164,30 @@ def read_examples(path: Path) -> list[Example]:
     return examples
 
 
-def _fields(line: bytes) -> dict[str, Any]:
+def json_lines(path: Path, needed: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The objects of a JSON-lines file, and where each stands; empty lines are passed over.
+
+    Raises:
+        ConfigError: the file cannot be read, or a line is no JSON object, with what is ``needed``.
+    """
     try:
-        fields = json.loads(line.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"not a JSON object in UTF-8 ({error}); {_NEEDED}") from error
-    if not isinstance(fields, dict):
-        raise ConfigError(f"got JSON of type {type(fields).__name__}; {_NEEDED}")
-    return fields
-
-
-def _example(fields: dict[str, Any], folder: Path) -> Example:
-    image = fields.get("image")
-    return Example(
-        _text(fields, "prompt"),
-        _text(fields, "answer"),
-        None if image is None else image_in(folder, image),
-    )
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the examples in {path}: {error.strerror or error}; "
+            "give the path of a JSON-lines file"
+        ) from error
+    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        place = f"{path}, line {number}"
+        try:
+            fields = json.loads(line.decode("utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"{place}: not a JSON object in UTF-8 ({error}); {needed}") from error
+        if not isinstance(fields, dict):
+            raise ConfigError(f"{place}: {needed}, got JSON of type {type(fields).__name__}")
+        yield place, fields
 
 
 def _text(fields: dict[str, Any], name: str) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from t2agent.errors import ConfigError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+T = TypeVar("T")
 
 SPLITS: tuple[str, ...] = ("train", "val", "test")
 
@@ -89,6 +92,19 @@ def whole_reply(task: Task, example: Example) -> str:
             f"{type(reply).__name__}; needed a string, the whole reply that is wanted"
         )
     return reply
+
+
+def check_split(split: str) -> None:
+    """Raise ConfigError for what is none of `SPLITS`."""
+    if split not in SPLITS:
+        raise ConfigError(f"got the split {split!r}; needed one of {', '.join(SPLITS)}")
+
+
+def drawn(pool: Sequence[T], n: int, seed: int, split: str) -> list[T]:
+    """``n`` of the members of a split, by the seed: without repeats while there are enough."""
+    rng = random.Random(f"{seed} {split}")
+    found = rng.sample(pool, min(n, len(pool)))
+    return found + rng.choices(pool, k=n - len(found))
 
 
 def distinct(examples: Sequence[Example]) -> list[Example]:

@@ -16,7 +16,8 @@ import importlib.util
 import inspect
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -86,22 +87,45 @@ def load_tools(
             that was named is broken.
     """
     sources = _sources(tool_folders)
-    if names is None:
-        return _all(sources, options, defaults or {})
-    wanted = [names] if isinstance(names, str) else list(names)
+    every = names is None
+    wanted = sorted(sources) if names is None else [names] if isinstance(names, str) else [*names]
     _check_names(wanted, sources)
-    makers = [_maker(sources[name]) for name in dict.fromkeys(wanted)]
-    options = _with_defaults(options, defaults or {}, makers)
-    for maker in makers:
-        if missing := [
-            key for key, needed in maker.options.items() if needed and key not in options
-        ]:
+    makers, tools = [], []
+    for name in dict.fromkeys(wanted):
+        with _left_out(every):
+            makers.append(_maker(sources[name]))
+    known = sorted({key for maker in makers for key in maker.options})
+    for key in options:
+        if key not in known:
             raise ConfigError(
-                f"the tool {maker.source.name!r} needs {' and '.join(missing)}: give "
-                f"load_tools([{maker.source.name!r}], {missing[0]}=...)"
+                f"no tool that was asked for takes the option {key!r}.{nearest(key, known)} "
+                f"Options are {', '.join(known) or 'none'}."
             )
-    _check_options(options, makers)
-    return [_made(maker, options) for maker in makers]
+    options = {key: value for key, value in (defaults or {}).items() if key in known} | options
+    for maker in makers:
+        name = maker.source.name
+        missing = [key for key, needed in maker.options.items() if needed and key not in options]
+        if missing and not every:
+            raise ConfigError(
+                f"the tool {name!r} needs {' and '.join(missing)}: give "
+                f"load_tools([{name!r}], {missing[0]}=...)"
+            )
+        if not missing:
+            # What is broken by itself, and not by an option, is left out.
+            with _left_out(every and not maker.options.keys() & options.keys()):
+                tools.append(_made(maker, options))
+    return tools
+
+
+@contextmanager
+def _left_out(may_be: bool) -> Iterator[None]:
+    """Warn of a broken tool instead of raising its ConfigError, where it may be left out."""
+    try:
+        yield
+    except ConfigError as error:
+        if not may_be:
+            raise
+        warnings.warn(f"a tool was left out: {error}", stacklevel=4)
 
 
 def tool_names(*, tool_folders: Iterable[Path | str] = ()) -> dict[str, str]:
@@ -183,42 +207,16 @@ def _in_file(file: Path, changed: int) -> object:  # noqa: ARG001 - a changed fi
     return given
 
 
-def _all(
-    sources: Mapping[str, _Source], options: Mapping[str, Any], defaults: Mapping[str, Any]
-) -> list[BaseTool]:
-    """Every tool that can be made; what is broken by itself, and not by an option, is left out."""
-    makers, tools = [], []
-    for name in sorted(sources):
-        try:
-            makers.append(_maker(sources[name]))
-        except ConfigError as error:
-            _warn(error)
-    options = _with_defaults(options, defaults, makers)
-    _check_options(options, makers)
-    for maker in makers:
-        if any(needed and key not in options for key, needed in maker.options.items()):
-            continue
-        try:
-            tools.append(_made(maker, options))
-        except ConfigError as error:
-            if set(maker.options) & set(options):
-                raise
-            _warn(error)
-    return tools
-
-
 def _maker(source: _Source) -> _Maker:
     """What the source has, once its code has run. Raises ConfigError for whatever went wrong."""
     from langchain_core.tools import BaseTool
 
     try:
         given = source.read()
-        if isinstance(given, BaseTool):
+        if isinstance(given, BaseTool | type):  # a class's fields are no options
             return _Maker(source, given, {})
         if not callable(given):
             raise TypeError(f"it is a {type(given).__name__}, neither a tool nor a function")
-        if isinstance(given, type):  # its fields are no options
-            return _Maker(source, given, {})
         parameters = inspect.signature(given).parameters.values()
     except (Exception, SystemExit) as error:
         raise _broken(source, error) from error
@@ -246,32 +244,11 @@ def _made(maker: _Maker, options: Mapping[str, Any]) -> BaseTool:
     return tool
 
 
-def _with_defaults(
-    options: Mapping[str, Any], defaults: Mapping[str, Any], makers: Iterable[_Maker]
-) -> dict[str, Any]:
-    taken = {key for maker in makers for key in maker.options}
-    return {**{key: value for key, value in defaults.items() if key in taken}, **options}
-
-
-def _check_options(options: Mapping[str, Any], makers: Iterable[_Maker]) -> None:
-    known = sorted({key for maker in makers for key in maker.options})
-    for key in options:
-        if key not in known:
-            raise ConfigError(
-                f"no tool that was asked for takes the option {key!r}.{nearest(key, known)} "
-                f"Options are {', '.join(known) or 'none'}."
-            )
-
-
 def _broken(source: _Source, error: BaseException) -> ConfigError:
     return ConfigError(
         f"the tool {source.name!r} ({source.where}) cannot be used: {type(error).__name__}: "
         f"{error}. Mend or remove it."
     )
-
-
-def _warn(error: ConfigError) -> None:
-    warnings.warn(f"a tool was left out: {error}", stacklevel=4)
 
 
 _LONGEST = 60  # difflib's work grows with the square of the length

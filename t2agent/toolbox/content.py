@@ -7,7 +7,8 @@ grammar made of a schema grows with them, and small models read schemas as they 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from langchain_core.tools import BaseTool, StructuredTool, ToolException
@@ -58,18 +59,14 @@ def content_tool(
 
     def run(*given: Any, **named: Any) -> Any:
         with_values = _validated(arguments, given, named)
-        try:
+        with _errors_told():
             return _sendable(function(**with_values))
-        except (T2Error, ToolException) as error:
-            raise ToolException(clean(str(error))) from error
 
     async def arun(*given: Any, **named: Any) -> Any:
         assert coroutine is not None
         with_values = _validated(arguments, given, named)
-        try:
+        with _errors_told():
             return _sendable(await coroutine(**with_values))
-        except (T2Error, ToolException) as error:
-            raise ToolException(clean(str(error))) from error
 
     tool = StructuredTool(
         name=name,
@@ -82,6 +79,14 @@ def content_tool(
         handle_validation_error=lambda error: _explained(tool, error),
     )
     return tool
+
+
+@contextmanager
+def _errors_told() -> Iterator[None]:
+    try:
+        yield
+    except (T2Error, ToolException) as error:
+        raise ToolException(clean(str(error))) from error
 
 
 def clean(text: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from langchain.tools import InjectedState
@@ -47,7 +47,12 @@ def needs_image(tool: BaseTool) -> bool:
 
 def last_block(messages: object) -> Mapping[str, Any] | None:
     """The content block of the last image in some messages, of whoever sent it."""
-    return next(_blocks(messages), None)
+    for message in reversed(messages if isinstance(messages, list | tuple) else ()):
+        content = message.content if isinstance(message, BaseMessage) else ()
+        for block in reversed(content if isinstance(content, list) else ()):
+            if isinstance(block, Mapping) and is_image_block(block):
+                return block
+    return None
 
 
 def last_image(messages: object, policy: ImagePolicy) -> Image.Image:
@@ -76,12 +81,3 @@ def image_block(image: Image.Image) -> dict[str, str]:
     image.save(buffer, "PNG", compress_level=1)
     data = base64.b64encode(buffer.getvalue()).decode()
     return {"type": "image", "base64": data, "mime_type": "image/png"}
-
-
-def _blocks(messages: object) -> Iterator[Mapping[str, Any]]:
-    """The image blocks, the last one first."""
-    for message in reversed(messages if isinstance(messages, list | tuple) else ()):
-        content = message.content if isinstance(message, BaseMessage) else ()
-        for block in reversed(content if isinstance(content, list) else ()):
-            if isinstance(block, Mapping) and is_image_block(block):
-                yield block

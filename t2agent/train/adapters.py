@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol, cast
 
 import torch
@@ -61,10 +60,10 @@ def snapshot(adapter: Adapter) -> dict[str, Tensor]:
 
 
 def restore(adapter: Adapter, values: Mapping[str, Tensor]) -> None:
-    """Give the parameters the values of a `snapshot`, in place."""
+    """Give the parameters these values, as of a `snapshot`, in place; others stay as they are."""
     with torch.no_grad():
-        for name, parameter in adapter.parameters.items():
-            parameter.copy_(values[name])
+        for name in adapter.parameters.keys() & values.keys():
+            adapter.parameters[name].copy_(values[name])
 
 
 _MERGE_BYTES = 2**30
@@ -134,10 +133,15 @@ class SvfAdapter:
                 )
                 for name, z in self.expert.z.items()
             }
-        forward = partial(_call_with, self.model.model, weights)
         # The base model merged with nothing: forward passes of other threads wait meanwhile.
         with self.model.merged(None):
-            return completion_logits(self.model, batch, forward)
+            return completion_logits(
+                self.model,
+                batch,
+                lambda **inputs: torch.func.functional_call(
+                    self.model.model, weights, kwargs=inputs, tie_weights=False
+                ),
+            )
 
     def base(self) -> AbstractContextManager[T2Model]:
         """No expert."""
@@ -160,7 +164,3 @@ def merges(model: T2Model) -> bool:
     layers: Any = model.targets.layers.values()
     size = sum(layer.weight.numel() * layer.weight.element_size() for layer in layers)
     return model.writable and size <= _MERGE_BYTES
-
-
-def _call_with(hf: nn.Module, weights: dict[str, Tensor], **inputs: Any) -> Any:
-    return torch.func.functional_call(hf, weights, kwargs=inputs, tie_weights=False)

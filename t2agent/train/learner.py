@@ -35,11 +35,17 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
-    """Sums over the tokens of a step: the weighted log-probability and KL(adapted || base)."""
+class StepFigures:
+    """What a step reports.
 
-    objective: float
-    kl: float
+    ``loss`` is None where the step had nothing to learn from and no gradient was computed,
+    ``reward`` where nothing was sampled.
+    """
+
+    loss: float | None
+    reward: float | None
+    kl: float | None
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +94,13 @@ class Learner:
                 f"{self.options.learning_rate}), raise kl, or load the base model in float32"
             ) from error
 
-    def backward(self, examples: Sequence[Example], rows: Sequence[Row], tokens: int) -> Sums:
+    def backward(
+        self,
+        examples: Sequence[Example],
+        rows: Sequence[Row],
+        tokens: int,
+        reward: float | None = None,
+    ) -> StepFigures:
         """Add the gradient of the loss to the parameters' ``grad``, pass by pass.
 
         loss = sum over rows of (-weight * log pi(row) + count * kl * KL(row)) / ``tokens``,
@@ -106,7 +118,14 @@ class Learner:
             loss, figures = self._loss(batch, part)
             self.accelerator.backward(loss / tokens)
             sums += figures
-        return Sums(*sums.tolist())
+        objective, divergence = sums.tolist()
+        kl = self.options.kl
+        return StepFigures(
+            (kl * divergence - objective) / tokens,
+            reward,
+            divergence / tokens if kl > 0 else None,
+            tokens,
+        )
 
     def _loss(self, batch: Batch, rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor]:
         device = batch.tokens.device
@@ -114,7 +133,11 @@ class Learner:
         weight = torch.tensor([row.weight for row in rows], device=device)[owner]
         count = torch.tensor([float(row.count) for row in rows], device=device)[owner]
         with autocast(self.accelerator, self.options):
-            base = self._log_probs_of_base(batch) if self.options.kl > 0 else None
+            base = None
+            if self.options.kl > 0:
+                with torch.no_grad(), self.adapter.base():
+                    logits = completion_logits(self.model, batch)
+                    base = torch.log_softmax(logits / self.options.temperature, dim=-1)
             logits = self.adapter.logits(batch)
         log_probs = torch.log_softmax(logits / self.options.temperature, dim=-1)
         chosen = log_probs.gather(-1, batch.targets()[:, None])[:, 0]
@@ -124,11 +147,6 @@ class Learner:
             divergence = (count * (log_probs.exp() * (log_probs - base)).sum(-1)).sum()
         figures = torch.stack([objective, divergence]).detach().double().cpu()
         return self.options.kl * divergence - objective, figures
-
-    def _log_probs_of_base(self, batch: Batch) -> torch.Tensor:
-        with torch.no_grad(), self.adapter.base():
-            logits = completion_logits(self.model, batch)
-            return torch.log_softmax(logits / self.options.temperature, dim=-1)
 
     def _passes(self, rows: Sequence[Row]) -> Iterator[list[Row]]:
         """Cut rows into passes: rows of like length together, those of one prompt in one pass."""
@@ -146,17 +164,3 @@ class Learner:
             part = both
         if part:
             yield part
-
-
-@dataclass(frozen=True, slots=True)
-class StepFigures:
-    """What a step reports.
-
-    ``loss`` is None where the step had nothing to learn from and no gradient was computed,
-    ``reward`` where nothing was sampled.
-    """
-
-    loss: float | None
-    reward: float | None
-    kl: float | None
-    tokens: int

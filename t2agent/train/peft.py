@@ -34,10 +34,11 @@ from transformers.pytorch_utils import Conv1D
 
 from t2agent.errors import ConfigError, ExpertFormatError, ExpertMismatchError
 from t2agent.files import replace_folder, write_bytes, write_text
+from t2agent.models.exchange.peft_export import PREFIX, WEIGHTS_FILE
 from t2agent.models.likelihood import Batch, completion_logits
 from t2agent.models.model import T2Model
 from t2agent.models.options import Count, check_option
-from t2agent.svf import layer
+from t2agent.svf.layer import shape
 from t2agent.svf.transform import uncompiled
 from t2agent.tasks.task import Task
 from t2agent.train.adapters import merges, restore
@@ -89,22 +90,10 @@ class PeftAdapter:
                 if not own.startswith("base_layer."):
                     parameter.data = parameter.data.float()
                     parameters[f"{name}.{own}"] = parameter
-        self._parameters = MappingProxyType(parameters)
-
-    @property
-    def parameters(self) -> Mapping[str, nn.Parameter]:
-        """PEFT's names, such as "model.layers.0.mlp.up_proj.lora_A.default.weight"."""
-        return self._parameters
-
-    @property
-    def free(self) -> int:
-        """Rank times out + in features of every layer; for (IA)^3, the factors."""
-        return sum(value.numel() for value in self._parameters.values())
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        """Kind and rank."""
-        return {"adapter": self.kind, "rank": self.rank}
+        # By PEFT's names, such as "model.layers.0.mlp.up_proj.lora_A.default.weight".
+        self.parameters: Mapping[str, nn.Parameter] = MappingProxyType(parameters)
+        self.free: int = sum(value.numel() for value in parameters.values())
+        self.identity = {"adapter": kind, "rank": rank}
 
     def prepare(self, progress: bool) -> None:
         """Nothing takes long."""
@@ -130,13 +119,14 @@ class PeftAdapter:
         """PEFT's layers stand in the model while inside; other threads' passes wait."""
         with self.model.merged(None), uncompiled():
             hf = self.model.model
-            parents = {n: hf.get_submodule(n.rpartition(".")[0]) for n in self._layers}
-            before = {n: parents[n]._modules[n.rpartition(".")[2]] for n in self._layers}
+            before = {name: hf.get_submodule(name) for name in self._layers}
             try:
-                self._put(parents, self._layers)
+                for name, layer in self._layers.items():
+                    hf.set_submodule(name, layer)
                 yield
             finally:
-                self._put(parents, before)
+                for name, layer in before.items():
+                    hf.set_submodule(name, layer)
 
     @contextmanager
     def merged(self) -> Iterator[None]:
@@ -146,24 +136,15 @@ class PeftAdapter:
             ConfigError: the merged weights are not finite.
         """
         with self.model.merged(None):
-            kept = {name: dict(_base(wrapper)._parameters) for name, wrapper in self._each()}
+            kept = {n: dict(w.get_base_layer()._parameters) for n, w in self._layers.items()}
             try:
-                for name, wrapper in self._each():
+                for name, wrapper in self._layers.items():
                     _merge(name, wrapper)
                 yield
             finally:
-                for name, wrapper in self._each():
-                    _base(wrapper)._parameters.update(kept[name])
+                for name, wrapper in self._layers.items():
+                    wrapper.get_base_layer()._parameters.update(kept[name])
                     wrapper.merged_adapters.clear()
-
-    def _each(self) -> Iterator[tuple[str, Any]]:
-        yield from self._layers.items()
-
-    def _put(
-        self, parents: Mapping[str, nn.Module], modules: Mapping[str, nn.Module | None]
-    ) -> None:
-        for name, module in modules.items():
-            parents[name]._modules[name.rpartition(".")[2]] = module
 
 
 def check_kind(kind: str, rank: int | None) -> None:
@@ -206,13 +187,13 @@ def _feedforward(model: T2Model, names: tuple[str, ...]) -> list[str]:
         mlp = chosen_layers(model, "mlp")
     except ConfigError:
         return []
-    shapes = {n: layer.shape(model.targets.layers[n]) for n in names if n in mlp}
-    return [name for name, shape in shapes.items() if shape.m < shape.n]
+    shapes = {n: shape(model.targets.layers[n]) for n in names if n in mlp}
+    return [name for name, (m, n) in shapes.items() if m < n]
 
 
 def _injected(
     model: T2Model, config: PeftConfig, names: tuple[str, ...], seed: int
-) -> dict[str, nn.Module]:
+) -> dict[str, Any]:
     """PEFT's layers by name; the model has its own modules again."""
     from peft import inject_adapter_in_model
     from peft.tuners.tuners_utils import BaseTunerLayer
@@ -253,14 +234,9 @@ def _injected(
     return {name: found[name].eval() for name in names}
 
 
-def _base(wrapper: Any) -> nn.Module:
-    base: nn.Module = wrapper.get_base_layer()
-    return base
-
-
 def _merge(name: str, wrapper: Any) -> None:
     """PEFT's merge of one layer, into parameters that stand in for the layer's own."""
-    parameters = _base(wrapper)._parameters
+    parameters = wrapper.get_base_layer()._parameters
     with torch.inference_mode(False), torch.no_grad():
         for own, value in parameters.items():
             if value is not None:
@@ -274,8 +250,6 @@ def _merge(name: str, wrapper: Any) -> None:
 
 
 RECORD = "training.json"
-TENSORS = "adapter_model.safetensors"  # PEFT's name
-_PREFIX = "base_model.model."  # PEFT's, before every name in its file
 
 _HYPER: dict[str, dict[str, Any]] = {
     "lora": {"learning_rate": 0.002},
@@ -341,7 +315,7 @@ class Adapted:
         }
         with replace_folder(folder) as new:
             self.adapter.config.save_pretrained(str(new))
-            write_bytes(new / TENSORS, save(tensors, metadata={"format": "pt"}))
+            write_bytes(new / WEIGHTS_FILE, save(tensors, metadata={"format": "pt"}))
             write_text(new / RECORD, json.dumps(record, indent=2) + "\n")
 
 
@@ -360,19 +334,14 @@ def train_adapter(
 ) -> Adapted:
     """Train a PEFT adapter for a task; the base model stays as it is, bit for bit.
 
-    The arguments are those of `train_expert`, and with the same seed so are the examples of every
-    step and of validation.
+    The other arguments are those of `train_expert`, and with the same seed so are the examples of
+    every step and of validation.
 
     Args:
         model: any base model whose weights can be read by PEFT.
-        task: where examples come from and how replies are judged.
         kind: "lora" or "ia3", as `PeftAdapter` describes them.
         rank: of "lora", 8 if not given.
-        method: "reinforce" or "sft".
-        steps: most updates.
         seed: of all draws, LoRA's first A among them.
-        checkpoint: a folder for state, metrics.jsonl and curve.png; a run there is resumed.
-        progress: show a bar on stderr.
         hyper: fields of `TrainOptions`. Adam's rate is by default 0.002 for "lora", 0.02 for "ia3".
 
     Raises:
@@ -410,7 +379,7 @@ def load_adapter(model: T2Model, folder: Path | str) -> Adapted:
         check_kind(kind, rank)
         modules = TrainOptions(modules=record["modules"]).modules
         fingerprint = str(record["base_fingerprint"])
-        stored = load_file(path / TENSORS)
+        stored = load_file(path / WEIGHTS_FILE)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ExpertFormatError(
             f"{path} holds no whole adapter ({error}); train it again with train_adapter"
@@ -447,4 +416,4 @@ def _fitting(
 def _stored_name(name: str) -> str:
     """The name of a parameter in PEFT's file: without that of the adapter."""
     head, _, tail = name.rpartition(".default")
-    return f"{_PREFIX}{head}{tail}"
+    return f"{PREFIX}{head}{tail}"

@@ -50,13 +50,7 @@ def reinforce_step(
             rows[key] = Row(*key, seen.weight + weight, seen.count + 1, length)
     # Without the KL term, a row of weight 0 has no gradient.
     useful = [row for row in rows.values() if options.kl > 0 or row.weight != 0.0]
-    sums = learner.backward(examples, useful, tokens)
-    return StepFigures(
-        loss=(options.kl * sums.kl - sums.objective) / tokens,
-        reward=sum(flat) / len(flat),
-        kl=sums.kl / tokens if options.kl > 0 else None,
-        tokens=tokens,
-    )
+    return learner.backward(examples, useful, tokens, sum(flat) / len(flat))
 
 
 def advantages(rewards: Sequence[float], options: TrainOptions) -> list[float]:

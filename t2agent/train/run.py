@@ -18,7 +18,7 @@ from t2agent.models.options import Count, check_option
 from t2agent.progress import progress_bar
 from t2agent.tasks.reward import scores
 from t2agent.tasks.task import Example, Task, distinct, longest_reply
-from t2agent.train.adapters import Adapter, snapshot
+from t2agent.train.adapters import Adapter, restore, snapshot
 from t2agent.train.checkpoint import State, load_state, save_state
 from t2agent.train.learner import Learner
 from t2agent.train.metrics import METRIC_NAMES, Metrics, read_metrics, write_curve, write_metrics
@@ -106,7 +106,7 @@ class Run:
                     self._validate()
                     at.base = at.best
                     if self.start:
-                        self._load(self.start)
+                        restore(self.adapter, self.start)
                         self._validate()
                     self._keep({**dict.fromkeys(METRIC_NAMES), "step": 0, "val": at.best})
                 bar.advance(min(at.step, steps))
@@ -158,7 +158,8 @@ class Run:
         else:
             seed = _seed(self.seed, "replies", step, self.accelerator.process_index)
             figures = reinforce_step(self.learner, self.task, mine, seed)
-        norm = self._update(figures.loss) if self._any(figures.loss is not None) else 0.0
+        # Nothing is learnt where no process has a loss.
+        norm = self._update(figures.loss) if any(self._sum(figures.loss is not None)) else 0.0
         at.step = step
         val = None
         if step % options.validate_every == 0:
@@ -177,10 +178,11 @@ class Run:
         self._keep(row)
         return row
 
-    def _any(self, value: bool) -> bool:
-        """Whether it holds in one of the processes."""
-        tensor = torch.tensor(float(value), device=self.model.device)
-        return float(self.accelerator.reduce(tensor, "sum")) > 0
+    def _sum(self, *values: float) -> list[float]:
+        """Each, summed over the processes."""
+        own = torch.tensor(values, dtype=torch.float32, device=self.model.device)
+        found: list[float] = self.accelerator.reduce(own, "sum").tolist()
+        return found
 
     def _update(self, loss: float | None) -> float:
         """Average the gradient over the processes, clip it and step; its norm before clipping.
@@ -220,20 +222,13 @@ class Run:
         mine = self.validation[rank::world]
         replies = self.learner.replies(mine, samples=1, temperature=0.0, seed=0) if mine else []
         total = sum(scores(self.task, [group[0].text for group in replies], mine))
-        sums = torch.tensor([total, len(mine)], dtype=torch.float32, device=self.model.device)
-        total, count = self.accelerator.reduce(sums, "sum").tolist()
-        value = float(total / count)
+        total, count = self._sum(total, len(mine))
+        value = total / count
         at.stale = 0 if value > at.best else at.stale + 1
         if value >= at.best:
             at.best, at.best_step = value, at.step
             self.state.best_z = snapshot(self.adapter)
         return value
-
-    def _load(self, values: Mapping[str, Tensor]) -> None:
-        with torch.no_grad():
-            for name, parameter in self.adapter.parameters.items():
-                if name in values:
-                    parameter.copy_(values[name])
 
     def _done(self) -> bool:
         at, patience = self.state.progress, self.learner.options.patience
@@ -256,9 +251,7 @@ class Run:
         """Of the processes that have one."""
         if self.accelerator.num_processes == 1:
             return value
-        own = [0.0, 0.0] if value is None else [value, 1.0]
-        sums = torch.tensor(own, dtype=torch.float32, device=self.model.device)
-        total, count = self.accelerator.reduce(sums, "sum").tolist()
+        total, count = self._sum(*((0.0, 0.0) if value is None else (value, 1.0)))
         return total / count if count else None
 
 

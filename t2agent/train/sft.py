@@ -21,7 +21,4 @@ def sft_step(learner: Learner, task: Task, examples: Sequence[Example]) -> StepF
         answer = answer_tokens(learner.model, whole_reply(task, example) or example.answer)
         # The prompt's characters stand for its tokens: the length only decides what runs together.
         rows.append(Row(index, answer, 1.0, 1, len(example.prompt) + len(answer)))
-    tokens = sum(len(row.tokens) for row in rows)
-    sums = learner.backward(examples, rows, tokens)
-    kl = sums.kl / tokens if learner.options.kl > 0 else None
-    return StepFigures((learner.options.kl * sums.kl - sums.objective) / tokens, None, kl, tokens)
+    return learner.backward(examples, rows, sum(len(row.tokens) for row in rows))

@@ -66,16 +66,8 @@ def train_expert(
     named = check_name(task.name if name is None else name)
     with frozen_base(model.model):
         adapter = SvfAdapter.start(model, options)
-        run = Run(
-            model,
-            task,
-            method,
-            seed,
-            options,
-            checkpoint,
-            adapter,
-            None if start is None else start.z,
-        )
+        first = None if start is None else start.z
+        run = Run(model, task, method, seed, options, checkpoint, adapter, first)
         run.train(steps, progress)
     card = ExpertCard(
         named,

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from t2agent.experts import expert
+
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
@@ -16,20 +18,16 @@ if TYPE_CHECKING:
     from t2agent.svf.targets import Targets
 
 
-class Adaptable(Protocol):
+class Adaptable(expert.Adaptable, Protocol):
     """The part of `t2agent.T2Model` that is exported, and onto whose weights others' are projected.
 
     The members are those of `T2Model`, which offers the exports itself: it cannot be named here.
     """
 
-    name: str
     model: PreTrainedModel
     processor: Any
     targets: Targets
-    shapes: Mapping[str, int]
 
-    @property
-    def fingerprint(self) -> str: ...  # noqa: D102
     @property
     def modalities(self) -> frozenset[str]: ...  # noqa: D102
     @property

@@ -17,6 +17,7 @@ from t2agent.models.exchange.records import (
     write_record,
 )
 from t2agent.progress import no_transformers_bars, progress_bar
+from t2agent.svf.layer import is_offloaded
 
 if TYPE_CHECKING:
     from t2agent.experts.expert import MixtureLike
@@ -81,8 +82,6 @@ def export_merged(
 
 def _check_plain(model: Adaptable) -> None:
     """Raise ConfigError where a checkpoint would not hold the weights as they are computed with."""
-    from t2agent.svf.layer import is_offloaded
-
     if getattr(model.model, "is_quantized", False) or not model.writable:
         raise ConfigError(
             f"{model.name} has quantised or offloaded weights, into which nothing can be merged: "

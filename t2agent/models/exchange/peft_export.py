@@ -18,6 +18,11 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
 from t2agent.errors import ConfigError
 from t2agent.models.exchange.records import (
     README_FILE,
@@ -32,11 +37,11 @@ from t2agent.models.exchange.records import (
 )
 from t2agent.paths import public_name
 from t2agent.progress import progress_bar
+from t2agent.svf import layer
+from t2agent.svf.low_rank import low_rank, moved, rounding, sharpened
 
 if TYPE_CHECKING:
-    import torch
     from peft import LoraConfig
-    from torch import Tensor, nn
     from transformers import PreTrainedModel
 
     from t2agent.experts.expert import MixtureLike
@@ -45,7 +50,8 @@ if TYPE_CHECKING:
 WEIGHTS_FILE = "adapter_model.safetensors"
 DEFAULT_RANK = 64
 
-_PREFIX = "base_model.model."
+PREFIX = "base_model.model."
+"""PEFT's, before every name in its file."""
 _DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -89,9 +95,6 @@ def export_lora(
         needed, rank = _ranks(model, deltas, rank)
         config = _config(model, names, rank)
         tensors, layers, error = _tensors(model, deltas, rank, kind, progress)
-    from safetensors.torch import save_file
-    from transformers.pytorch_utils import Conv1D
-
     with export_folder(folder) as temporary:
         config.save_pretrained(str(temporary))
         save_file(tensors, temporary / WEIGHTS_FILE, metadata={"format": "pt"})
@@ -117,8 +120,6 @@ def export_lora(
 
 
 def _dtype(given: torch.dtype | str) -> torch.dtype:
-    import torch
-
     for each in _DTYPES:
         kind: torch.dtype = getattr(torch, each)
         if given in (each, kind):
@@ -128,8 +129,6 @@ def _dtype(given: torch.dtype | str) -> torch.dtype:
 
 def _deltas(model: Adaptable, what: MixtureLike) -> dict[str, Tensor]:
     """The layers that change, in the model's order; all of them where none does."""
-    import torch
-
     changed = {each: delta for each, delta in model.deltas(what).items() if bool(delta.any())}
     if changed:
         return changed
@@ -138,8 +137,6 @@ def _deltas(model: Adaptable, what: MixtureLike) -> dict[str, Tensor]:
 
 def _ranks(model: Adaptable, deltas: Mapping[str, Tensor], rank: int | None) -> tuple[int, int]:
     """The smallest exact rank, and the one to take."""
-    from t2agent.svf.low_rank import moved
-
     needed = max(moved(model.bases[name], delta) for name, delta in deltas.items())
     if rank is None:
         return needed, max(1, min(needed, DEFAULT_RANK))
@@ -155,7 +152,6 @@ def _ranks(model: Adaptable, deltas: Mapping[str, Tensor], rank: int | None) -> 
 def _config(model: Adaptable, names: list[str], rank: int) -> LoraConfig:
     """PEFT's configuration, which names the layers in full."""
     from peft import LoraConfig, TaskType
-    from transformers.pytorch_utils import Conv1D
 
     seq2seq = model.model.config.is_encoder_decoder
     config = LoraConfig(
@@ -182,11 +178,6 @@ def _tensors(
     progress: bool,
 ) -> tuple[dict[str, Tensor], tuple[LayerError, ...], float]:
     """PEFT's state dict, the error of each layer and that of all together."""
-    import torch
-
-    from t2agent.svf import layer
-    from t2agent.svf.low_rank import low_rank, rounding, sharpened
-
     tensors: dict[str, Tensor] = {}
     layers: list[LayerError] = []
     squares, total = 0.0, 0.0
@@ -205,8 +196,8 @@ def _tensors(
             a[: change.a.shape[0]] = change.a.to(dtype)
             if not bool(torch.isfinite(b).all() and torch.isfinite(a).all()):
                 raise ConfigError(f"the change of {name} is too large for {dtype}; give 'float32'")
-            tensors[f"{_PREFIX}{name}.lora_A.weight"] = a
-            tensors[f"{_PREFIX}{name}.lora_B.weight"] = b
+            tensors[f"{PREFIX}{name}.lora_A.weight"] = a
+            tensors[f"{PREFIX}{name}.lora_B.weight"] = b
             bar.advance()
     return tensors, tuple(layers), math.sqrt(squares / total) if total else 0.0
 
@@ -253,7 +244,6 @@ def check_adapted(model: PreTrainedModel, config: LoraConfig, names: Collection[
         config: of the adapter.
         names: the layers that it is for.
     """
-    import torch
     from peft import inject_adapter_in_model
     from peft.tuners.tuners_utils import BaseTunerLayer
 

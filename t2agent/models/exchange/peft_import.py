@@ -19,22 +19,24 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from t2agent.errors import ConfigError, ExpertFormatError, ExpertMismatchError
 from t2agent.experts.card import ExpertCard
 from t2agent.experts.expert import Expert
+from t2agent.models.exchange.peft_export import PREFIX, WEIGHTS_FILE
 from t2agent.paths import public_name
 from t2agent.progress import progress_bar
 from t2agent.svf import layer
 from t2agent.svf.low_rank import product_norm, project, sharpened
 
 if TYPE_CHECKING:
-    from safetensors import safe_open
-    from torch import Tensor
-
     from t2agent.models.exchange.adaptable import Adaptable
 
 
@@ -123,8 +125,7 @@ def import_lora(
     )
     report = LoraImport(Expert(card, z), tuple(shares))
     origin = {"format": "peft", "base": adapter.base, **report.to_dict()}
-    card = ExpertCard.from_dict({**card.to_dict(), "training": {"imported": origin}})
-    return LoraImport(Expert(card, z), report.layers)
+    return replace(report, expert=report.expert.renamed(name, training={"imported": origin}))
 
 
 def _check(folder: Path | str, pairs: tuple[Pair, ...], base: str, model: Adaptable) -> None:
@@ -147,12 +148,10 @@ def _check(folder: Path | str, pairs: tuple[Pair, ...], base: str, model: Adapta
 
 
 CONFIG_FILE = "adapter_config.json"
-WEIGHTS_FILE = "adapter_model.safetensors"
 
 _MAX_CONFIG_BYTES = 8 * 2**20
 _MAX_NAME = 200
 _LARGEST = 1e9  # of a rank or alpha
-_PREFIX = "base_model.model."
 _KEY = re.compile(r"(.+)\.lora_(embedding_)?([AB])(?:\.weight)?")
 _COPIES = (".base_layer.weight", ".base_layer.bias")  # the base model's own, beside a LoRA of them
 # No quantifiers: a pattern of a stranger's could keep `re` busy for ever.
@@ -200,8 +199,6 @@ class Adapter:
         Raises:
             ExpertFormatError: they are not finite.
         """
-        import torch
-
         b, a = (self._file.get_tensor(key).double() for key in pair.keys)
         if not bool(torch.isfinite(b).all() and torch.isfinite(a).all()):
             raise _bad(self._root, f"the tensors of {pair.module!r:.120} hold NaN or infinity")
@@ -212,7 +209,7 @@ class Adapter:
         for key in self._file.keys():  # noqa: SIM118 - it is no dict
             if key.endswith(_COPIES):
                 continue
-            parts = _KEY.fullmatch(key.removeprefix(_PREFIX))
+            parts = _KEY.fullmatch(key.removeprefix(PREFIX))
             if parts is None:
                 raise _bad(self._root, f"{key!r:.120} is no part of a LoRA")
             found.setdefault(parts[1], {})[parts[3]] = key
@@ -244,8 +241,6 @@ def opened(folder: Path | str) -> Iterator[Adapter]:
     Raises:
         ExpertFormatError: it is damaged, not safetensors, or of a kind that is more than a LoRA.
     """
-    from safetensors import SafetensorError, safe_open
-
     root = Path(folder)
     config = _config(root)
     weights = root / WEIGHTS_FILE

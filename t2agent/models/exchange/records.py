@@ -16,7 +16,7 @@ import os
 import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,10 +87,7 @@ class LoraExport:
                 "max_lora_rank": self.vllm.max_lora_rank,
                 "problems": list(self.vllm.problems),
             },
-            "layers": [
-                {"name": each.name, "moved": each.moved, "kept": each.kept, "error": each.error}
-                for each in self.layers
-            ],
+            "layers": [asdict(each) for each in self.layers],
         }
 
 
@@ -139,22 +136,19 @@ def lora_card(model: Adaptable, experts: Sequence[Expert], report: LoraExport) -
             f"It is the best approximation of rank {report.rank}; rank {report.needed} would be "
             f"exact. Relative error of the change, all layers together: {report.error:.3e}."
         )
-    lines = [
+    return _card(
         _front(model, experts, "peft", "adapter", "lora"),
-        f"# {report.name}",
-        "",
-        *_told(experts),
+        report,
+        experts,
         f"{_origin(report.mixture)}, exported as a LoRA of rank {report.rank} for {base}. {words}",
-        "",
-        "```python",
-        "from peft import PeftModel",
-        *(["from t2agent.models.loading import source"] if inside else []),
-        f"from transformers import {auto}",
-        "",
-        f"base = {auto}.from_pretrained({f'source({place})' if inside else place})",
-        'model = PeftModel.from_pretrained(base, "path/of/this/folder")',
-        "```",
-        "",
+        [
+            "from peft import PeftModel",
+            *(["from t2agent.models.loading import source"] if inside else []),
+            f"from transformers import {auto}",
+            "",
+            f"base = {auto}.from_pretrained({f'source({place})' if inside else place})",
+            'model = PeftModel.from_pretrained(base, "path/of/this/folder")',
+        ],
         f"{report.vllm}.",
         "",
         f"## Error by layer ({report.dtype})",
@@ -166,8 +160,7 @@ def lora_card(model: Adaptable, experts: Sequence[Expert], report: LoraExport) -
         *(f"| `{e.name}` | {e.moved} | {e.kept} | {e.error:.3e} |" for e in report.layers),
         f"| all | | | {report.error:.3e} |",
         "",
-    ]
-    return "\n".join(lines)
+    )
 
 
 def merged_card(model: Adaptable, experts: Sequence[Expert], report: MergedExport) -> str:
@@ -177,21 +170,17 @@ def merged_card(model: Adaptable, experts: Sequence[Expert], report: MergedExpor
         f"{_origin(report.mixture)}, merged into the weights of {public_name(model.name)}: "
         f"{len(report.changed)} layers differ from it. dtype: {report.dtype}."
     )
-    lines = [
+    return _card(
         _front(model, experts, "transformers", "finetune"),
-        f"# {report.name}",
-        "",
-        *_told(experts),
+        report,
+        experts,
         words,
-        "",
-        "```python",
-        f"from transformers import {auto}",
-        "",
-        f'model = {auto}.from_pretrained("path/of/this/folder")',
-        "```",
-        "",
-    ]
-    return "\n".join(lines)
+        [
+            f"from transformers import {auto}",
+            "",
+            f'model = {auto}.from_pretrained("path/of/this/folder")',
+        ],
+    )
 
 
 def _front(
@@ -208,13 +197,19 @@ def _front(
     )
 
 
-def _told(experts: Sequence[Expert]) -> list[str]:
-    """What the experts say they are for."""
-    lines: list[str] = []
-    for expert in experts:
+def _card(
+    front: str,
+    report: LoraExport | MergedExport,
+    experts: Sequence[Expert],
+    words: str,
+    code: Sequence[str],
+    *more: str,
+) -> str:
+    lines = [front, f"# {report.name}", ""]
+    for expert in experts:  # what they say they are for
         if expert.card.description:
             lines += [f"{expert.name}: {' '.join(expert.card.description.split())}", ""]
-    return lines
+    return "\n".join([*lines, words, "", "```python", *code, "```", "", *more])
 
 
 def _origin(mixture: Mixture) -> str:

@@ -24,40 +24,22 @@ names no prompt for images; these are the usual ones. What differs is said in ea
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib import import_module
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from t2agent.errors import ConfigError
-
-if TYPE_CHECKING:
-    from t2agent.tasks.paper.base import RealTask
+from t2agent.tasks.paper.arc import ArcChallenge, ArcEasy
+from t2agent.tasks.paper.base import RealTask
+from t2agent.tasks.paper.code import HumanEval, Mbpp
+from t2agent.tasks.paper.gsm8k import Gsm8k
+from t2agent.tasks.paper.math import Math
+from t2agent.tasks.paper.vqa import OkVqa, TextVqa
 
 __all__ = ["REAL_TASKS", "load_task"]
 
-_PLACES = {
-    "gsm8k": ("gsm8k", "Gsm8k"),
-    "math": ("math", "Math"),
-    "mbpp": ("code", "Mbpp"),
-    "humaneval": ("code", "HumanEval"),
-    "arc_easy": ("arc", "ArcEasy"),
-    "arc_challenge": ("arc", "ArcChallenge"),
-    "textvqa": ("vqa", "TextVqa"),
-    "okvqa": ("vqa", "OkVqa"),
-}
-
-
-def _factory(module: str, name: str) -> Callable[[Path | str | None], RealTask]:
-    def make(path: Path | str | None = None) -> RealTask:
-        task: RealTask = getattr(import_module(f"{__name__}.{module}"), name)(path)
-        return task
-
-    return make
-
-
-REAL_TASKS = MappingProxyType({name: _factory(*place) for name, place in _PLACES.items()})
+_TASKS = (Gsm8k, Math, Mbpp, HumanEval, ArcEasy, ArcChallenge, TextVqa, OkVqa)
+REAL_TASKS: Mapping[str, type[RealTask]] = MappingProxyType({task.name: task for task in _TASKS})
 """Name -> what makes the task; see `load_task`."""
 
 

@@ -32,7 +32,6 @@ _PATTERNS = (
 class _Arc(RealTask):
     max_tokens = 512
     splits: ClassVar = {"train": "train", "val": "validation", "test": "test"}
-    key = "question"
 
     def example(self, row: dict[str, Any]) -> Example:
         """The question with its options, lettered in their order."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import random
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from t2agent.errors import ConfigError
-from t2agent.tasks.paper.rows import Rows, Source, data_folder, read_split
-from t2agent.tasks.task import SPLITS, Example
+from t2agent.tasks.paper.rows import Rows, Source, column, data_folder, read_split
+from t2agent.tasks.task import Example, check_split, drawn
 
 _VAL_SHARE = 0.1
 
@@ -31,10 +30,9 @@ class RealTask(ABC):
     max_tokens: ClassVar[int]
     source: ClassVar[Source]
     splits: ClassVar[dict[str, str]]
-    key: ClassVar[str]
+    key: ClassVar[str]  # the question's column, where a tenth of the training split is "val"
 
     def __init__(self, path: Path | str | None = None) -> None:
-        self._path = path
         self._folder = data_folder(self.name, path)
         self._parts: dict[str, tuple[Rows, Sequence[int]]] = {}
 
@@ -52,11 +50,11 @@ class RealTask(ABC):
 
     def reward(self, reply: str, example: Example) -> float:
         """The score, stretched to [-1, 1]."""
-        return _stretched(self.score(reply, example))
+        return self.rewards([reply], [example])[0]
 
     def rewards(self, replies: Sequence[str], examples: Sequence[Example]) -> list[float]:
         """`reward` of many replies."""
-        return [_stretched(score) for score in self.scores(replies, examples)]
+        return [2.0 * score - 1.0 for score in self.scores(replies, examples)]
 
     def size(self, split: str) -> int:
         """How many examples a split has."""
@@ -65,7 +63,7 @@ class RealTask(ABC):
     def all(self, split: str) -> list[Example]:
         """Every example of a split, in the data set's order."""
         rows, indexes = self._part(split)
-        return [self.example(rows.row(index)) for index in indexes]
+        return [self.example(rows[index]) for index in indexes]
 
     def sample(self, n: int, *, seed: int, split: str = "train") -> list[Example]:
         """``n`` examples drawn with this seed: without repeats while there are enough.
@@ -74,14 +72,10 @@ class RealTask(ABC):
             ConfigError: the data set has no such split, or its data are not to be had.
         """
         rows, indexes = self._part(split)
-        rng = random.Random(f"{seed} {split}")
-        drawn = rng.sample(indexes, min(n, len(indexes)))
-        drawn += rng.choices(indexes, k=n - len(drawn))
-        return [self.example(rows.row(index)) for index in drawn]
+        return [self.example(rows[index]) for index in drawn(indexes, n, seed, split)]
 
     def _part(self, split: str) -> tuple[Rows, Sequence[int]]:
-        if split not in SPLITS:
-            raise ConfigError(f"got the split {split!r}; needed one of {', '.join(SPLITS)}")
+        check_split(split)
         if split not in self._parts:
             self._parts[split] = self._read(split)
         return self._parts[split]
@@ -96,10 +90,10 @@ class RealTask(ABC):
                 f"task {self.name!r} has no {split!r} split: {self.source.repository} has only a "
                 f"split to test with. Train on another task, and ask for split='test' here"
             )
-        rows = read_split(self.name, self.source, official, self._path)
+        rows = read_split(self.name, self.source, official, self._folder)
         if not divided:
             return rows, range(len(rows))
-        keys = [_is_val(str(text)) for text in rows.column(self.key)]
+        keys = [_is_val(str(text)) for text in column(rows, self.key)]
         indexes = [index for index, val in enumerate(keys) if val == (split == "val")]
         if not indexes:
             raise ConfigError(
@@ -107,10 +101,6 @@ class RealTask(ABC):
                 f"{len(rows)} row(s); needed more of {self.source.repository}"
             )
         return rows, indexes
-
-
-def _stretched(score: float) -> float:
-    return 2.0 * score - 1.0
 
 
 def _is_val(text: str) -> bool:

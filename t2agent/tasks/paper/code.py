@@ -81,7 +81,6 @@ class Mbpp(_Code):
     name = "mbpp"
     source = Source("google-research-datasets/mbpp", ("full",), ("code", "test_list"))
     splits: ClassVar = {"train": "train", "val": "validation", "test": "test"}
-    key = "text"
 
     def example(self, row: dict[str, Any]) -> Example:
         """The problem with its first test; the reference solution."""
@@ -113,7 +112,6 @@ class HumanEval(_Code):
         ("prompt", "test", "entry_point", "canonical_solution"),
     )
     splits: ClassVar = {"test": "test"}
-    key = "prompt"
 
     def example(self, row: dict[str, Any]) -> Example:
         """The function's head; head and reference solution."""

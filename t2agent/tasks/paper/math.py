@@ -138,14 +138,11 @@ def _value(text: str) -> Fraction | None:
     if len(text) > _LONGEST:
         return None
     if ratio := _RATIO.fullmatch(text):
-        return _divide(int(f"{ratio[1]}1") * int(ratio[2]), int(ratio[3]))
+        below = int(ratio[3])
+        return Fraction(int(ratio[1] + "1") * int(ratio[2]), below) if below else None
     if _NUMBER.fullmatch(text) and any(c.isdigit() for c in text):
         return Fraction(text.replace(",", "").rstrip("."))
     return None
-
-
-def _divide(a: int, b: int) -> Fraction | None:
-    return Fraction(a, b) if b else None
 
 
 def _parts(text: str) -> list[str]:

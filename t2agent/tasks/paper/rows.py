@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from t2agent.errors import ConfigError
+from t2agent.tasks.examples import json_lines
 
 ENVIRONMENT = "T2AGENT_TASK_DATA"
 """The variable that names a folder with a folder for each task."""
@@ -32,92 +32,53 @@ class Source:
     needs: tuple[str, ...]
 
 
-class Rows(Protocol):
-    """Rows by number, and one column of all of them."""
-
-    def __len__(self) -> int:
-        """How many rows."""
-
-    def row(self, index: int) -> dict[str, Any]:
-        """All columns of a row."""
-
-    def column(self, name: str) -> Sequence[Any]:
-        """A column of all rows, in order."""
+Rows = Sequence[dict[str, Any]]
+"""A list, or a `datasets.Dataset`."""
 
 
-class _Listed:
-    def __init__(self, rows: list[dict[str, Any]]) -> None:
-        self._rows = rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def row(self, index: int) -> dict[str, Any]:
-        return self._rows[index]
-
-    def column(self, name: str) -> Sequence[Any]:
-        return [row[name] for row in self._rows]
+def column(rows: Rows, name: str) -> Sequence[Any]:
+    """One column of all rows, in order; of a Dataset, no other column is read."""
+    if isinstance(rows, list):
+        return [row[name] for row in rows]
+    values: Any = rows[name]  # type: ignore[call-overload]
+    return list(values)
 
 
-class _Table:
-    """A `datasets.Dataset`; images as {"bytes": ..., "path": ...}, for `t2agent.images` to read."""
-
-    def __init__(self, table: Any) -> None:
-        import datasets
-
-        for name, feature in table.features.items():
-            if isinstance(feature, datasets.Image):
-                table = table.cast_column(name, datasets.Image(decode=False))
-        self.table = table
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def row(self, index: int) -> dict[str, Any]:
-        return dict(self.table[index])
-
-    def column(self, name: str) -> Sequence[Any]:
-        values: Sequence[Any] = self.table[name][:]
-        return values
-
-
-def read_split(name: str, source: Source, split: str, path: Path | str | None = None) -> Rows:
+def read_split(name: str, source: Source, split: str, folder: Path | None) -> Rows:
     """The rows of a split, by its name in the data set.
 
     Args:
         name: the task's.
         source: the data set.
         split: for instance "train" or "validation".
-        path: a folder with ``<split>.jsonl`` or ``<split>.parquet`` (the latter needs `datasets`),
-            or one that ``Dataset.save_to_disk`` made; images are paths in it.
+        folder: with ``<split>.jsonl`` or ``<split>.parquet`` (the latter needs `datasets`), or one
+            that ``Dataset.save_to_disk`` made; images are paths in it. None for the Hub.
 
     Raises:
         ConfigError: the data are not to be had, or have not the columns.
     """
-    folder = _folder(name, path)
     if folder is None:
-        rows: Rows = _from_hub(name, source, split)
-        where = source.repository
+        rows = _from_hub(name, source, split)
     else:
         rows = _from_folder(name, source, split, folder)
-        where = str(folder)
+    where = folder or source.repository
     if not len(rows):
         raise ConfigError(f"the split {split!r} of {where} is empty; needed rows for task {name!r}")
-    missing = sorted(set(source.needs) - set(rows.row(0)))
+    missing = sorted(set(source.needs) - set(rows[0]))
     if missing:
         raise ConfigError(
-            f"the split {split!r} of {where} has the columns {sorted(rows.row(0))}, not {missing}; "
+            f"the split {split!r} of {where} has the columns {sorted(rows[0])}, not {missing}; "
             f"needed those of {source.repository}"
         )
     return rows
 
 
 def data_folder(name: str, path: Path | str | None) -> Path | None:
-    """The folder that a task's data come from, None for the Hub."""
-    return _folder(name, path)
+    """The folder that a task's data come from, None for the Hub.
 
-
-def _folder(name: str, path: Path | str | None) -> Path | None:
+    Raises:
+        ConfigError: ``path`` is no folder.
+    """
     if path is not None:
         folder = Path(path)
         if not folder.is_dir():
@@ -135,15 +96,14 @@ def _folder(name: str, path: Path | str | None) -> Path | None:
 def _from_folder(name: str, source: Source, split: str, folder: Path) -> Rows:
     lines = folder / f"{split}.jsonl"
     if lines.is_file():
-        return _Listed(_read_lines(lines, source))
+        return _read_lines(lines, source)
     table = folder / f"{split}.parquet"
     if table.is_file():
         return _load(name, source, split, "parquet", data_files={split: str(table)})
     if (folder / "dataset_dict.json").is_file():
-        datasets = _datasets(name)
-        stored = datasets.load_from_disk(str(folder))
+        stored = _datasets(name).load_from_disk(str(folder))
         if split in stored:
-            return _Table(stored[split])
+            return _undecoded(stored[split])
     raise ConfigError(
         f"the folder {folder} has no {split}.jsonl and no {split}.parquet; task {name!r} needs "
         f"the split {split!r} of {source.repository} there"
@@ -151,36 +111,27 @@ def _from_folder(name: str, source: Source, split: str, folder: Path) -> Rows:
 
 
 def _read_lines(file: Path, source: Source) -> list[dict[str, Any]]:
+    needed = f"needed an object with {', '.join(source.needs)}, the columns of {source.repository}"
     rows = []
-    for number, line in enumerate(file.read_bytes().split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line.decode("utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(f"{file}, line {number}: not a JSON object ({error})") from error
-        if not isinstance(row, dict) or not row.keys() >= set(source.needs):
-            raise ConfigError(
-                f"{file}, line {number}: needed an object with {', '.join(source.needs)}, the "
-                f"columns of {source.repository}"
-            )
+    for place, row in json_lines(file, needed):
+        if not row.keys() >= set(source.needs):
+            raise ConfigError(f"{place}: {needed}, got {sorted(row)}")
         rows.append(row)
     return rows
 
 
 def _from_hub(name: str, source: Source, split: str) -> Rows:
-    tables = [
-        _load(name, source, split, source.repository, config).table for config in source.configs
-    ]
+    tables = [_load(name, source, split, source.repository, config) for config in source.configs]
     if len(tables) == 1:
-        return _Table(tables[0])
-    return _Table(_datasets(name).concatenate_datasets(tables))
+        return tables[0]
+    joined: Rows = _datasets(name).concatenate_datasets(tables)
+    return joined
 
 
-def _load(name: str, source: Source, split: str, *arguments: Any, **options: Any) -> _Table:
+def _load(name: str, source: Source, split: str, *arguments: Any, **options: Any) -> Rows:
     datasets = _datasets(name)
     try:
-        return _Table(datasets.load_dataset(*arguments, split=split, **options))
+        return _undecoded(datasets.load_dataset(*arguments, split=split, **options))
     except Exception as error:  # its own, the Hub's, the network's and the file system's
         named = " ".join(str(a) for a in arguments if a is not None)
         reason = (str(error).strip().splitlines() or ["no reason given"])[0][:300]
@@ -193,6 +144,17 @@ def _load(name: str, source: Source, split: str, *arguments: Any, **options: Any
             f"into a folder and give it as path=, or as {name}/ in the folder that "
             f"${ENVIRONMENT} names"
         ) from error
+
+
+def _undecoded(table: Any) -> Rows:
+    """A Dataset with its images as {"bytes": ..., "path": ...}, for `t2agent.images` to read."""
+    import datasets
+
+    for name, feature in table.features.items():
+        if isinstance(feature, datasets.Image):
+            table = table.cast_column(name, datasets.Image(decode=False))
+    rows: Rows = table
+    return rows
 
 
 def _datasets(name: str) -> Any:

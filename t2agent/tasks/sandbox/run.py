@@ -40,7 +40,7 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
@@ -152,33 +152,21 @@ def run_python(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def run_many(
-    programs: Sequence[Program],
-    *,
-    workers: int | None = None,
-    seconds: float = 5.0,
-    memory: int = MEMORY,
-) -> list[RunResult]:
-    """Run programs side by side; the results in their order.
+def run_many(programs: Sequence[Program], *, seconds: float = 5.0) -> list[RunResult]:
+    """Run programs side by side, as many at a time as there are processors.
 
     Args:
         programs: what to run.
-        workers: how many at a time; by default as many as there are processors.
         seconds: wall-clock time for each.
-        memory: bytes of address space for each.
+
+    Returns:
+        The results in the programs' order.
     """
 
     def one(program: Program) -> RunResult:
-        return run_python(
-            program.code,
-            tests=program.tests,
-            expose=program.expose,
-            stdin=program.stdin,
-            seconds=seconds,
-            memory=memory,
-        )
+        return run_python(**asdict(program), seconds=seconds)
 
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(one, programs))
 
 

@@ -16,13 +16,17 @@ def started(work) -> threading.Thread:
     return thread
 
 
+def read(lock: WeightLock) -> None:
+    with lock.read():
+        pass
+
+
 def test_an_owner_keeps_other_threads_readers_out() -> None:
     lock, events = WeightLock(), []
 
     def read() -> None:
-        lock.start_reading()
-        events.append("read")
-        lock.stop_reading()
+        with lock.read():
+            events.append("read")
 
     with lock.own():
         thread = started(read)
@@ -34,43 +38,35 @@ def test_an_owner_keeps_other_threads_readers_out() -> None:
 
 def test_an_owner_waits_for_readers() -> None:
     lock, events = WeightLock(), []
-    lock.start_reading()
 
     def own() -> None:
         with lock.own():
             events.append("owned")
 
-    thread = started(own)
-    thread.join(WAIT)
-    events.append("reader leaves")
-    lock.stop_reading()
+    with lock.read():
+        thread = started(own)
+        thread.join(WAIT)
+        events.append("reader leaves")
     thread.join(5)
     assert events == ["reader leaves", "owned"]
 
 
 def test_readers_share_and_nest() -> None:
     lock = WeightLock()
-    lock.start_reading()
-    lock.start_reading()
-    thread = started(lambda: (lock.start_reading(), lock.stop_reading()))
-    thread.join(5)
-    assert not thread.is_alive()
-    lock.stop_reading()
-    lock.stop_reading()
+    with lock.read(), lock.read():
+        thread = started(lambda: read(lock))
+        thread.join(5)
+        assert not thread.is_alive()
     with lock.own():
         assert lock.owned
 
 
 def test_the_owner_reads_and_owns_again() -> None:
     lock = WeightLock()
-    with lock.own(), lock.own():
-        lock.start_reading()
-        lock.start_reading()
-        lock.stop_reading()
-        lock.stop_reading()
+    with lock.own(), lock.own(), lock.read(), lock.read():
+        assert lock.owned
     assert not lock.owned
-    lock.start_reading()
-    lock.stop_reading()
+    read(lock)
     with lock.own():
         pass
 
@@ -79,9 +75,8 @@ def test_a_copied_context_shares_the_ownership() -> None:
     lock, seen = WeightLock(), []
 
     def work() -> None:
-        lock.start_reading()
-        seen.append(lock.owned)
-        lock.stop_reading()
+        with lock.read():
+            seen.append(lock.owned)
 
     with lock.own():
         context = contextvars.copy_context()
@@ -96,6 +91,6 @@ def test_ownership_ends_with_an_error() -> None:
             raise KeyboardInterrupt
     except KeyboardInterrupt:
         pass
-    thread = started(lambda: (lock.start_reading(), lock.stop_reading()))
+    thread = started(lambda: read(lock))
     thread.join(5)
     assert not thread.is_alive()

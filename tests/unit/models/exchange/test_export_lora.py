@@ -137,7 +137,7 @@ def test_the_error_of_an_approximation_is_the_one_measured(
 def test_a_narrow_file_says_what_rounding_costs(dtype: Any, tmp_path: Path) -> None:
     model, _ = build("llama")
     one = top(model, "one", 1, 3)
-    report = one.to_lora(model, tmp_path, dtype=dtype, progress=False)
+    report = model.export_lora(one, tmp_path, dtype=dtype, progress=False)
     errors, error = measure(model, one, report)
     assert report.exact  # no direction is left out
     assert report.error == pytest.approx(error, rel=1e-2)
@@ -201,7 +201,7 @@ def test_training_few_directions_makes_an_exact_adapter(tmp_path: Path) -> None:
         model, task, method="sft", steps=3, directions=4, name="few", prompts=4, validation=2,
         progress=False, checkpoint=tmp_path / "run", learning_rate=0.2,
     )  # fmt: skip
-    report = trained.to_lora(model, tmp_path / "out", rank=4, progress=False)
+    report = model.export_lora(trained, tmp_path / "out", rank=4, progress=False)
     assert report.exact
     assert report.error < 1e-6
     batch = dict(model.tokenizer("What is seven", return_tensors="pt"))
@@ -252,13 +252,13 @@ def test_images_through_peft(tmp_path: Path) -> None:
     assert relative(in_peft(fresh, tmp_path, batch), adapted(model, one, batch)) < EXACT
     assert "image-text-to-text" not in (tmp_path / "README.md").read_text()  # no image processor
     seeing = build_vision_model()
-    top(seeing, "one", 1, 2).to_lora(seeing, tmp_path / "seeing", progress=False)
+    seeing.export_lora(top(seeing, "one", 1, 2), tmp_path / "seeing", progress=False)
     assert "pipeline_tag: image-text-to-text\n" in (tmp_path / "seeing/README.md").read_text()
 
 
 def test_the_path_of_the_base_model_is_not_told(tmp_path: Path) -> None:
     model = T2Model(build("llama")[0].model, Tokens(), name=str(tmp_path / "models" / "mine"))
-    expert(model, "one", 1).to_lora(model, tmp_path / "out", progress=False)
+    model.export_lora(expert(model, "one", 1), tmp_path / "out", progress=False)
     for file in (tmp_path / "out").iterdir():
         assert str(tmp_path).encode() not in file.read_bytes()
     assert peft.PeftConfig.from_pretrained(str(tmp_path / "out")).base_model_name_or_path == "mine"
@@ -267,9 +267,9 @@ def test_the_path_of_the_base_model_is_not_told(tmp_path: Path) -> None:
 def test_inside_merged_the_base_weights_are_exported(tmp_path: Path) -> None:
     model, _ = build("llama")
     one, two = top(model, "one", 1, 3), expert(model, "two", 2)
-    one.to_lora(model, tmp_path / "outside", progress=False)
+    model.export_lora(one, tmp_path / "outside", progress=False)
     with model.merged(two):
-        one.to_lora(model, tmp_path / "inside", progress=False)
+        model.export_lora(one, tmp_path / "inside", progress=False)
     first, second = (
         (tmp_path / place / "adapter_model.safetensors").read_bytes()
         for place in ("outside", "inside")
@@ -284,7 +284,7 @@ def test_a_weight_in_two_modules_is_adapted_in_each(tmp_path: Path) -> None:
     model = T2Model(model.model, Tokens())
     one = top(model, "one", 1, 3)
     wanted = adapted(model, one, batch)
-    one.to_lora(model, tmp_path, progress=False)
+    model.export_lora(one, tmp_path, progress=False)
     assert relative(in_peft(model.model, tmp_path, batch), wanted) < EXACT
 
 
@@ -296,5 +296,5 @@ def test_offloaded_weights(tmp_path: Path) -> None:
     one = top(model, "one", 1, 3)
     wanted = adapted(model, one, batch)
     accelerate.disk_offload(model.model, tmp_path / "disk", execution_device=torch.device("cpu"))
-    one.to_lora(T2Model(model.model, Tokens()), tmp_path / "out", progress=False)
+    T2Model(model.model, Tokens()).export_lora(one, tmp_path / "out", progress=False)
     assert relative(in_peft(fresh, tmp_path / "out", batch), wanted) < EXACT

@@ -35,7 +35,7 @@ def test_a_change_that_float16_cannot_hold(tmp_path: Path) -> None:
     z = {name: torch.full((size,), 1e12) for name, size in model.shapes.items()}
     huge = Expert(ExpertCard("huge"), z)
     with pytest.raises(ConfigError, match="too large"):
-        huge.to_lora(model, tmp_path / "out", dtype="float16", progress=False)
+        model.export_lora(huge, tmp_path / "out", dtype="float16", progress=False)
     assert not (tmp_path / "out").exists()
 
 
@@ -45,13 +45,13 @@ def test_experts_that_are_not_there_or_not_for_this_model(tmp_path: Path) -> Non
         export_lora(model, "nobody", tmp_path / "out", progress=False)
     foreign = expert(build("gpt2")[0], "foreign", 1)
     with pytest.raises(ExpertMismatchError):
-        foreign.to_lora(model, tmp_path / "out", progress=False)
+        model.export_lora(foreign, tmp_path / "out", progress=False)
 
 
 def test_layers_that_peft_does_not_take(tmp_path: Path) -> None:
     model, _ = build("mamba")
     with pytest.raises(ConfigError, match="format 'merged'"):
-        expert(model, "one", 1).to_lora(model, tmp_path / "out", progress=False)
+        model.export_lora(expert(model, "one", 1), tmp_path / "out", progress=False)
 
 
 def test_a_module_in_two_places(tmp_path: Path) -> None:
@@ -59,4 +59,4 @@ def test_a_module_in_two_places(tmp_path: Path) -> None:
     hf.model.layers[1].mlp.up_proj = hf.model.layers[0].mlp.up_proj
     model = T2Model(hf, Tokens())
     with pytest.raises(ConfigError, match="one module in two places"):
-        expert(model, "one", 1).to_lora(model, tmp_path / "out", progress=False)
+        model.export_lora(expert(model, "one", 1), tmp_path / "out", progress=False)

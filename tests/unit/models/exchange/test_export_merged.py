@@ -166,7 +166,7 @@ def test_quantised_weights_are_refused_and_make_a_lora(tmp_path: Path) -> None:
         export_merged(quantised, one, tmp_path / "out", progress=False)
     with quantised.adapted(one):
         wanted = logits(quantised.model, batch)
-    one.to_lora(quantised, tmp_path / "out", rank=32, progress=False)
+    quantised.export_lora(one, tmp_path / "out", rank=32, progress=False)
     plain = nn.Linear(32, 48, bias=False)
     plain.weight.data = mlp.up_proj.weight.float() * mlp.up_proj.scale
     mlp.up_proj = plain

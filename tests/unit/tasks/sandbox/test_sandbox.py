@@ -107,7 +107,7 @@ def test_the_same_every_time() -> None:
 
 def test_many_programs_side_by_side() -> None:
     programs = [Program(f"print({n})", tests=f"assert {n} % 3", stdin="x") for n in range(12)]
-    results = run_many(programs, workers=4, seconds=20)
+    results = run_many(programs, seconds=20)
     assert [r.stdout for r in results] == [f"{n}\n" for n in range(12)]
     assert [r.finished for r in results] == [bool(n % 3) for n in range(12)]
     assert run_many([]) == []

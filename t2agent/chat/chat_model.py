@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.language_models import LanguageModelInput
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.model_profile import ModelProfile
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
@@ -22,7 +22,8 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ConfigDict
 
-from t2agent.chat.messages import to_prompt, with_images
+from t2agent.chat.images import ReadsImages
+from t2agent.chat.messages import to_prompt
 from t2agent.chat.replies import ReplyReader
 from t2agent.chat.settings import Settings, digests, metadata, usage
 from t2agent.chat.tool_calling import Binding
@@ -38,7 +39,7 @@ from t2agent.models.prompt import Prompt, encode, render
 from t2agent.tasks.reward import Reward
 
 
-class ChatT2(Settings, Binding, BaseChatModel):
+class ChatT2(ReadsImages, Settings, Binding):
     """A chat model with experts: each request is dispatched, then answered by its mixture.
 
         chat = ChatT2("t2-nano")
@@ -339,14 +340,10 @@ class ChatT2(Settings, Binding, BaseChatModel):
             return form, prompt, Shortlist()
         asked = choice is None or isinstance(choice, Given)
         deciding = engine if asked else engine.dispatching(choice)
-        policy = self._tool_policy(engine, given or {})
-        return form.shown(prompt, policy, engine.similarity, partial(deciding.wants_tools, prompt))
-
-    def _tool_policy(self, engine: Engine, given: Mapping[str, Any]) -> ToolPolicy:
-        """How the tools of one call are shown."""
-        most, copying = (given.get(name, getattr(self, name)) for name in self._more)
+        most, copying = ((given or {}).get(name, getattr(self, name)) for name in self._more)
         cards = (engine.registry or engine.model.registry).cards().values()
-        return ToolPolicy.of(engine.model, most, copying, known_tools(cards))
+        policy = ToolPolicy.of(engine.model, most, copying, known_tools(cards))
+        return form.shown(prompt, policy, engine.similarity, partial(deciding.wants_tools, prompt))
 
     def _result(self, answer: Answer, form: ReplyForm, call: Call, tools: Shortlist) -> ChatResult:
         if answer.generation.finish_reason == "cancelled":
@@ -359,20 +356,6 @@ class ChatT2(Settings, Binding, BaseChatModel):
             answer, call.model.name, called=reader.called, tools=tools
         )
         return ChatResult(generations=[ChatGeneration(message=message)])
-
-    # LangChain's caches: the key holds the messages, with the images themselves, and whatever the
-    # answer depends on.
-
-    def _generate_with_cache(
-        self, messages: list[BaseMessage], *args: Any, **kw: Any
-    ) -> ChatResult:
-        return super()._generate_with_cache(with_images(messages, self._policy), *args, **kw)
-
-    async def _agenerate_with_cache(
-        self, messages: list[BaseMessage], *args: Any, **kw: Any
-    ) -> ChatResult:
-        read = await asyncio.to_thread(with_images, messages, self._policy)
-        return await super()._agenerate_with_cache(read, *args, **kw)
 
     @property
     def _identifying_params(self) -> Mapping[str, Any]:

@@ -91,7 +91,10 @@ class Router:
         self._model = model
         self._made_of = (endpoint, model, registry, experts, served)
         self._allowed = None if experts is None else Selection.of(self.registry, experts)
-        self._fixed = None if served is None else _fixed(model, served)
+        self._fixed: Served | None = None
+        if served is not None:
+            names = {name: there for name, there in served.items() if name != model}
+            self._fixed = Served(served.get(model, model), names)
         self._served = self._fixed
         self._embedding: EmbeddingDispatcher | None = None
         self._named: set[str] = set()
@@ -253,22 +256,14 @@ def check_dispatch(choice: object) -> Any:
     """
     if choice is None:
         return "off"
-    known = choice in STRATEGIES if isinstance(choice, str) else _dispatches(choice)
+    dispatches = callable(getattr(choice, "dispatch", None))
+    known = choice in STRATEGIES if isinstance(choice, str) else dispatches
     if not known:
         raise ConfigError(
             f"dispatch is {choice!r:.80}: where the base model is at an endpoint, give one of "
             f"{', '.join(STRATEGIES)}, or a Dispatcher"
         )
     return choice
-
-
-def _dispatches(choice: object) -> bool:
-    return callable(getattr(choice, "dispatch", None))
-
-
-def _fixed(model: str, served: Mapping[str, str]) -> Served:
-    names = {name: there for name, there in served.items() if name != model}
-    return Served(served.get(model, model), names)
 
 
 def _base(model: str, listed: Sequence[Mapping[str, Any]], experts: Sequence[str]) -> str:

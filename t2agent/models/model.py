@@ -84,8 +84,8 @@ class T2Model:
         self._transforms: Transforms | None = None
         self.expert_cache: ExpertCache[Plan] = ExpertCache()
         self._planner = Planner(
-            self.shapes,
-            self.targets.routed,
+            shapes=self.shapes,
+            routed=self.targets.routed,
             name=self.name,
             find=lambda name: self.registry.get(name),
             fingerprint=lambda: self.fingerprint,
@@ -122,7 +122,7 @@ class T2Model:
             )
         hf_model, processor = load(
             str(model),
-            revision=revision,
+            revision=revision or "main",
             device_map=device_map,
             dtype=dtype,
             quantization_config=quantization_config,
@@ -342,14 +342,10 @@ class T2Model:
                 self.merged_cache.put(key, found)
         return found
 
-    @contextmanager
-    def _base_weights(self) -> Iterator[None]:
+    def _base_weights(self) -> AbstractContextManager[None]:
         """Inside `merged`, the base weights come back for an inner `adapted`."""
-        if self._weights.owned and not self._switch.is_base:
-            with self._switch.use({}):
-                yield
-        else:
-            yield
+        merged = self._weights.owned and not self._switch.is_base
+        return self._switch.use({}) if merged else nullcontext()
 
     def _transformed(self, plan: Plan | None) -> AbstractContextManager[None]:
         """The hooks' context; a plan that changes nothing needs no bases."""

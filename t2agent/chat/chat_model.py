@@ -91,7 +91,7 @@ class ChatT2(ReadsImages, Settings, Binding):
         return "t2agent-chat"
 
     def __init__(self, model: Any = "t2-nano", **fields: Any) -> None:
-        super().__init__(model=model, **fields)
+        Settings.__init__(self, model=model, **fields)
         # For its errors: the experts' cards are read when tools are bound.
         ToolPolicy.of(self.t2, self.max_tools, self.copy_arguments, frozenset())
         if self.profile is None:

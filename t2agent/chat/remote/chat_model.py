@@ -327,11 +327,6 @@ class ChatT2Remote(ReadsImages, Binding):
         params["ls_provider"] = "t2agent"
         return params
 
-    @property
-    def lc_secrets(self) -> builtins.dict[str, str]:
-        """Where a secret comes from."""
-        return {"api_key": KEY_VARIABLE}
-
     def _endpoint(self) -> Any:
         try:
             from t2agent.chat.remote.endpoint import Endpoint

@@ -29,6 +29,7 @@ from t2agent.chat.settings import Settings, digests, metadata, usage
 from t2agent.chat.tool_calling import Binding
 from t2agent.dispatch.few_shot.search import SearchOptions
 from t2agent.dispatch.few_shot.shots import Examples
+from t2agent.dispatch.strategies import version_of
 from t2agent.engine.batching import Call, Calls, gathered, joint, seat, submit
 from t2agent.engine.reply_form import FIELDS, ReplyForm
 from t2agent.engine.shortlist import Shortlist, ToolPolicy, known_tools
@@ -265,7 +266,7 @@ class ChatT2(ReadsImages, Settings, Binding):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         call, form, tools = self._call(messages, stop, kwargs)
-        reader = ReplyReader.of(form, call.model, call.prompt)
+        reader = ReplyReader.of(form, call.engine.model, call.prompt)
         pieces = call.engine.stream(
             call.prompt,
             call.options,
@@ -286,7 +287,7 @@ class ChatT2(ReadsImages, Settings, Binding):
                     content="",
                     usage_metadata=usage(piece),
                     response_metadata=metadata(
-                        piece, call.model.name, called=reader.called, tools=tools
+                        piece, call.engine.model.name, called=reader.called, tools=tools
                     ),
                     chunk_position="last",
                 )
@@ -349,11 +350,11 @@ class ChatT2(ReadsImages, Settings, Binding):
         if answer.generation.finish_reason == "cancelled":
             # Its batch has failed or was left: half a reply must not come into a cache.
             raise CancelledError("the batch of this call was given up before its reply was whole")
-        reader = ReplyReader.of(form, call.model, call.prompt)
+        reader = ReplyReader.of(form, call.engine.model, call.prompt)
         message: AIMessage = reader.message(answer.generation.text)
         message.usage_metadata = usage(answer)
         message.response_metadata = metadata(
-            answer, call.model.name, called=reader.called, tools=tools
+            answer, call.engine.model.name, called=reader.called, tools=tools
         )
         return ChatResult(generations=[ChatGeneration(message=message)])
 
@@ -366,7 +367,9 @@ class ChatT2(ReadsImages, Settings, Binding):
             return self.other(kwargs.pop("model"))._get_llm_string(stop, **kwargs)
         own = super()._get_llm_string(stop=stop, **digests(kwargs))
         choice = kwargs.get("dispatch")
-        return own if choice is None else f"{own} {self.engine.dispatching(choice).version()}"
+        if choice is None:
+            return own
+        return f"{own} {version_of(self.engine.dispatching(choice).dispatcher)}"
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop, **kwargs)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Self, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages.ai import UsageMetadata
@@ -14,15 +13,13 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PrivateAttr, St
 
 from t2agent.dispatch.strategies import version_of
 from t2agent.engine.shortlist import Shortlist
-from t2agent.engine.threads import give_back_threads, giving_back_threads
+from t2agent.engine.threads import give_back_threads
 from t2agent.engine.two_passes import Answer, Choice, Engine, Given
 from t2agent.errors import ConfigError, NotCopyableError
 from t2agent.experts.expert import Expert
 from t2agent.experts.registry import Registry
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions, config_errors
-
-T = TypeVar("T")
 
 _GENERATION = ("max_tokens", "temperature", "top_p", "seed")
 _OTHERS = 3  # other base models that are kept for calls that name them
@@ -112,7 +109,7 @@ class Settings(BaseModel):
             "base_fingerprint": self.t2.fingerprint,
             "answering": self.t2.answering,
             "experts": (self.engine.registry or self.registry).fingerprint,
-            "dispatch": self.engine.version(),
+            "dispatch": version_of(self.engine.dispatcher),
             "allow_models": self.allow_models,
             "own_stop": self.stop,  # LangChain writes the call's over a "stop"
             **digests({name: getattr(self, name) for name in names}),
@@ -232,12 +229,3 @@ def digests(given: Mapping[str, Any]) -> dict[str, Any]:
         return value if known else version_of(value)
 
     return {name: digest(name, value) for name, value in given.items()}
-
-
-async def in_thread(call: Callable[[threading.Event], T]) -> T:
-    """Run `call` in a thread; its event is set when the awaiting task is cancelled."""
-    cancel = threading.Event()
-    try:
-        return await asyncio.to_thread(giving_back_threads(call), cancel)
-    finally:
-        cancel.set()

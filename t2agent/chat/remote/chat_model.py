@@ -209,14 +209,12 @@ class ChatT2Remote(ReadsImages, Binding):
         **kwargs: Any,
     ) -> ChatResult:
         call, route = self._begun(messages, stop, kwargs)
-        begun = time.perf_counter()
-        try:
-            found = self.router.endpoint.complete(call.to(route))
-        except EndpointError as error:
-            route = self._rerouted(call, route, error)
+        while True:
             begun = time.perf_counter()
-            found = self.router.endpoint.complete(call.to(route))
-        return _result(found, route, begun)
+            try:
+                return _result(self.router.endpoint.complete(call.to(route)), route, begun)
+            except EndpointError as error:
+                route = self._rerouted(call, route, error)
 
     async def _agenerate(
         self,
@@ -226,14 +224,13 @@ class ChatT2Remote(ReadsImages, Binding):
         **kwargs: Any,
     ) -> ChatResult:
         call, route = await asyncio.to_thread(self._begun, messages, stop, kwargs)
-        begun = time.perf_counter()
-        try:
-            found = await self.router.endpoint.acomplete(call.to(route))
-        except EndpointError as error:
-            route = await asyncio.to_thread(self._rerouted, call, route, error)
+        while True:
             begun = time.perf_counter()
-            found = await self.router.endpoint.acomplete(call.to(route))
-        return _result(found, route, begun)
+            try:
+                found = await self.router.endpoint.acomplete(call.to(route))
+                return _result(found, route, begun)
+            except EndpointError as error:
+                route = await asyncio.to_thread(self._rerouted, call, route, error)
 
     def _stream(
         self,

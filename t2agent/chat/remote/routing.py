@@ -217,7 +217,13 @@ class Router:
             self.refresh()
         name = self.served.name_of(expert)
         if name is None:
-            raise self._unserved(expert)
+            names = self.served.names or {}
+            raise ExpertNotFoundError(
+                f"expert {expert!r} is not served at {self.endpoint.url}, which serves "
+                f"{', '.join(sorted(names)) or 'none'}: start vLLM with --lora-modules "
+                f"{expert}=FOLDER (a folder of `t2agent experts export`), or give "
+                "served={expert: its name there}"
+            )
         if self.served.names is None:
             self.registry.card(expert)  # for its error: nobody else would tell of a slip
         return Route(name, decision, expert)
@@ -233,14 +239,6 @@ class Router:
         name = served.name_of(best)
         assert name is not None
         return Route(name, decision, best, exact=exact)
-
-    def _unserved(self, expert: str) -> ExpertNotFoundError:
-        names = self.served.names or {}
-        return ExpertNotFoundError(
-            f"expert {expert!r} is not served at {self.endpoint.url}, which serves "
-            f"{', '.join(sorted(names)) or 'none'}: start vLLM with --lora-modules {expert}=FOLDER "
-            "(a folder of `t2agent experts export`), or give served={expert: its name there}"
-        )
 
     def _warn(self, about: str, text: str) -> None:
         """Say something once."""

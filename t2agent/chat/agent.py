@@ -31,7 +31,7 @@ from langsmith import get_current_run_tree
 
 from t2agent.chat.chat_model import ChatT2
 from t2agent.chat.remote import ChatT2Remote
-from t2agent.chat.settings import CHOICE
+from t2agent.chat.settings import CHOICE, choice_of
 from t2agent.errors import ConfigError, StepLimitError
 from t2agent.models.model import T2Model
 from t2agent.toolbox import load_tools
@@ -105,7 +105,7 @@ class T2Middleware(AgentMiddleware[T2State, Any, Any]):
                 raise ConfigError(f"{name} is {limit!r}: give a whole number from 1, or None")
         if choose is not None and not callable(choose):
             raise ConfigError(f"choose is {choose!r:.80}: give a function of a ModelRequest")
-        _check(options)
+        choice_of(options, None)  # for its error: what a call would refuse
         self.choose, self.options = choose, options
         self.max_steps, self.max_repeats = max_steps, max_repeats
 
@@ -153,7 +153,9 @@ class T2Middleware(AgentMiddleware[T2State, Any, Any]):
             )
         self._check_steps(request)
         settings = dict(request.model_settings)
-        for more in (self.options, self._by_function(request), _by_tool(request)):
+        expert = asked_for(request.messages)
+        asked = {} if expert is None else {"expert": expert}
+        for more in (self.options, self._by_function(request), asked):
             if any(name in more for name in CHOICE):
                 settings = {k: v for k, v in settings.items() if k not in CHOICE}
             settings |= more
@@ -168,7 +170,7 @@ class T2Middleware(AgentMiddleware[T2State, Any, Any]):
                 f"choose returned {given!r:.80}: let it return options of a call, such as "
                 "{'expert': 'math'}, or None"
             )
-        _check(given)
+        choice_of(given, None)
         return given
 
     def _check_steps(self, request: ModelRequest[Any]) -> None:
@@ -272,17 +274,6 @@ def _tools(chat: ChatT2, given: object) -> list[Any]:
     if twice := {name for name in names if names.count(name) > 1}:
         raise ConfigError(f"two tools are named {min(twice)!r}: leave one of them out")
     return tools
-
-
-def _by_tool(request: ModelRequest[Any]) -> Options:
-    expert = asked_for(request.messages)
-    return {} if expert is None else {"expert": expert}
-
-
-def _check(options: Options) -> None:
-    """Refuse early what a call would refuse."""
-    if len(chosen := [name for name in CHOICE if name in options]) > 1:
-        raise ConfigError(f"{' and '.join(chosen)} were given: give one of them")
 
 
 def _key(call: ToolCall) -> tuple[str, str]:

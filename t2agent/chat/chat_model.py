@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.language_models import LanguageModelInput
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.model_profile import ModelProfile
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
@@ -22,12 +22,14 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ConfigDict
 
-from t2agent.chat.messages import to_prompt, with_images
+from t2agent.chat.images import ReadsImages
+from t2agent.chat.messages import to_prompt
 from t2agent.chat.replies import ReplyReader
 from t2agent.chat.settings import Settings, digests, metadata, usage
 from t2agent.chat.tool_calling import Binding
 from t2agent.dispatch.few_shot.search import SearchOptions
 from t2agent.dispatch.few_shot.shots import Examples
+from t2agent.dispatch.strategies import version_of
 from t2agent.engine.batching import Call, Calls, gathered, joint, seat, submit
 from t2agent.engine.reply_form import FIELDS, ReplyForm
 from t2agent.engine.shortlist import Shortlist, ToolPolicy, known_tools
@@ -38,7 +40,7 @@ from t2agent.models.prompt import Prompt, encode, render
 from t2agent.tasks.reward import Reward
 
 
-class ChatT2(Settings, Binding, BaseChatModel):
+class ChatT2(ReadsImages, Settings, Binding):
     """A chat model with experts: each request is dispatched, then answered by its mixture.
 
         chat = ChatT2("t2-nano")
@@ -90,7 +92,7 @@ class ChatT2(Settings, Binding, BaseChatModel):
         return "t2agent-chat"
 
     def __init__(self, model: Any = "t2-nano", **fields: Any) -> None:
-        super().__init__(model=model, **fields)
+        Settings.__init__(self, model=model, **fields)
         # For its errors: the experts' cards are read when tools are bound.
         ToolPolicy.of(self.t2, self.max_tools, self.copy_arguments, frozenset())
         if self.profile is None:
@@ -264,7 +266,7 @@ class ChatT2(Settings, Binding, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         call, form, tools = self._call(messages, stop, kwargs)
-        reader = ReplyReader.of(form, call.model, call.prompt)
+        reader = ReplyReader.of(form, call.engine.model, call.prompt)
         pieces = call.engine.stream(
             call.prompt,
             call.options,
@@ -285,7 +287,7 @@ class ChatT2(Settings, Binding, BaseChatModel):
                     content="",
                     usage_metadata=usage(piece),
                     response_metadata=metadata(
-                        piece, call.model.name, called=reader.called, tools=tools
+                        piece, call.engine.model.name, called=reader.called, tools=tools
                     ),
                     chunk_position="last",
                 )
@@ -339,40 +341,22 @@ class ChatT2(Settings, Binding, BaseChatModel):
             return form, prompt, Shortlist()
         asked = choice is None or isinstance(choice, Given)
         deciding = engine if asked else engine.dispatching(choice)
-        policy = self._tool_policy(engine, given or {})
-        return form.shown(prompt, policy, engine.similarity, partial(deciding.wants_tools, prompt))
-
-    def _tool_policy(self, engine: Engine, given: Mapping[str, Any]) -> ToolPolicy:
-        """How the tools of one call are shown."""
-        most, copying = (given.get(name, getattr(self, name)) for name in self._more)
+        most, copying = ((given or {}).get(name, getattr(self, name)) for name in self._more)
         cards = (engine.registry or engine.model.registry).cards().values()
-        return ToolPolicy.of(engine.model, most, copying, known_tools(cards))
+        policy = ToolPolicy.of(engine.model, most, copying, known_tools(cards))
+        return form.shown(prompt, policy, engine.similarity, partial(deciding.wants_tools, prompt))
 
     def _result(self, answer: Answer, form: ReplyForm, call: Call, tools: Shortlist) -> ChatResult:
         if answer.generation.finish_reason == "cancelled":
             # Its batch has failed or was left: half a reply must not come into a cache.
             raise CancelledError("the batch of this call was given up before its reply was whole")
-        reader = ReplyReader.of(form, call.model, call.prompt)
+        reader = ReplyReader.of(form, call.engine.model, call.prompt)
         message: AIMessage = reader.message(answer.generation.text)
         message.usage_metadata = usage(answer)
         message.response_metadata = metadata(
-            answer, call.model.name, called=reader.called, tools=tools
+            answer, call.engine.model.name, called=reader.called, tools=tools
         )
         return ChatResult(generations=[ChatGeneration(message=message)])
-
-    # LangChain's caches: the key holds the messages, with the images themselves, and whatever the
-    # answer depends on.
-
-    def _generate_with_cache(
-        self, messages: list[BaseMessage], *args: Any, **kw: Any
-    ) -> ChatResult:
-        return super()._generate_with_cache(with_images(messages, self._policy), *args, **kw)
-
-    async def _agenerate_with_cache(
-        self, messages: list[BaseMessage], *args: Any, **kw: Any
-    ) -> ChatResult:
-        read = await asyncio.to_thread(with_images, messages, self._policy)
-        return await super()._agenerate_with_cache(read, *args, **kw)
 
     @property
     def _identifying_params(self) -> Mapping[str, Any]:
@@ -383,7 +367,9 @@ class ChatT2(Settings, Binding, BaseChatModel):
             return self.other(kwargs.pop("model"))._get_llm_string(stop, **kwargs)
         own = super()._get_llm_string(stop=stop, **digests(kwargs))
         choice = kwargs.get("dispatch")
-        return own if choice is None else f"{own} {self.engine.dispatching(choice).version()}"
+        if choice is None:
+            return own
+        return f"{own} {version_of(self.engine.dispatching(choice).dispatcher)}"
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop, **kwargs)

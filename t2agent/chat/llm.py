@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
@@ -12,8 +13,8 @@ from langchain_core.language_models.base import LangSmithParams
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 from pydantic import ConfigDict, PrivateAttr
 
-from t2agent.chat.settings import OPTIONS, Settings, digests, in_thread, metadata, usage
-from t2agent.engine.threads import pump
+from t2agent.chat.settings import OPTIONS, Settings, digests, metadata, usage
+from t2agent.engine.threads import giving_back_threads, pump
 from t2agent.engine.two_passes import Answer
 
 
@@ -64,9 +65,18 @@ class T2LLM(Settings, BaseLLM):
         prompts: list[str],
         stop: list[str] | None = None,
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002
+        *,
+        _cancel: threading.Event | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        return self._result(self._answers(prompts, stop, kwargs, threading.Event()))
+        options, choice = self._options(stop, kwargs)
+        answers = self.engine.answer(prompts, options, choice=choice, cancel=_cancel)
+        return LLMResult(
+            generations=[
+                [Generation(text=answer.generation.text, generation_info=self._info(answer))]
+                for answer in answers
+            ]
+        )
 
     async def _agenerate(
         self,
@@ -75,18 +85,27 @@ class T2LLM(Settings, BaseLLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002
         **kwargs: Any,
     ) -> LLMResult:
-        return self._result(
-            await in_thread(lambda cancel: self._answers(prompts, stop, kwargs, cancel))
-        )
+        work, cancel = giving_back_threads(self._generate), threading.Event()
+        try:
+            return await asyncio.to_thread(work, prompts, stop, _cancel=cancel, **kwargs)
+        finally:
+            cancel.set()
 
     def _stream(
         self,
         prompt: str,
         stop: list[str] | None = None,
         run_manager: CallbackManagerForLLMRun | None = None,
+        *,
+        _cancel: threading.Event | None = None,
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
-        for chunk in self._chunks(prompt, stop, kwargs, threading.Event()):
+        options, choice = self._options(stop, kwargs)
+        for piece in self.engine.stream(prompt, options, choice=choice, cancel=_cancel):
+            if isinstance(piece, str):
+                chunk = GenerationChunk(text=piece)
+            else:
+                chunk = GenerationChunk(text="", generation_info=self._info(piece))
             if run_manager is not None:
                 run_manager.on_llm_new_token(chunk.text, chunk=chunk)
             yield chunk
@@ -98,7 +117,7 @@ class T2LLM(Settings, BaseLLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
-        chunks = pump(lambda cancel: self._chunks(prompt, stop, kwargs, cancel))
+        chunks = pump(lambda cancel: self._stream(prompt, stop, _cancel=cancel, **kwargs))
         try:
             async for chunk in chunks:
                 if run_manager is not None:
@@ -107,36 +126,8 @@ class T2LLM(Settings, BaseLLM):
         finally:
             await chunks.aclose()
 
-    def _answers(
-        self,
-        prompts: list[str],
-        stop: list[str] | None,
-        given: dict[str, Any],
-        cancel: threading.Event,
-    ) -> list[Answer]:
-        options, choice = self._options(stop, given)
-        return self.engine.answer(prompts, options, choice=choice, cancel=cancel)
-
-    def _chunks(
-        self, prompt: str, stop: list[str] | None, given: dict[str, Any], cancel: threading.Event
-    ) -> Iterator[GenerationChunk]:
-        options, choice = self._options(stop, given)
-        for piece in self.engine.stream(prompt, options, choice=choice, cancel=cancel):
-            if isinstance(piece, str):
-                yield GenerationChunk(text=piece)
-            else:
-                yield GenerationChunk(text="", generation_info=self._info(piece))
-
     def _info(self, answer: Answer) -> dict[str, Any]:
         return {**metadata(answer, self.t2.name), "usage_metadata": dict(usage(answer))}
-
-    def _result(self, answers: list[Answer]) -> LLMResult:
-        return LLMResult(
-            generations=[
-                [Generation(text=answer.generation.text, generation_info=self._info(answer))]
-                for answer in answers
-            ]
-        )
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop, **kwargs)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Self, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages.ai import UsageMetadata
@@ -14,16 +13,13 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PrivateAttr, St
 
 from t2agent.dispatch.strategies import version_of
 from t2agent.engine.shortlist import Shortlist
-from t2agent.engine.threads import give_back_threads, giving_back_threads
+from t2agent.engine.threads import give_back_threads
 from t2agent.engine.two_passes import Answer, Choice, Engine, Given
 from t2agent.errors import ConfigError, NotCopyableError
 from t2agent.experts.expert import Expert
 from t2agent.experts.registry import Registry
-from t2agent.images import AllowedUrls, ImagePolicy
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions, config_errors
-
-T = TypeVar("T")
 
 _GENERATION = ("max_tokens", "temperature", "top_p", "seed")
 _OTHERS = 3  # other base models that are kept for calls that name them
@@ -64,16 +60,9 @@ class Settings(BaseModel):
     seed: int | None = None
     device_map: Any = None
     dtype: Any = "auto"
-    allow_image_urls: AllowedUrls = False
-    """Whether images are fetched from http(s) addresses that a message names: False, True, or
-    the hosts, as of `ImagePolicy`. True lets a message reach the own network."""
-    allow_image_files: bool = False
-    """Whether images are read from paths that a message names."""
     allow_models: StrictBool | list[str] = True
     """Which other base models a call may name as its ``model``, and so have loaded: any, none
     (False), or those of a list. Refuse them where calls come from strangers."""
-    streaming: bool = False
-    """Whether `invoke` streams inside, for callbacks that want to see each piece."""
 
     engine: Engine = Field(default=None, exclude=True, repr=False)  # type: ignore[assignment]
     """What dispatches and answers; made from ``model``, ``dispatch`` and ``experts``. LangChain's
@@ -112,20 +101,15 @@ class Settings(BaseModel):
         return self.engine.model.registry
 
     @property
-    def _policy(self) -> ImagePolicy:
-        return ImagePolicy(allow_files=self.allow_image_files, allow_urls=self.allow_image_urls)
-
-    @property
     def _identifying_params(self) -> Mapping[str, Any]:
         """Whatever an answer depends on: LangChain's cache takes its key from here."""
-        names = (*_GENERATION, *self._more, "expert", "allow_image_files")
+        names = (*_GENERATION, *self._more, "expert")
         return {
             "model_name": self.t2.name,
             "base_fingerprint": self.t2.fingerprint,
             "answering": self.t2.answering,
             "experts": (self.engine.registry or self.registry).fingerprint,
-            "dispatch": self.engine.version(),
-            "allow_image_urls": self.allow_image_urls,
+            "dispatch": version_of(self.engine.dispatcher),
             "allow_models": self.allow_models,
             "own_stop": self.stop,  # LangChain writes the call's over a "stop"
             **digests({name: getattr(self, name) for name in names}),
@@ -245,12 +229,3 @@ def digests(given: Mapping[str, Any]) -> dict[str, Any]:
         return value if known else version_of(value)
 
     return {name: digest(name, value) for name, value in given.items()}
-
-
-async def in_thread(call: Callable[[threading.Event], T]) -> T:
-    """Run `call` in a thread; its event is set when the awaiting task is cancelled."""
-    cancel = threading.Event()
-    try:
-        return await asyncio.to_thread(giving_back_threads(call), cancel)
-    finally:
-        cancel.set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,55 +55,34 @@ def agent(
         from t2agent.chat.messages import user_message
 
         message = user_message(prompt, None if image is None else picture(image))
-        steps = _run(message, tool, folder, dispatch or "embedding", model, max_steps, max_tokens)
-    shown = []
-    for number, step in steps:
-        shown.append(_plain(step))
-        if not as_json:
-            console().print(_line(number, step))
+        from t2agent.chat.agent import T2Middleware, create_t2_agent
+        from t2agent.chat.chat_model import ChatT2
+        from t2agent.toolbox import load_tools
+
+        answering = load(model, show=False)
+        chat = ChatT2(answering, dispatch=dispatch or "embedding", max_tokens=max_tokens)
+        tools: list[Any] | None = None
+        if tool or folder is not None:
+            own: dict[str, Any] = {} if folder is None else {"folder": folder}
+            tools = load_tools(tool or None, defaults={"chat": chat}, **own)
+        built = create_t2_agent(chat, tools, middleware=[T2Middleware(max_steps=max_steps)])
+    shown: list[dict[str, Any]] = []
+    for update in built.stream({"messages": [message]}, stream_mode="updates"):
+        for change in update.values():
+            for step in (change or {}).get("messages", ()):
+                shown.append(_plain(step))
+                if not as_json:
+                    console().print(_line(sum(one["type"] == "model" for one in shown), shown[-1]))
     answer = shown[-1]["text"]
     if not as_json:
         console().print(printable(answer), markup=False)
     return Report({"answer": answer, "model_name": model, "steps": shown})
 
 
-def _run(
-    message: Any,
-    names: list[str] | None,
-    folder: Path | None,
-    dispatch: str,
-    model: str,
-    max_steps: int,
-    max_tokens: int,
-) -> Iterator[tuple[int, BaseMessage]]:
-    """Start the agent; the steps as they come, each with the number of its model call."""
-    from t2agent.chat.agent import T2Middleware, create_t2_agent
-    from t2agent.chat.chat_model import ChatT2
-    from t2agent.toolbox import load_tools
-
-    chat = ChatT2(load(model), dispatch=dispatch, max_tokens=max_tokens)
-    tools: list[Any] | None = None
-    if names or folder is not None:
-        own: dict[str, Any] = {} if folder is None else {"folder": folder}
-        tools = load_tools(names or None, defaults={"chat": chat}, **own)
-    built = create_t2_agent(chat, tools, middleware=[T2Middleware(max_steps=max_steps)])
-
-    def steps() -> Iterator[tuple[int, BaseMessage]]:
-        number = 0
-        for update in built.stream({"messages": [message]}, stream_mode="updates"):
-            for change in update.values():
-                for step in (change or {}).get("messages", ()):
-                    number += step.type == "ai"
-                    yield number, step
-
-    return steps()
-
-
-def _line(number: int, step: BaseMessage) -> Text:
+def _line(number: int, plain: dict[str, Any]) -> Text:
     """A step for people: who answered and what was called, or what a tool gave."""
     from rich.text import Text
 
-    plain = _plain(step)
     if plain["type"] == "tool":
         text = printable(plain["text"])
         cut = text[:_RESULT] + ("..." if len(text) > _RESULT else "")

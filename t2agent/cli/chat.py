@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -58,7 +57,18 @@ def chat(
     if prompt is None and as_json:
         raise typer.BadParameter("--json needs a PROMPT", param_hint="--json")
     options = GenerationOptions(max_tokens=max_tokens, temperature=temperature, seed=seed)
-    talk = _start(model, image, expert, dispatch, options, show=not as_json)
+    if expert is not None:
+        from t2agent.experts.registry import Registry
+
+        Registry(model).card(expert)  # an unknown name is told before seconds of loading
+    with starting(f"Loading {model}", show=not as_json):
+        shown = None if image is None else picture(image)
+        from t2agent.engine.two_passes import Engine, Given
+
+        strategy = "off" if expert is not None else dispatch or "embedding"
+        engine = Engine(load(model, show=False), strategy)
+        engine.decide([""])  # the first decision loads the encoder and fits
+    talk = _Talk(engine, None if expert is None else Given(expert), options, shown)
     if prompt is None:
         _converse(talk)
         return Report(None)
@@ -97,30 +107,6 @@ class _Talk:
         *_, answer = self.stream(text)
         assert not isinstance(answer, str)
         return answer
-
-
-def _start(
-    model: str,
-    image: Path | None,
-    expert: str | None,
-    dispatch: str | None,
-    options: GenerationOptions,
-    *,
-    show: bool,
-) -> _Talk:
-    if expert is not None:
-        from t2agent.experts.registry import Registry
-
-        Registry(model).card(expert)  # an unknown name is told before seconds of loading
-    with starting(f"Loading {model}", show=show):
-        shown = None if image is None else picture(image)
-        from t2agent.engine.two_passes import Engine, Given
-
-        strategy = "off" if expert is not None else dispatch or "embedding"
-        engine = Engine(load(model), strategy)
-        engine.decide([""])  # the first decision loads the encoder and fits
-    choice = None if expert is None else Given(expert)
-    return _Talk(engine, choice, options, shown)
 
 
 def _converse(talk: _Talk) -> None:

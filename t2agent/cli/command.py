@@ -7,7 +7,7 @@ import inspect
 import json
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,10 +61,8 @@ def _guarded(function: Callable[..., Report]) -> Callable[..., None]:
         if "as_json" in signature.parameters:
             arguments["as_json"] = as_json
         try:
-            with ExitStack() as stack:
-                if as_json:
-                    # What a library prints must not get between the JSON.
-                    stack.enter_context(redirect_stdout(sys.stderr))
+            # What a library prints must not get between the JSON.
+            with redirect_stdout(sys.stderr) if as_json else nullcontext():
                 report = function(**arguments)
             _print(report, as_json)
         except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):

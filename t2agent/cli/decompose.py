@@ -9,7 +9,7 @@ import typer
 
 from t2agent.cli.command import Report
 from t2agent.cli.options import Targets
-from t2agent.cli.start import load, starting
+from t2agent.cli.start import load
 
 
 def decompose(
@@ -21,8 +21,7 @@ def decompose(
     as_json: bool = False,
 ) -> Report:
     """Decompose the weights of a base model once; later uses read the cache."""
-    with starting(f"Loading {model}", show=not as_json):
-        base = load(model, targets=targets)
+    base = load(model, targets=targets, show=not as_json)
     begin = time.perf_counter()
     base.decompose(progress=not as_json)
     seconds = time.perf_counter() - begin

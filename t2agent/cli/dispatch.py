@@ -40,7 +40,7 @@ def show(
         else:
             from t2agent.dispatch.strategies import make_dispatcher
 
-            dispatcher = make_dispatcher(dispatch, load(model))
+            dispatcher = make_dispatcher(dispatch, load(model, show=False))
         request = Request(prompt, images=int(image is not None))
         if dispatcher is not None:
             dispatcher.dispatch([request])  # the first one loads the encoder

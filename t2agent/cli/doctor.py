@@ -6,8 +6,6 @@ import importlib
 import importlib.util
 import os
 import platform
-import sys
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -16,6 +14,7 @@ from typing import Literal
 
 from t2agent import __version__
 from t2agent.cli.command import Report
+from t2agent.cli.experts.naming import registry_of
 from t2agent.paths import bundled, home
 
 _NEEDED = {
@@ -87,14 +86,9 @@ def _checks() -> Iterator[Check]:
 
 def _versions() -> Iterator[Check]:
     yield Check("versions", "t2agent", "ok", __version__)
-    wanted = sys.version_info >= (3, 11)
-    yield Check(
-        "versions",
-        "python",
-        "ok" if wanted else "missing",
-        f"{platform.python_version()} on {platform.system()} {platform.machine()}",
-        "" if wanted else "3.11 or newer is needed",
-    )
+    # No older one than is needed: this very file would not load.
+    machine = f"{platform.system()} {platform.machine()}"
+    yield Check("versions", "python", "ok", f"{platform.python_version()} on {machine}")
     for name, module in _NEEDED.items():
         yield _package(name, module)
 
@@ -150,7 +144,6 @@ def _folders() -> Iterator[Check]:
 
 
 def _shipped() -> Iterator[Check]:
-    from t2agent.experts.registry import Registry
     from t2agent.nano.tasks import DOMAINS
 
     folder = bundled("experts") / "t2-nano"
@@ -167,17 +160,13 @@ def _shipped() -> Iterator[Check]:
         f"{', '.join(absent)} not in {base}" if absent else _size(sum(_sizes(base.iterdir()))),
         _REINSTALL if absent else "",
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        registry = Registry("t2-nano")
-        problems = dict(registry.problems)
-        names = registry.names()
+    registry = registry_of("t2-nano")
     for name in DOMAINS:
-        if name in names:
+        if name in registry:
             yield Check("shipped", f"expert {name}", "ok", registry.source(name))
         else:
             yield Check("shipped", f"expert {name}", "missing", "not found", _REINSTALL)
-    for where, error in problems.items():
+    for where, error in registry.problems.items():
         name = f"expert {Path(where).name}"
         yield Check("shipped", name, "missing", f"unusable: {error}")
 

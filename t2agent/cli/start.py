@@ -8,7 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from t2agent.cli.command import console
@@ -28,21 +28,19 @@ def starting(what: str, *, show: bool) -> Iterator[None]:
     collecting = gc.isenabled()
     gc.disable()
     try:
-        if show and terminal.is_terminal:
-            with terminal.status(what):
-                yield
-        else:
+        with terminal.status(what) if show and terminal.is_terminal else nullcontext():
             yield
     finally:
         if collecting:
             gc.enable()
 
 
-def load(model: str, *, targets: str = "all", dtype: str = "auto") -> T2Model:
-    """The base model of that name."""
-    from t2agent.models.model import T2Model
+def load(model: str, *, show: bool, targets: str = "all", dtype: str = "auto") -> T2Model:
+    """The base model of that name; ``show`` as of `starting`."""
+    with starting(f"Loading {model}", show=show):
+        from t2agent.models.model import T2Model
 
-    return T2Model.from_pretrained(model, targets=targets, dtype=dtype)
+        return T2Model.from_pretrained(model, targets=targets, dtype=dtype)
 
 
 def quiet() -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -22,7 +21,7 @@ from t2agent.cli.options import (
     parsed,
     task_of,
 )
-from t2agent.cli.start import load, starting
+from t2agent.cli.start import load
 
 
 def train(
@@ -52,6 +51,7 @@ def train(
     as_json: bool = False,
 ) -> Report:
     """Train an expert and register it, with its training curve, in the user's folder."""
+    from t2agent.paths import base_slug, home
     from t2agent.train.options import options_for
 
     hyper = parsed(settings)
@@ -60,12 +60,11 @@ def train(
     check_free(registry_of(model), name, replace=replace)
     task = task_of(source, reward, model, needs=("train", "val"))
 
-    own_run = _default_run(model, name)
+    own_run = home() / "runs" / base_slug(model) / name
     with _alone(own_run, name):
-        with starting(f"Loading {model}", show=not as_json):
-            from t2agent.train import attach_record, train_expert
+        base = load(model, show=not as_json)
+        from t2agent.train import attach_record, train_expert
 
-            base = load(model)
         run = checkpoint or own_run
         expert = train_expert(
             base,
@@ -104,8 +103,7 @@ def train(
     return Report(data, text)
 
 
-@contextmanager
-def _alone(run: Path, name: str) -> Iterator[None]:
+def _alone(run: Path, name: str) -> AbstractContextManager[object]:
     """Hold the name of a training. Raises ExpertExistsError where another process trains it."""
     from filelock import FileLock, Timeout
 
@@ -114,19 +112,9 @@ def _alone(run: Path, name: str) -> Iterator[None]:
     run.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run.parent / f".{name}.lock", timeout=0)
     try:
-        lock.acquire()
+        return lock.acquire()
     except Timeout as error:
         raise ExpertExistsError(
             f"another process is training an expert {name!r} for this model: wait for it, or give "
             "another name"
         ) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _default_run(model: str, name: str) -> Path:
-    from t2agent.paths import base_slug, home
-
-    return home() / "runs" / base_slug(model) / name

@@ -218,11 +218,6 @@ class Call:
     keep: frozenset[int] = field(default=frozenset())
 
     @property
-    def model(self) -> T2Model:
-        """The base model."""
-        return self.engine.model
-
-    @property
     def key(self) -> Hashable:
         """Equal for calls that one batch can answer."""
         return self.engine, self.options, self.keep
@@ -296,11 +291,11 @@ def _place(call: Call, owner: object) -> Calls:
     seats = _SEAT.get()
     if seats and seats[0][0] is owner:
         return seats.pop()[1]
-    if call.model.entered or _INSIDE.get():
+    if call.engine.model.entered or _INSIDE.get():
         # With no other: `adapted` and `merged` hold for the caller's context; and what asks while
         # a gathered call is answered, such as a dispatcher, would wait for its own end.
         return Gatherer(_RUN, expected=1)
-    return call.model.attached(_gatherer)
+    return call.engine.model.attached(_gatherer)
 
 
 def _gatherer(_model: T2Model) -> Calls:

@@ -31,34 +31,28 @@ async def pump(make: Callable[[threading.Event], Iterator[T]]) -> AsyncGenerator
     made should end soon then.
     """
     loop = asyncio.get_running_loop()
-    items: asyncio.Queue[tuple[T | None, BaseException | None]] = asyncio.Queue()
+    items: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
     cancel = threading.Event()
 
-    def hand_over(item: T | None, error: BaseException | None) -> None:
+    def put(found: tuple[str, Any]) -> None:
         try:
-            loop.call_soon_threadsafe(items.put_nowait, (item, error))
+            loop.call_soon_threadsafe(items.put_nowait, found)
         except RuntimeError:  # the loop has been closed: nobody waits any more
             cancel.set()
 
     def work() -> None:
-        try:
-            for item in make(cancel):
-                hand_over(item, None)
-        except BaseException as error:  # noqa: BLE001 - raised again in the consumer's task
-            hand_over(None, error)
-        else:
-            hand_over(None, StopAsyncIteration())
+        for item in make(cancel):
+            put(("piece", item))
 
-    context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=(work,), name="t2agent-pump").start()
+    _started("t2agent-pump", work, put)
     try:
         while True:
-            item, error = await items.get()
-            if isinstance(error, StopAsyncIteration):
+            kind, value = await items.get()
+            if kind == "error":
+                raise value
+            if kind == "result":
                 return
-            if error is not None:
-                raise error
-            yield item  # type: ignore[misc]
+            yield value
     finally:
         cancel.set()
 
@@ -71,16 +65,9 @@ def pieces(
     Closing the iterator sets ``cancel``, and waits for the thread.
     """
     found: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-
-    def run() -> None:
-        try:
-            found.put(("result", work(lambda piece: found.put(("piece", piece)), cancel)))
-        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-            found.put(("error", error))
-
-    context = contextvars.copy_context()
-    thread = threading.Thread(target=context.run, args=(run,), name="t2agent-stream")
-    thread.start()
+    thread = _started(
+        "t2agent-stream", lambda: work(lambda piece: found.put(("piece", piece)), cancel), found.put
+    )
     try:
         while True:
             kind, value = found.get()
@@ -92,6 +79,22 @@ def pieces(
     finally:
         cancel.set()
         thread.join()
+
+
+def _started(
+    name: str, work: Callable[[], object], put: Callable[[tuple[str, Any]], None]
+) -> threading.Thread:
+    """A thread that works in this context, and then puts its "result", or its "error"."""
+
+    def run() -> None:
+        try:
+            put(("result", work()))
+        except BaseException as error:  # noqa: BLE001 - raised again by who waits
+            put(("error", error))
+
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), name=name)
+    thread.start()
+    return thread
 
 
 def give_back_threads() -> None:

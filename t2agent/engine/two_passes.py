@@ -18,7 +18,7 @@ from weakref import ref
 
 from t2agent.dispatch import Decision, Dispatcher, Request, ToolAware
 from t2agent.dispatch.encoder import Encoder
-from t2agent.dispatch.strategies import Strategies, version_of
+from t2agent.dispatch.strategies import Strategies
 from t2agent.dispatch.tool_offers import RanksTools, ToolSimilarity
 from t2agent.engine.break_even import BreakEven
 from t2agent.engine.threads import pieces
@@ -98,10 +98,6 @@ class Engine:
         if dispatcher is self._given or dispatcher == self._given:
             return self
         return Engine(self.model, dispatcher, merging=self.merging, strategies=self.strategies)
-
-    def version(self) -> str:
-        """Changes with whatever changes a decision, besides the registry; for caches."""
-        return version_of(self.dispatcher)
 
     def decide(
         self, prompts: Sequence[Prompt | str], choice: Choice | list[Choice] = None

@@ -18,6 +18,9 @@ from t2agent.errors import ConfigError
 from t2agent.models.model import T2Model
 from t2agent.replies.parsing import overlap
 
+Read = Callable[[Sequence[int]], str]
+"""Tokens -> their text."""
+
 
 def end_tokens(model: T2Model) -> tuple[int, ...]:
     """All tokens at which a generated answer ends: those of the generation config, or, where it
@@ -44,40 +47,34 @@ def end_token(model: T2Model) -> int:
     return int(own if own in ends else ends[0])
 
 
-def hidden(tokenizer: Any, keep: frozenset[int] = frozenset()) -> frozenset[int]:
-    """The tokens that do not show in a text: special ones, but those in ``keep``."""
-    added = tokenizer.added_tokens_decoder.items()
+def reader(tokenizer: Any, keep: frozenset[int] = frozenset()) -> Read:
+    """What tells the text of tokens: with its spaces as they are, and without special tokens, but
+    those in ``keep``."""
+    added = tokenizer.added_tokens_decoder.items() if keep else ()
     special = {number for number, token in added if token.special}
-    return frozenset((special | set(tokenizer.all_special_ids)) - keep)
+    dropped = (special | set(tokenizer.all_special_ids)) - keep
 
+    def read(tokens: Sequence[int]) -> str:
+        if keep:
+            tokens = [token for token in tokens if token not in dropped]
+        text: str = tokenizer.decode(
+            list(tokens), skip_special_tokens=not keep, clean_up_tokenization_spaces=False
+        )
+        return text
 
-def decode(tokenizer: Any, tokens: Sequence[int], dropped: frozenset[int] | None = None) -> str:
-    """The text of tokens, with its spaces as they are and without special tokens, or without the
-    tokens in ``dropped``."""
-    if dropped is not None:
-        tokens = [token for token in tokens if token not in dropped]
-    text: str = tokenizer.decode(
-        list(tokens),
-        skip_special_tokens=dropped is None,
-        clean_up_tokenization_spaces=False,
-    )
-    return text
+    return read
 
 
 class RowText:
-    """The text of one answer, token by token.
+    """The text of one answer, token by token, as ``read`` tells it (`reader`).
 
     A chunk that `push` or `finish` returns is never taken back: bytes of an unfinished character
     and text that may be the beginning of a stop string are held until more is known. The chunks
-    together are `text`, which ends before the stop string that is complete first. ``dropped``: as
-    of `decode`.
+    together are `text`, which ends before the stop string that is complete first.
     """
 
-    def __init__(
-        self, tokenizer: Any, stops: Sequence[str], dropped: frozenset[int] | None = None
-    ) -> None:
-        self._tokenizer = tokenizer
-        self._dropped = dropped
+    def __init__(self, read: Read, stops: Sequence[str]) -> None:
+        self._read = read
         self._stops = stops
         self._tokens: list[int] = []
         # A token's text can depend on the one before (a space at a word's start), so a window of
@@ -96,28 +93,25 @@ class RowText:
     def push(self, token: int) -> str:
         """The text that is certain now and was not before; "" for none."""
         self._tokens.append(token)
-        text = self._decode(self._tokens[self._window :])
+        text = self._read(self._tokens[self._window :])
         if text.endswith("\ufffd"):  # bytes of a character of which more may come
             return ""
         new = text[len(self._known_text) :]
         self._window, self._known = self._known, len(self._tokens)
-        self._known_text = self._decode(self._tokens[self._window : self._known])
+        self._known_text = self._read(self._tokens[self._window : self._known])
         return self._emit(new)
 
     def finish(self) -> str:
         """What is left when no more tokens come."""
         if self.stopped:
             return ""
-        rest = self._decode(self._tokens[self._window :])[len(self._known_text) :]
+        rest = self._read(self._tokens[self._window :])[len(self._known_text) :]
         new = self._emit(rest)
         if self.stopped:
             return new
         held, self._held = self._held, ""
         self._chunks.append(held)
         return new + held
-
-    def _decode(self, tokens: Sequence[int]) -> str:
-        return decode(self._tokenizer, tokens, self._dropped)
 
     def _emit(self, new: str) -> str:
         text = self._held + new
@@ -160,45 +154,38 @@ class Stops:
         return cls(frozenset(tokens), tuple(text for text in stop if text not in special))
 
 
+@dataclass
 class Watcher(StoppingCriteria):
     """Sees each new token of each row.
 
-    texts: one for each row where the text is needed at each step, else None. ends: the tokens
-        that end a row. cancels: one for each row, which ends it when it is set; None for none.
-        on_text: gets the pieces of the texts. dropped: as of `decode`. start: the length of the
-        sequence before the first token of an answer.
+    read: as of `reader`. texts: one for each row where the text is needed at each step, else None.
+        ends: the tokens that end a row. cancels: one for each row, which ends it when it is set;
+        empty for none. on_text: gets the pieces of the texts. start: the length of the sequence
+        before the first token of an answer.
     """
 
-    def __init__(
-        self,
-        texts: list[RowText] | None,
-        ends: frozenset[int],
-        cancels: Sequence[threading.Event] | None,
-        on_text: OnText | None,
-        dropped: frozenset[int] | None = None,
-        *,
-        start: int = 0,
-    ) -> None:
-        self._texts = texts
-        self._dropped = dropped
-        self._ends = ends
-        self._cancels = cancels or ()
-        self._start = start
-        self._on_text = on_text
-        self._lengths = [0] * len(texts or ())
-        self._done = [False] * len(texts or ())
+    read: Read
+    texts: list[RowText] | None
+    ends: frozenset[int]
+    cancels: Sequence[threading.Event]
+    on_text: OnText | None
+    start: int
+
+    def __post_init__(self) -> None:
+        self._lengths = [0] * len(self.texts or ())
+        self._done = [False] * len(self.texts or ())
         self._cancelled: dict[int, int] = {}  # row -> its tokens when that was seen
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **_kwargs: Any) -> Tensor:  # noqa: ARG002
         """Which rows (rows,) are done after the last token of ``input_ids`` (rows, length)."""
-        if self._texts is not None:
+        if self.texts is not None:
             for row, token in enumerate(input_ids[:, -1].tolist()):
                 if not self._done[row] and row not in self._cancelled:
-                    self._see(row, token, self._texts[row])
-        for row, cancel in enumerate(self._cancels):
+                    self._see(row, token, self.texts[row])
+        for row, cancel in enumerate(self.cancels):
             if row not in self._cancelled and cancel.is_set():
-                self._cancelled[row] = input_ids.shape[1] - self._start
-        if self._texts is None and not self._cancelled:
+                self._cancelled[row] = input_ids.shape[1] - self.start
+        if self.texts is None and not self._cancelled:
             return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
         done = self._done or [False] * len(input_ids)
         ended = [one or row in self._cancelled for row, one in enumerate(done)]
@@ -206,26 +193,26 @@ class Watcher(StoppingCriteria):
 
     def length(self, row: int) -> int | None:
         """The tokens of the row, where it is known; more may be padding."""
-        return self._cancelled.get(row) if self._texts is None else self._lengths[row]
+        return self._cancelled.get(row) if self.texts is None else self._lengths[row]
 
     def reason(self, row: int, tokens: list[int], limit: int) -> FinishReason:
         """Why the row ended."""
-        stopped = self._texts is not None and self._texts[row].stopped
-        if stopped or (tokens and tokens[-1] in self._ends):
+        stopped = self.texts is not None and self.texts[row].stopped
+        if stopped or (tokens and tokens[-1] in self.ends):
             return "stop"
         return "cancelled" if row in self._cancelled and len(tokens) < limit else "length"
 
-    def finish(self, row: int, tokens: list[int], tokenizer: Any) -> str:
+    def finish(self, row: int, tokens: list[int]) -> str:
         """The text of the row, of which the last piece is handed out now."""
-        if self._texts is None:
-            return decode(tokenizer, tokens, self._dropped)
+        if self.texts is None:
+            return self.read(tokens)
         if not self._done[row]:
-            self._end(row, self._texts[row])
-        return self._texts[row].text
+            self._end(row, self.texts[row])
+        return self.texts[row].text
 
     def _see(self, row: int, token: int, text: RowText) -> None:
         self._lengths[row] += 1
-        if token in self._ends:
+        if token in self.ends:
             self._end(row, text)
             return
         self._hand_out(row, text.push(token))
@@ -236,5 +223,5 @@ class Watcher(StoppingCriteria):
         self._hand_out(row, text.finish())
 
     def _hand_out(self, row: int, piece: str) -> None:
-        if piece and self._on_text is not None:
-            self._on_text(row, piece)
+        if piece and self.on_text is not None:
+            self.on_text(row, piece)

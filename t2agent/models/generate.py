@@ -28,7 +28,7 @@ from transformers import (
 
 from t2agent.errors import ContextLengthError
 from t2agent.models.constrained import Constrained
-from t2agent.models.decoding import Cancel, FinishReason, OnText, RowText, Stops, Watcher, hidden
+from t2agent.models.decoding import Cancel, FinishReason, OnText, RowText, Stops, Watcher, reader
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
 from t2agent.models.prompt import Prompt, encode
@@ -113,16 +113,14 @@ def generate(
     rows = len(prompts) * copies
     start = 1 if model.model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
     stops = Stops.of(model, options.stop)
-    dropped = hidden(model.tokenizer, keep) if keep else None
+    read = reader(model.tokenizer, keep)
     watcher = Watcher(
-        [RowText(model.tokenizer, stops.texts, dropped) for _ in range(rows)]
-        if stops.texts or on_text
-        else None,
+        read,
+        [RowText(read, stops.texts) for _ in range(rows)] if stops.texts or on_text else None,
         stops.tokens,
         _each(cancel, len(prompts), copies),
         _spread(on_text, samples // copies),
-        dropped,
-        start=start,
+        start,
     )
     processors = LogitsProcessorList()
     if constraints is not None and any(constraints):
@@ -150,7 +148,7 @@ def generate(
     for row, sequence in enumerate(sequences[:, start:].tolist()):
         tokens = _until(sequence[: watcher.length(row)], stops.tokens)
         answer = Generation(
-            watcher.finish(row, tokens, model.tokenizer),
+            watcher.finish(row, tokens),
             tuple(tokens),
             watcher.reason(row, tokens, limit),
             lengths[row // copies],
@@ -195,11 +193,9 @@ def _repeated(
     return encode(model, [prompt for prompt in prompts for _ in range(copies)])
 
 
-def _each(cancel: Cancel, prompts: int, copies: int) -> list[threading.Event] | None:
-    """The event of each row."""
-    if cancel is None:
-        return None
-    events = [cancel] * prompts if isinstance(cancel, threading.Event) else cancel
+def _each(cancel: Cancel, prompts: int, copies: int) -> list[threading.Event]:
+    """The event of each row; none where nothing ends them early."""
+    events = [cancel] * prompts if isinstance(cancel, threading.Event) else cancel or ()
     return [event for event in events for _ in range(copies)]
 
 

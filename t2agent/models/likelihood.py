@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
@@ -72,12 +73,9 @@ def make_batch(
         completions = [(row, tokens) for row, (_, tokens) in enumerate(completions)]
     inputs = dict(encode(model, prompts))
     device = inputs["input_ids"].device
-    longest = max(len(tokens) for _, tokens in completions)
-    tokens = torch.zeros(len(completions), longest, dtype=torch.long)
-    mask = torch.zeros(len(completions), longest, dtype=torch.bool)
-    for row, (_, ids) in enumerate(completions):
-        tokens[row, : len(ids)] = torch.tensor(ids)
-        mask[row, : len(ids)] = True
+    rows = [torch.tensor(tokens) for _, tokens in completions]
+    tokens = pad_sequence(rows, batch_first=True)
+    mask = pad_sequence([torch.ones_like(row, dtype=torch.bool) for row in rows], batch_first=True)
     owner = torch.tensor([index for index, _ in completions])
     return Batch(
         inputs, _positions(hf, inputs), owner.to(device), tokens.to(device), mask.to(device), shared

@@ -44,16 +44,11 @@ def source(name: str) -> str:
 
 
 def load(
-    name: str,
-    *,
-    revision: str | None,
-    device_map: Any,
-    dtype: Any,
-    quantization_config: Any,
-    cache_dir: Path | str | None,
-    trust_remote_code: bool,
+    name: str, *, device_map: Any, dtype: Any, quantization_config: Any, **common: Any
 ) -> tuple[PreTrainedModel, Any]:
     """The model and its processor (tokenizer, for text), as the Hugging Face classes load them.
+
+    common: further options, which the config and the processor are loaded with as well.
 
     Raises ConfigError where there is no such model, it is of a class that does not generate, its
     files are damaged or lack weights, or what it needs (a package, a device) is not there.
@@ -63,11 +58,6 @@ def load(
         named = getattr(torch, dtype, None)
         if not isinstance(named, torch.dtype):
             raise ConfigError(f"dtype is {dtype!r}; give 'auto', 'bfloat16' or another of torch's")
-    common: dict[str, Any] = {
-        "revision": revision or "main",
-        "cache_dir": cache_dir,
-        "trust_remote_code": trust_remote_code,
-    }
     extra = {} if quantization_config is None else {"quantization_config": quantization_config}
     try:
         with _quiet():

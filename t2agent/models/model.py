@@ -33,7 +33,7 @@ from t2agent.svf.targets import choose
 from t2agent.svf.transform import Plan, Transforms
 
 if TYPE_CHECKING:
-    from t2agent.models.exchange import LoraExport, MergedExport
+    from t2agent.models.exchange import LoraExport
 
 _LONG = 10**10  # sum of r^3 from which decomposing takes seconds
 _MERGED_BYTES = 2 << 30  # of merged weights kept, unless `merged_cache.budget` is set
@@ -84,8 +84,8 @@ class T2Model:
         self._transforms: Transforms | None = None
         self.expert_cache: ExpertCache[Plan] = ExpertCache()
         self._planner = Planner(
-            self.shapes,
-            self.targets.routed,
+            shapes=self.shapes,
+            routed=self.targets.routed,
             name=self.name,
             find=lambda name: self.registry.get(name),
             fingerprint=lambda: self.fingerprint,
@@ -122,7 +122,7 @@ class T2Model:
             )
         hf_model, processor = load(
             str(model),
-            revision=revision,
+            revision=revision or "main",
             device_map=device_map,
             dtype=dtype,
             quantization_config=quantization_config,
@@ -252,11 +252,6 @@ class T2Model:
                 self._bases = MappingProxyType(bases)
 
     @property
-    def decomposed(self) -> bool:
-        """Whether the bases have been computed or loaded."""
-        return self._bases is not None
-
-    @property
     def bases(self) -> Mapping[str, Basis]:
         """Module name -> its basis."""
         self.decompose()
@@ -328,35 +323,11 @@ class T2Model:
         adapted = self._transforms is not None and self._transforms.in_use
         return adapted or self._weights.owned
 
-    def export_lora(
-        self,
-        what: MixtureLike,
-        folder: Path | str,
-        *,
-        rank: int | None = None,
-        dtype: torch.dtype | str = "float32",
-        name: str | None = None,
-        progress: bool = True,
-    ) -> LoraExport:
-        """Write a PEFT LoRA adapter: see `t2agent.models.exchange.export_lora`."""
-        from t2agent.models import exchange
+    def export_lora(self, what: MixtureLike, folder: Path | str, **options: Any) -> LoraExport:
+        """Write a PEFT LoRA adapter; options as of `t2agent.models.exchange.export_lora`."""
+        from t2agent.models.exchange import export_lora
 
-        return exchange.export_lora(
-            self, what, folder, rank=rank, dtype=dtype, name=name, progress=progress
-        )
-
-    def export_merged(
-        self,
-        what: MixtureLike,
-        folder: Path | str,
-        *,
-        name: str | None = None,
-        progress: bool = True,
-    ) -> MergedExport:
-        """Write a checkpoint of the adapted model: see `t2agent.models.exchange.export_merged`."""
-        from t2agent.models import exchange
-
-        return exchange.export_merged(self, what, folder, name=name, progress=progress)
+        return export_lora(self, what, folder, **options)
 
     def _merge(self, resolved: Resolved, plan: Plan, keep: bool) -> Merged:
         key = resolved.key
@@ -371,14 +342,10 @@ class T2Model:
                 self.merged_cache.put(key, found)
         return found
 
-    @contextmanager
-    def _base_weights(self) -> Iterator[None]:
+    def _base_weights(self) -> AbstractContextManager[None]:
         """Inside `merged`, the base weights come back for an inner `adapted`."""
-        if self._weights.owned and not self._switch.is_base:
-            with self._switch.use({}):
-                yield
-        else:
-            yield
+        merged = self._weights.owned and not self._switch.is_base
+        return self._switch.use({}) if merged else nullcontext()
 
     def _transformed(self, plan: Plan | None) -> AbstractContextManager[None]:
         """The hooks' context; a plan that changes nothing needs no bases."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 from weakref import WeakSet
 
@@ -29,6 +30,7 @@ class Resolved(NamedTuple):
         return (self.mixture, state)
 
 
+@dataclass(frozen=True, slots=True)
 class Planner:
     """Makes plans for the layers of one base model.
 
@@ -37,23 +39,13 @@ class Planner:
     where an expert names one. cache: keeps the plans. name: of the base model, for messages.
     """
 
-    def __init__(
-        self,
-        shapes: Mapping[str, int],
-        routed: frozenset[str],
-        *,
-        name: str,
-        find: Callable[[str], Expert],
-        fingerprint: Callable[[], str],
-        cache: ExpertCache[Plan],
-    ) -> None:
-        self._shapes = shapes
-        self._routed = routed
-        self._name = name
-        self._find = find
-        self._fingerprint = fingerprint
-        self._checked: WeakSet[Expert] = WeakSet()
-        self._cache = cache
+    shapes: Mapping[str, int]
+    routed: frozenset[str]
+    name: str
+    find: Callable[[str], Expert]
+    fingerprint: Callable[[], str]
+    cache: ExpertCache[Plan]
+    _checked: WeakSet[Expert] = field(init=False, default_factory=WeakSet)
 
     def resolve(self, what: MixtureLike) -> Resolved:
         """A mixture and its experts, checked against the base model.
@@ -64,7 +56,7 @@ class Planner:
         mixture, given = as_mixture(what)
         experts = []
         for name in sorted(mixture.experts()):
-            expert = given[name] if name in given else self._find(name)
+            expert = given[name] if name in given else self.find(name)
             self._check(expert)
             experts.append(expert)
         return Resolved(mixture, tuple(experts))
@@ -83,7 +75,7 @@ class Planner:
         if not wanted:
             raise ConfigError("an empty list of mixtures was given: one for each row is needed")
         plan = self._plan([self.resolve(what) for what in wanted], len(wanted))
-        routed = self._routed & plan.deltas.keys()
+        routed = self.routed & plan.deltas.keys()
         if plan.rows is not None and routed:
             raise ConfigError(
                 f"{min(routed)} is reached through a router, which mixes the rows of a batch: "
@@ -94,7 +86,7 @@ class Planner:
     def _plan(self, rows: Sequence[Resolved], batch: int | None) -> Plan:
         keys = [resolved.key for resolved in rows]
         key: Key = (batch, *keys)
-        found = self._cache.plan(key)
+        found = self.cache.plan(key)
         if found is not None:
             return found
         different = dict(zip(keys, rows, strict=True))
@@ -103,14 +95,14 @@ class Planner:
         index = RowIndex(groups) if len(order) > 1 else None
         experts = dict.fromkeys(expert for one in different.values() for expert in one.experts)
         plan = Plan(self._deltas(list(different.values()), index), index, batch, tuple(experts))
-        self._cache.put(key, plan)
+        self.cache.put(key, plan)
         return plan
 
     def _deltas(
         self, mixtures: Sequence[Resolved], index: RowIndex | None
     ) -> dict[str, LayerDelta]:
         deltas = {}
-        for name, size in self._shapes.items():
+        for name, size in self.shapes.items():
             terms: list[list[Term]] = []
             for mixture, experts in mixtures:
                 weights = mixture.coefficients(name)
@@ -129,8 +121,8 @@ class Planner:
         if expert in self._checked:
             return
         # A fingerprint takes a look at all weights: only where the expert names one.
-        fingerprint = self._fingerprint() if expert.card.base_fingerprint else ""
-        base = BaseModel(self._name, fingerprint, self._shapes)
+        fingerprint = self.fingerprint() if expert.card.base_fingerprint else ""
+        base = BaseModel(self.name, fingerprint, self.shapes)
         if (problem := base.misfit(expert.card, expert.lengths)) is not None:
             raise problem
         expert.check_finite()

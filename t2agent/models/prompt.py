@@ -20,6 +20,7 @@ import torch
 from PIL.Image import Image
 from pydantic import StrictBool
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchFeature
 
 from t2agent.errors import ConfigError, ModalityError
@@ -229,13 +230,11 @@ def _plain(model: T2Model, texts: list[str], *, special: bool) -> BatchFeature:
         rows = tokenizer(texts, add_special_tokens=special, verbose=False)["input_ids"]
     start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else _pad(tokenizer)
     rows = [row or [start] for row in rows]  # a model cannot continue nothing at all
-    longest = max(len(row) for row in rows)
-    ids = torch.full((len(rows), longest), _pad(tokenizer))
-    mask = torch.zeros(len(rows), longest, dtype=torch.long)
-    for i, row in enumerate(rows):
-        ids[i, longest - len(row) :] = torch.tensor(row)
-        mask[i, longest - len(row) :] = 1
-    return BatchFeature({"input_ids": ids, "attention_mask": mask})
+    ids = [torch.tensor(row) for row in rows]
+    mask = [torch.ones_like(row) for row in ids]
+    return BatchFeature(
+        {"input_ids": _padded(ids, _pad(tokenizer)), "attention_mask": _padded(mask)}
+    )
 
 
 def _processed(model: T2Model, texts: list[str], prompts: Sequence[Prompt]) -> BatchFeature:
@@ -284,6 +283,10 @@ class _OneAtATime:
         return locked
 
 
+def _padded(rows: list[Tensor], value: int = 0) -> Tensor:
+    return pad_sequence(rows, batch_first=True, padding_value=value, padding_side="left")
+
+
 def _pad(tokenizer: Any) -> int:
     pad = tokenizer.pad_token_id
     if pad is None:
@@ -303,12 +306,8 @@ def _mend(model: T2Model, inputs: BatchFeature, breakers: Sequence[str | None]) 
     shortest = int((inputs["attention_mask"].bool() & keep).sum(1).max())
     for name, value in list(inputs.items()):
         if isinstance(value, Tensor) and value.shape == ids.shape:
-            empty = _pad(model.tokenizer) if name == "input_ids" else 0
-            rows = torch.full((len(breakers), shortest), empty, dtype=value.dtype)
-            for i in range(len(breakers)):
-                kept = value[i][keep[i]][-shortest:]
-                rows[i, shortest - len(kept) :] = kept
-            inputs[name] = rows
+            rows = [row[kept][-shortest:] for row, kept in zip(value, keep, strict=True)]
+            inputs[name] = _padded(rows, _pad(model.tokenizer) if name == "input_ids" else 0)
 
 
 def _unit(model: T2Model, breaker: str) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -66,8 +67,6 @@ class ChatTemplate:
         self._parts = self._parts_roles()
         if self._try(("user", _PROBE)) is None:
             self._extra = {"functions": "[]", "datetime": datetime.now(UTC).strftime("%Y-%m-%d")}
-        self._tool_format: ToolFormat | None = None
-        self._marks: re.Pattern[str] | None = None
 
     def is_current(self) -> bool:
         """Whether neither the template nor the vocabulary has been changed since."""
@@ -75,7 +74,7 @@ class ChatTemplate:
 
     def breaker(self, given: Any) -> str:
         """A character that no text holds and no tokenizer's vocabulary is likely to."""
-        text = "".join(_strings(given))
+        text = json.dumps(given, ensure_ascii=False, skipkeys=True, default=_mapping)
         for code in _PRIVATE:
             if chr(code) not in text:
                 return chr(code)
@@ -107,29 +106,25 @@ class ChatTemplate:
                 text = self._written.sub(lambda found: f"{found[0][:-1]} {found[0][-1]}", text)
         return text
 
-    @property
+    @functools.cached_property
     def _written(self) -> re.Pattern[str]:
         """The marks of turns and of calls that the template writes."""
-        if self._marks is None:
-            turns = [(role, _PROBE) for role in ("system", "user", "assistant", "user")]
-            shown = self._try(*turns) or self._try(*turns[1:]) or ""
-            marks = set(_MARK.findall(f"{self._source or self._template}{shown}"))
-            marks |= {*MARKS, *self.tool_format.marks}
-            # Headers of plain text, such as "User:".
-            between = {part.strip() for part in shown.split(_PROBE)[1:]}
-            marks |= {one for one in between if not _MARK.search(one)}
-            pattern = _pattern(marks)
-            assert pattern is not None
-            self._marks = pattern
-        return self._marks
+        turns = [(role, _PROBE) for role in ("system", "user", "assistant", "user")]
+        shown = self._try(*turns) or self._try(*turns[1:]) or ""
+        marks = set(_MARK.findall(f"{self._source or self._template}{shown}"))
+        marks |= {*MARKS, *self.tool_format.marks}
+        # Headers of plain text, such as "User:".
+        between = {part.strip() for part in shown.split(_PROBE)[1:]}
+        marks |= {one for one in between if not _MARK.search(one)}
+        pattern = _pattern(marks)
+        assert pattern is not None
+        return pattern
 
-    @property
+    @functools.cached_property
     def tool_format(self) -> ToolFormat:
         """How the model writes tool calls."""
-        if self._tool_format is None:
-            image = getattr(self.processor, "image_token", None)
-            self._tool_format = infer(self._apply, parts=self._parts, image=image)
-        return self._tool_format
+        image = getattr(self.processor, "image_token", None)
+        return infer(self._apply, parts=self._parts, image=image)
 
     def render(
         self,
@@ -289,11 +284,5 @@ def _pattern(tokens: set[str]) -> re.Pattern[str] | None:
     return re.compile("|".join(map(re.escape, several))) if several else None
 
 
-def _strings(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, Mapping):
-        value = [*value.keys(), *value.values()]
-    elif not isinstance(value, list | tuple):
-        return []
-    return [text for item in value for text in _strings(item)]
+def _mapping(value: object) -> dict[Any, Any] | None:
+    return dict(value) if isinstance(value, Mapping) else None

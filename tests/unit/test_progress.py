@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers.utils import logging
 
+from t2agent.models.exchange import export_merged
 from t2agent.progress import no_transformers_bars, progress_bar
 from t2agent.svf.decomposition import decompose_layers
 from tests.experts import random_expert
@@ -70,5 +71,5 @@ def test_a_checkpoint_is_written_without_bars_of_others(
     capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     model = build_text_model()
-    model.export_merged(random_expert(model, "some"), tmp_path / "merged", progress=False)
+    export_merged(model, random_expert(model, "some"), tmp_path / "merged", progress=False)
     assert capfd.readouterr() == ("", "")

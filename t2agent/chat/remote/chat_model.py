@@ -20,7 +20,8 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from pydantic import AliasChoices, ConfigDict, Field, SecretStr, ValidationError
 
-from t2agent.chat.messages import to_openai, with_images
+from t2agent.chat.images import ReadsImages
+from t2agent.chat.messages import to_openai
 from t2agent.chat.remote.routing import Route, Router, check_dispatch
 from t2agent.chat.settings import CHOICE, LANGCHAIN, choice_of, digests
 from t2agent.chat.tool_calling import Binding
@@ -29,7 +30,6 @@ from t2agent.engine.reply_form import FIELDS, ReplyForm
 from t2agent.engine.two_passes import Choice, last_request
 from t2agent.errors import ConfigError, EndpointError
 from t2agent.experts.registry import Registry
-from t2agent.images import AllowedUrls, ImagePolicy
 from t2agent.models.options import GenerationOptions
 
 URL = "http://localhost:8000/v1"
@@ -59,7 +59,7 @@ class _Call:
         return {"model": route.model, **self.body}
 
 
-class ChatT2Remote(Binding):
+class ChatT2Remote(ReadsImages, Binding):
     """A chat model that chooses an expert for each request and has an endpoint answer with it.
 
         chat = ChatT2Remote("Qwen/Qwen2.5-0.5B-Instruct", base_url="http://localhost:8000/v1")
@@ -137,13 +137,6 @@ class ChatT2Remote(Binding):
     5xx. The wait is what Retry-After says, up to two minutes, else doubles from half a second."""
     stream_usage: bool = True
     """Whether streams ask for the usage (stream_options), which a few endpoints do not know."""
-    allow_image_urls: AllowedUrls = False
-    """Whether images are fetched, here, from http(s) addresses that a message names; as of
-    ChatT2."""
-    allow_image_files: bool = False
-    """Whether images are read from paths that a message names."""
-    streaming: bool = False
-    """Whether `invoke` streams inside, for callbacks that want to see each piece."""
     http_client: Any = Field(default=None, exclude=True, repr=False)
     """One's own client of httpx or httpx2, as for a proxy or certificates; its timeouts hold then,
     and a request that takes longer is repeated, too."""
@@ -216,14 +209,12 @@ class ChatT2Remote(Binding):
         **kwargs: Any,
     ) -> ChatResult:
         call, route = self._begun(messages, stop, kwargs)
-        begun = time.perf_counter()
-        try:
-            found = self.router.endpoint.complete(call.to(route))
-        except EndpointError as error:
-            route = self._rerouted(call, route, error)
+        while True:
             begun = time.perf_counter()
-            found = self.router.endpoint.complete(call.to(route))
-        return _result(found, route, begun)
+            try:
+                return _result(self.router.endpoint.complete(call.to(route)), route, begun)
+            except EndpointError as error:
+                route = self._rerouted(call, route, error)
 
     async def _agenerate(
         self,
@@ -233,14 +224,13 @@ class ChatT2Remote(Binding):
         **kwargs: Any,
     ) -> ChatResult:
         call, route = await asyncio.to_thread(self._begun, messages, stop, kwargs)
-        begun = time.perf_counter()
-        try:
-            found = await self.router.endpoint.acomplete(call.to(route))
-        except EndpointError as error:
-            route = await asyncio.to_thread(self._rerouted, call, route, error)
+        while True:
             begun = time.perf_counter()
-            found = await self.router.endpoint.acomplete(call.to(route))
-        return _result(found, route, begun)
+            try:
+                found = await self.router.endpoint.acomplete(call.to(route))
+                return _result(found, route, begun)
+            except EndpointError as error:
+                route = await asyncio.to_thread(self._rerouted, call, route, error)
 
     def _stream(
         self,
@@ -317,25 +307,12 @@ class ChatT2Remote(Binding):
         """What an answer depends on. No key and no header; nothing is asked for it."""
         names = (*_CHECKED, *_PASSED, "extra_body", "expert", "served")
         return {
+            **super()._identifying_params,
             "model_name": self.model,
             "base_url": self.router.endpoint.url,
             "own_stop": self.stop,  # LangChain writes the call's over a "stop"
-            "images": (self.allow_image_urls, self.allow_image_files),
             **digests({name: getattr(self, name) for name in ("dispatch", *names)}),
         }
-
-    # As of ChatT2: the keys of LangChain's caches hold the images themselves.
-
-    def _generate_with_cache(
-        self, messages: list[BaseMessage], *args: Any, **kw: Any
-    ) -> ChatResult:
-        return super()._generate_with_cache(with_images(messages, self._policy), *args, **kw)
-
-    async def _agenerate_with_cache(
-        self, messages: list[BaseMessage], *args: Any, **kw: Any
-    ) -> ChatResult:
-        read = await asyncio.to_thread(with_images, messages, self._policy)
-        return await super()._agenerate_with_cache(read, *args, **kw)
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
         choice = kwargs.get("dispatch", self.dispatch)
@@ -346,15 +323,6 @@ class ChatT2Remote(Binding):
         params = super()._get_ls_params(stop=stop, **kwargs)
         params["ls_provider"] = "t2agent"
         return params
-
-    @property
-    def lc_secrets(self) -> builtins.dict[str, str]:
-        """Where a secret comes from."""
-        return {"api_key": KEY_VARIABLE}
-
-    @property
-    def _policy(self) -> ImagePolicy:
-        return ImagePolicy(allow_files=self.allow_image_files, allow_urls=self.allow_image_urls)
 
     def _endpoint(self) -> Any:
         try:

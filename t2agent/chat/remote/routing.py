@@ -91,7 +91,10 @@ class Router:
         self._model = model
         self._made_of = (endpoint, model, registry, experts, served)
         self._allowed = None if experts is None else Selection.of(self.registry, experts)
-        self._fixed = None if served is None else _fixed(model, served)
+        self._fixed: Served | None = None
+        if served is not None:
+            names = {name: there for name, there in served.items() if name != model}
+            self._fixed = Served(served.get(model, model), names)
         self._served = self._fixed
         self._embedding: EmbeddingDispatcher | None = None
         self._named: set[str] = set()
@@ -214,7 +217,13 @@ class Router:
             self.refresh()
         name = self.served.name_of(expert)
         if name is None:
-            raise self._unserved(expert)
+            names = self.served.names or {}
+            raise ExpertNotFoundError(
+                f"expert {expert!r} is not served at {self.endpoint.url}, which serves "
+                f"{', '.join(sorted(names)) or 'none'}: start vLLM with --lora-modules "
+                f"{expert}=FOLDER (a folder of `t2agent experts export`), or give "
+                "served={expert: its name there}"
+            )
         if self.served.names is None:
             self.registry.card(expert)  # for its error: nobody else would tell of a slip
         return Route(name, decision, expert)
@@ -231,14 +240,6 @@ class Router:
         assert name is not None
         return Route(name, decision, best, exact=exact)
 
-    def _unserved(self, expert: str) -> ExpertNotFoundError:
-        names = self.served.names or {}
-        return ExpertNotFoundError(
-            f"expert {expert!r} is not served at {self.endpoint.url}, which serves "
-            f"{', '.join(sorted(names)) or 'none'}: start vLLM with --lora-modules {expert}=FOLDER "
-            "(a folder of `t2agent experts export`), or give served={expert: its name there}"
-        )
-
     def _warn(self, about: str, text: str) -> None:
         """Say something once."""
         if about not in self._named:
@@ -253,22 +254,14 @@ def check_dispatch(choice: object) -> Any:
     """
     if choice is None:
         return "off"
-    known = choice in STRATEGIES if isinstance(choice, str) else _dispatches(choice)
+    dispatches = callable(getattr(choice, "dispatch", None))
+    known = choice in STRATEGIES if isinstance(choice, str) else dispatches
     if not known:
         raise ConfigError(
             f"dispatch is {choice!r:.80}: where the base model is at an endpoint, give one of "
             f"{', '.join(STRATEGIES)}, or a Dispatcher"
         )
     return choice
-
-
-def _dispatches(choice: object) -> bool:
-    return callable(getattr(choice, "dispatch", None))
-
-
-def _fixed(model: str, served: Mapping[str, str]) -> Served:
-    names = {name: there for name, there in served.items() if name != model}
-    return Served(served.get(model, model), names)
 
 
 def _base(model: str, listed: Sequence[Mapping[str, Any]], experts: Sequence[str]) -> str:

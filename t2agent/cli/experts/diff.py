@@ -14,7 +14,7 @@ import typer
 from t2agent.cli.command import Report
 from t2agent.cli.experts.naming import expert_of, registry_of
 from t2agent.cli.options import Model
-from t2agent.cli.start import load, starting
+from t2agent.cli.start import load
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -53,8 +53,7 @@ def diff(
 
     bases = None
     if weighted:
-        with starting(f"Loading {model}", show=not as_json):
-            base = load(model)
+        base = load(model, show=not as_json)
         for expert in (one, other):
             if expert is not None:
                 base.registry.check(expert)

@@ -10,7 +10,7 @@ import typer
 from t2agent.cli.command import Report
 from t2agent.cli.experts.naming import expert_of, registry_of
 from t2agent.cli.options import TASK_HELP, ExpertOrFolder, Model, Reward, task_of
-from t2agent.cli.start import load, starting
+from t2agent.cli.start import load
 
 
 def evaluate(
@@ -29,10 +29,9 @@ def evaluate(
     # Whatever can be wrong is found before the base model is loaded.
     expert = expert_of(registry_of(model), name)
     source = task_of(task, reward, model, needs=(split,))
-    with starting(f"Loading {model}", show=not as_json):
-        from t2agent.train.evaluation import evaluate as measure
+    base = load(model, show=not as_json)
+    from t2agent.train.evaluation import evaluate as measure
 
-        base = load(model)
     result = measure(base, source, expert, n=n, split=split, seed=seed, progress=not as_json)
     data = {
         "name": expert.name,

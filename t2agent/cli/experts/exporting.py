@@ -13,7 +13,7 @@ from t2agent.cli.options import Model, Targets
 from t2agent.cli.start import load, starting
 
 if TYPE_CHECKING:
-    from t2agent.models.exchange import LoraExport, MergedExport
+    from t2agent.models.exchange import LoraExport
     from t2agent.models.exchange.records import LayerError
 
 
@@ -68,10 +68,14 @@ def export(
 
         check_free(out)
         loaded = (kind == "merged" and dtype) or "auto"
-        base = load(model, targets=targets, dtype=loaded)
+        base = load(model, targets=targets, dtype=loaded, show=False)
     if kind == "merged":
         merged = export_merged(base, mixed, out, name=name, progress=not as_json)
-        return Report({**merged.to_dict(), "folder": str(out)}, _merged_text(merged))
+        text = (
+            f"Wrote {merged.folder}: a checkpoint of {merged.size / 1e6:.1f} MB in {merged.dtype}, "
+            f"{len(merged.changed)} layers changed."
+        )
+        return Report({**merged.to_dict(), "folder": str(out)}, text)
     lora = export_lora(
         base, mixed, out, rank=rank, dtype=dtype or "float32", name=name, progress=not as_json
     )
@@ -104,10 +108,3 @@ def _lora_text(report: LoraExport, asked: int | None, model: str) -> Any:
         said += f"{why}: an approximation; --rank {report.needed} is exact."
     wrote = f"Wrote {report.folder} ({report.size / 1e6:.1f} MB, {report.dtype})."
     return Group(table, Text(said), Text(f"{report.vllm}."), Text(wrote))
-
-
-def _merged_text(report: MergedExport) -> str:
-    return (
-        f"Wrote {report.folder}: a checkpoint of {report.size / 1e6:.1f} MB in {report.dtype}, "
-        f"{len(report.changed)} layers changed."
-    )

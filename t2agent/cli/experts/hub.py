@@ -45,18 +45,15 @@ def push(
     """Put an expert on the Hub, in one commit."""
     from t2agent.experts.registry import Registry
 
-    pushed = (
-        Registry(model)
-        .get(name)
-        .push_to_hub(
-            repo,
-            revision=revision,
-            subfolder=subfolder,
-            private=private or None,
-            token=token,
-            commit_message=message,
-            endpoint=endpoint,
-        )
+    expert = Registry(model).get(name)
+    pushed = expert.push_to_hub(
+        repo,
+        revision=revision,
+        subfolder=subfolder,
+        private=private or None,
+        token=token,
+        commit_message=message,
+        endpoint=endpoint,
     )
     data = {"name": name, "repo": pushed.repo, "commit": pushed.commit, "url": pushed.url}
     return Report(data, f"Pushed {name}: {pushed} ({pushed.url})")

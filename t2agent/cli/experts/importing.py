@@ -11,13 +11,11 @@ import typer
 from t2agent.cli.command import Report
 from t2agent.cli.experts.naming import check_free, registry_of
 from t2agent.cli.options import Description, Model, Replace, Targets
-from t2agent.cli.start import load, starting
+from t2agent.cli.start import load
 from t2agent.experts.card import NAME_LENGTH, check_name
 
 if TYPE_CHECKING:
-    from t2agent.experts.expert import Expert
     from t2agent.models.exchange.peft_import import LoraImport
-    from t2agent.models.model import T2Model
 
 _HALF = 0.5
 
@@ -56,15 +54,17 @@ def import_expert(
     as_json: bool = False,
 ) -> Report:
     """Make an expert of an authors' checkpoint or of a LoRA adapter, and register it."""
+    from rich.console import Group
+    from rich.text import Text
+
     # Whatever can be wrong is found before the base model is loaded.
     name = check_name(_name_of(source) if name is None else name)
     if out is None:
         check_free(registry_of(model), name, replace=replace)
-    with starting(f"Loading {model}", show=not as_json):
-        from t2agent.models.exchange import import_lora, import_sakana
-
-        base = load(model, targets=targets)
+    base = load(model, targets=targets, show=not as_json)
     base.decompose(progress=not as_json)
+    from t2agent.models.exchange import import_lora, import_sakana
+
     if kind == "sakana":
         expert = import_sakana(source, base, name, description=description)
         data: dict[str, Any] = {}
@@ -72,9 +72,13 @@ def import_expert(
     else:
         result = import_lora(source, base, name, description=description, progress=not as_json)
         expert, data, shown = result.expert, result.to_dict(), _shares(result)
-    folder = _keep(base, expert, out, replace)
+    if out is None:
+        base.registry.register(expert, replace=replace, persist=True)
+    else:
+        expert.save(out)
+    folder = base.registry.source(name) if out is None else str(out)
     data = {"name": name, "model": model, "folder": folder, "modules": len(expert.z), **data}
-    return Report(data, _text(shown, f"Imported {name} for {model}: {folder}"))
+    return Report(data, Group(*shown, Text(f"Imported {name} for {model}: {folder}")))
 
 
 def _name_of(source: Path) -> str:
@@ -82,15 +86,6 @@ def _name_of(source: Path) -> str:
     own = source.absolute()
     plain = own.stem if own.suffix == ".pt" else own.name
     return re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._")[:NAME_LENGTH]
-
-
-def _keep(base: T2Model, expert: Expert, out: Path | None, replace: bool) -> str:
-    """Save or register the expert; the folder that it lies in."""
-    if out is not None:
-        expert.save(out)
-        return str(out)
-    base.registry.register(expert, replace=replace, persist=True)
-    return base.registry.source(expert.name)
 
 
 def _shares(result: LoraImport) -> list[Any]:
@@ -113,10 +108,3 @@ def _shares(result: LoraImport) -> list[Any]:
         )
         shown.append(Text(few, style="yellow"))
     return shown
-
-
-def _text(shown: list[Any], last: str) -> Any:
-    from rich.console import Group
-    from rich.text import Text
-
-    return Group(*shown, Text(last))

@@ -9,7 +9,7 @@ import typer
 
 from t2agent.cli.command import Report
 from t2agent.cli.options import Description, Model, Reward
-from t2agent.cli.start import load, starting
+from t2agent.cli.start import load
 
 
 def new(
@@ -48,12 +48,10 @@ def new(
     own = None if examples is None else read_examples(examples)
     # The package is used from other folders than this one.
     base = str(Path(model).expanduser().absolute()) if is_path(model) else model
-    with starting(f"Loading {model}", show=not as_json):
-        loaded = load(base)
     package = write_package(
         folder,
         name,
-        loaded,
+        load(base, show=not as_json),
         examples=own,
         reward=reward,
         description=description,

@@ -9,7 +9,7 @@ import typer
 from t2agent.cli.command import Report
 from t2agent.cli.experts.naming import check_free, expert_of, registry_of
 from t2agent.cli.options import ExpertOrFolder, Replace, Targets
-from t2agent.cli.start import load, starting
+from t2agent.cli.start import load
 
 if TYPE_CHECKING:
     from t2agent.experts.transfer import TransferReport
@@ -53,10 +53,9 @@ def transfer(
     expert = expert_of(registry_of(source), name)
     named = new or expert.name
     check_free(registry_of(to), named, replace=replace)
-    with starting(f"Loading {to}", show=not as_json):
-        from t2agent.experts.transfer import transfer as carry_over
+    model = load(to, targets=targets, show=not as_json)
+    from t2agent.experts.transfer import transfer as carry_over
 
-        model = load(to, targets=targets)
     result = carry_over(
         expert,
         model,

@@ -10,6 +10,7 @@ from t2agent.cli import train as command
 from t2agent.cli.options import task_of
 from t2agent.experts.expert import Expert
 from t2agent.nano.tasks import TASKS
+from t2agent.paths import base_slug, home
 from t2agent.tasks.paper.rows import ENVIRONMENT
 
 QUICK = (
@@ -92,7 +93,7 @@ def test_a_task_of_the_paper(run_json, tiny, sums, task):
 
 @pytest.fixture
 def nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(model: str) -> None:
+    def load(model: str, *, show: bool) -> None:
         raise AssertionError("the base model was loaded")
 
     monkeypatch.setattr(command, "load", load)
@@ -163,11 +164,11 @@ def test_two_trainings_of_one_name_are_refused_before(run, tiny, examples, monke
     line = ("train", str(examples), "--name", "speller", "-m", tiny, *QUICK)
     assert run(*line).exit_code == 0
     loaded = []
-    monkeypatch.setattr(command, "load", loaded.append)
+    monkeypatch.setattr(command, "load", lambda model, **_: loaded.append(model))
     again = run(*line)
     assert again.exit_code == 1
     assert "registered" in again.stderr
-    with command._alone(command._default_run(tiny, "other"), "other"):
+    with command._alone(home() / "runs" / base_slug(tiny) / "other", "other"):
         beside = run("train", str(examples), "--name", "other", "-m", tiny, *QUICK)
     assert beside.exit_code == 1
     assert "another process is training an expert 'other'" in beside.stderr

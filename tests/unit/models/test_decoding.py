@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t2agent.errors import ConfigError
-from t2agent.models.decoding import RowText, decode, end_token, end_tokens
+from t2agent.models.decoding import RowText, end_token, end_tokens, reader
 from t2agent.models.likelihood import answer_tokens
 from tests.architectures import TEXT, VISION, build
 from tests.models import END, build_text_model, build_tokenizer
@@ -13,10 +13,11 @@ from tests.odd_architectures import ODD
 from tests.unit.replies.families import all_templates, model_with
 
 TOKENIZER = build_tokenizer()
+READ = reader(TOKENIZER)
 
 
 def run(tokens: list[int], stops: tuple[str, ...] = ()) -> tuple[list[str], RowText]:
-    row = RowText(TOKENIZER, stops)
+    row = RowText(READ, stops)
     pieces = []
     for token in tokens:
         pieces.append(row.push(token))
@@ -28,7 +29,7 @@ def run(tokens: list[int], stops: tuple[str, ...] = ()) -> tuple[list[str], RowT
 @given(st.lists(st.integers(0, 399), max_size=30))
 def test_pieces_together_are_the_text(tokens: list[int]) -> None:
     pieces, row = run(tokens)
-    assert "".join(pieces) == row.text == decode(TOKENIZER, tokens)
+    assert "".join(pieces) == row.text == READ(tokens)
 
 
 @given(st.text(max_size=20))
@@ -54,7 +55,7 @@ def test_nothing_of_a_stop_is_handed_out() -> None:
     tokens = TOKENIZER("go STOP now")["input_ids"]
     pieces, row = run(tokens, ("STOP!",))
     assert "".join(pieces) == "go STOP now"
-    row = RowText(TOKENIZER, ("STOP!",))
+    row = RowText(READ, ("STOP!",))
     seen = "".join(row.push(token) for token in TOKENIZER("go STOP")["input_ids"])
     assert seen == "go "
     assert row.finish() == "STOP"
@@ -71,7 +72,7 @@ def test_an_unfinished_character_is_handed_out_at_the_end(cut: int) -> None:
     tokens = TOKENIZER("🙂")["input_ids"][:cut]
     pieces, row = run(tokens)
     assert pieces[:-1] == [""] * cut
-    assert row.text == decode(TOKENIZER, tokens) == pieces[-1]
+    assert row.text == READ(tokens) == pieces[-1]
 
 
 @pytest.mark.parametrize("own", [None, 2, 7])

@@ -119,7 +119,7 @@ def test_no_change_costs_nothing() -> None:
                 m._forward_hooks or m._forward_pre_hooks for m in model.targets.layers.values()
             )
             assert torch.equal(logits(model, batch), base)
-    assert not model.decomposed
+    assert model._bases is None
 
 
 def test_gradients_reach_z() -> None:

@@ -7,7 +7,6 @@ It begins with z = 1, which changes nothing, and its own training script trains 
 
 from __future__ import annotations
 
-import io
 import json
 import random
 import re
@@ -34,6 +33,9 @@ _TEMPLATE = Path(__file__).resolve().parent / "template"
 _SUFFIX = ".template"
 _PREFIX = "t2agent-"
 _SUMS = 200  # examples where the user gives none
+_NO_LICENCE = (
+    "It has no licence yet: choose one, for `pyproject.toml` and for `LICENSE` in `train.py`."
+)
 _OPERANDS = range(2, 20)  # what t2-nano adds
 
 
@@ -101,10 +103,7 @@ def write_package(
         "description": _quoted(description),
         "license": _quoted(license),
         "license_line": f"license = {{ text = {_quoted(license)} }}\n" if license else "",
-        "license_note": f"Licence: {license}."
-        if license
-        else "It has no licence yet: choose one, "
-        "for `pyproject.toml` and for `LICENSE` in `train.py`.",
+        "license_note": f"Licence: {license}." if license else _NO_LICENCE,
     }
     with replace_folder(target) as temporary:
         for path, text in _files(module, values):
@@ -150,9 +149,7 @@ def _write_examples(folder: Path, examples: Sequence[Example]) -> None:
         if example.image is not None:
             line["image"] = f"images/{number:05d}.png"
             (folder / "images").mkdir(exist_ok=True)
-            image = io.BytesIO()
-            example.image.save(image, format="PNG")
-            (folder / line["image"]).write_bytes(image.getvalue())
+            example.image.save(folder / line["image"])
         lines.append(json.dumps(line, ensure_ascii=False) + "\n")
     (folder / "examples.jsonl").write_bytes("".join(lines).encode())
 

@@ -20,7 +20,6 @@ from langchain.agents.middleware.types import (
     ModelRequest,
     ModelResponse,
     OmitFromInput,
-    hook_config,
 )
 from langchain_core.messages import AIMessage, SystemMessage, ToolCall, ToolMessage
 from langchain_core.runnables import RunnableBinding
@@ -109,15 +108,22 @@ class T2Middleware(AgentMiddleware[T2State, Any, Any]):
         self.choose, self.options = choose, options
         self.max_steps, self.max_repeats = max_steps, max_repeats
 
-    def before_agent(self, state: T2State, runtime: Any) -> dict[str, Any] | None:  # noqa: ARG002
-        """A new message of the user: why an earlier run was ended is past."""
-        return {"t2_stop": None} if state.get("t2_stop") else None
+    def wrap_model_call(
+        self, request: ModelRequest[Any], handler: Handler
+    ) -> ExtendedModelResponse[Any]:
+        """One step: choose, call the model, keep the decision; or end where it gets nowhere."""
+        return self._ended(request) or _kept(handler(self._chosen(request)))
 
-    @hook_config(can_jump_to=["end"])
-    def before_model(self, state: T2State, runtime: Any) -> dict[str, Any] | None:  # noqa: ARG002
-        """End where a call brings the same result again and again."""
-        call = None if self.max_repeats is None else _repeated(state, self.max_repeats)
-        if call is None:
+    async def awrap_model_call(
+        self, request: ModelRequest[Any], handler: AsyncHandler
+    ) -> ExtendedModelResponse[Any]:
+        """The same for asynchronous agents."""
+        return self._ended(request) or _kept(await handler(self._chosen(request)))
+
+    def _ended(self, request: ModelRequest[Any]) -> ExtendedModelResponse[Any] | None:
+        """The end of an agent in which a call brings the same result again and again."""
+        call = self.max_repeats and _repeated(request.messages, self.max_repeats)
+        if not call:
             return None
         stop = {"reason": "repeated_call", "tool": call["name"], "args": call["args"]}
         message = AIMessage(
@@ -125,23 +131,8 @@ class T2Middleware(AgentMiddleware[T2State, Any, Any]):
             "running with the same arguments and gave the same result.",
             response_metadata={"finish_reason": stop["reason"]},
         )
-        return {
-            "messages": [message],
-            "t2_stop": {**stop, "times": self.max_repeats},
-            "jump_to": "end",
-        }
-
-    def wrap_model_call(
-        self, request: ModelRequest[Any], handler: Handler
-    ) -> ExtendedModelResponse[Any]:
-        """One step: choose, call the model, keep the decision."""
-        return _kept(handler(self._chosen(request)))
-
-    async def awrap_model_call(
-        self, request: ModelRequest[Any], handler: AsyncHandler
-    ) -> ExtendedModelResponse[Any]:
-        """The same for asynchronous agents."""
-        return _kept(await handler(self._chosen(request)))
+        update = {"t2_stop": {**stop, "times": self.max_repeats}}
+        return ExtendedModelResponse(ModelResponse([message]), Command(update=update))
 
     def _chosen(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
         """The request with the options of its model call."""
@@ -281,11 +272,11 @@ def _key(call: ToolCall) -> tuple[str, str]:
     return call["name"], json.dumps(call["args"], sort_keys=True, default=str)
 
 
-def _repeated(state: T2State, times: int) -> ToolCall | None:
+def _repeated(messages: Sequence[Any], times: int) -> ToolCall | None:
     """A call that brought the same result in each of the last ``times`` steps."""
     results: dict[str | None, str] = {}
     common: dict[tuple[object, ...], ToolCall] | None = None
-    for message in since_user(state["messages"]):
+    for message in since_user(messages):
         if isinstance(message, ToolMessage):
             results[message.tool_call_id] = json.dumps(message.content, default=str)
         elif isinstance(message, AIMessage):
@@ -309,7 +300,7 @@ def _kept(response: ModelResponse[Any]) -> ExtendedModelResponse[Any]:
     run = get_current_run_tree()
     if run is not None and decisions:
         run.add_metadata({DECISIONS: decisions})
-    return ExtendedModelResponse(response, Command(update={DECISIONS: decisions}))
+    return ExtendedModelResponse(response, Command(update={DECISIONS: decisions, "t2_stop": None}))
 
 
 def _mended(message: Any, response: ModelResponse[Any]) -> Any:

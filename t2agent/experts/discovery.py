@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import Literal, get_args
 from weakref import ReferenceType, ref
 
-from t2agent.errors import ExpertError, ExpertFormatError, ExpertMismatchError
+from t2agent.errors import ConfigError, ExpertError, ExpertFormatError, ExpertMismatchError
 from t2agent.experts import folder as expert_folder
 from t2agent.experts.card import ExpertCard, Modality
 from t2agent.experts.compatibility import BaseModel
+from t2agent.experts.eligibility import Eligibility, Overrides, by_card
 from t2agent.experts.expert import Expert, load_with_digest
 from t2agent.experts.pins import Pin
 from t2agent.experts.verified import Signature, Verified
@@ -56,6 +57,7 @@ class Entry:
     _given: Expert | None = None
     _alive: ReferenceType[Expert] | None = None
     _content: str = ""
+    _eligibility: Eligibility | None = None
 
     @classmethod
     def of(cls, expert: Expert, source: Source) -> Entry:
@@ -78,6 +80,13 @@ class Entry:
         return sum(self.lengths.values())
 
     @property
+    def eligibility(self) -> Eligibility:
+        """Whether dispatch may choose it by itself, by its card."""
+        if self._eligibility is None:
+            self._eligibility = by_card(self.card)
+        return self._eligibility
+
+    @property
     def content(self) -> str:
         """A hash of the card and the vectors."""
         if not self._content:
@@ -98,17 +107,20 @@ class Found:
 @dataclass(frozen=True, slots=True)
 class View:
     """What a registry holds at one moment. ``problems``: where -> why; ``cards``: by kind
-    of request, None for all."""
+    of request, None for all; ``eligible``: name -> whether dispatch may choose it by itself."""
 
     entries: Mapping[str, Entry]
     problems: Mapping[str, ExpertError]
     problems_by_name: Mapping[str, ExpertError]
     fingerprint: str
     cards: Mapping[Modality | None, Mapping[str, ExpertCard]]
+    eligible: Mapping[str, Eligibility]
 
     @classmethod
-    def of(cls, found: Iterable[Found]) -> View:
-        """The first expert of each name, sorted; each problem is warned of once in a process."""
+    def of(cls, found: Iterable[Found], asked: Mapping[str, bool | None]) -> View:
+        """The first expert of each name, sorted; each problem is warned of once in a process.
+
+        asked: what somebody said of whether experts may be chosen."""
         entries: dict[str, Entry] = {}
         problems: dict[str, ExpertError] = {}
         by_name: dict[str, ExpertError] = {}
@@ -117,15 +129,22 @@ class View:
                 entries.setdefault(one.name, one.result)
             else:
                 problems[one.where] = by_name[one.name] = one.result
-                _warn_once(one.where, str(one.result))
+                _warn_once(one.where, f"an expert was left out. {one.result}")
         entries = {name: entries[name] for name in sorted(entries)}
         content = " ".join(entry.content for entry in entries.values())
         every = {name: entry.card for name, entry in entries.items()}
         cards: dict[Modality | None, Mapping[str, ExpertCard]] = {None: every}
         for one in get_args(Modality):
             cards[one] = {name: card for name, card in every.items() if card.modality == one}
+        eligible = {
+            name: entry.eligibility
+            if (said := asked.get(name)) is None
+            else Eligibility(said, "as you said")
+            for name, entry in entries.items()
+        }
+        content += f" {[name for name, one in eligible.items() if one.eligible]}"
         fingerprint = hashlib.sha256(content.encode()).hexdigest()
-        return cls(entries, problems, by_name, fingerprint, cards)
+        return cls(entries, problems, by_name, fingerprint, cards, eligible)
 
 
 class FolderReader:
@@ -234,7 +253,7 @@ def _signature(path: str) -> tuple[int, ...]:
 
 @lru_cache(maxsize=1024)
 def _warn_once(where: str, problem: str) -> None:  # noqa: ARG001 - equal texts differ by it
-    warnings.warn(f"an expert was left out. {problem}", stacklevel=2)
+    warnings.warn(problem, stacklevel=2)
 
 
 _EMBEDDED_BASE = "base"
@@ -254,7 +273,7 @@ class Catalogue:
         self._plugins: list[PluginReader] | None = None
         self._hidden: set[Entry] = set()
         self._cached: tuple[object, float, View] | None = None
-        self._latest: tuple[tuple[Found, ...], View] | None = None
+        self._latest: tuple[object, View] | None = None
         self._judge = base
         self._judged: dict[Entry, ExpertMismatchError | None] = {}
 
@@ -263,24 +282,29 @@ class Catalogue:
         """Where the user's experts lie; read from the environment at every call."""
         return home() / "experts" / self._base.slug
 
-    def view(self, in_code: dict[str, Entry]) -> View:
-        """What is there, ``in_code`` first.
+    @property
+    def overrides(self) -> Overrides:
+        """What was said, for later processes too, of which experts may be chosen."""
+        return Overrides(self.user_folder)
+
+    def view(self, in_code: dict[str, Entry], asked: Mapping[str, bool | None]) -> View:
+        """What is there, ``in_code`` first; asked: of experts that may be chosen, or may not.
 
         Two folders' time stamps are compared and no more while nothing changes, for up to a
         second: this is asked several times for each request.
         """
         user, shipped = self.user_folder, self._shipped_folder
         times = changed_at(user), changed_at(shipped)
-        stamp = (user, times, tuple(in_code.values()))
+        stamp = (user, times, tuple(in_code.values()), tuple(asked.items()))
         if (
             self._cached is not None
             and self._cached[0] == stamp
             and time.monotonic() < self._cached[1]
         ):
             return self._cached[2]
-        usable = tuple(self._usable(in_code))
-        if self._latest is None or self._latest[0] != usable:
-            self._latest = usable, View.of(usable)
+        usable, asked = tuple(self._usable(in_code)), {**self._overridden(), **asked}
+        if self._latest is None or self._latest[0] != (usable, asked):
+            self._latest = (usable, asked), View.of(usable, asked)
         view = self._latest[1]
         # A folder that changed just now can change again without its time stamp telling.
         settled = abs(time.time() - max(at or 0.0 for at in times)) > _CLOCK_GRAIN_SECONDS
@@ -288,6 +312,13 @@ class Catalogue:
         until = time.monotonic() + (_RESCAN_SECONDS if settled else 0.0)
         self._cached = stamp, until, view
         return view
+
+    def _overridden(self) -> dict[str, bool]:
+        try:
+            return self.overrides.read()
+        except ConfigError as error:
+            _warn_once(str(self.user_folder), str(error))
+            return {}
 
     def look_again(self) -> None:
         """Forget what was seen; files that did not change are not read again."""

@@ -20,7 +20,7 @@ from t2agent.dispatch.dispatcher import Adapted, Decision, Latest, Request
 from t2agent.dispatch.embedding import EmbeddingDispatcher
 from t2agent.dispatch.few_shot.search import SearchOptions, SearchResult, fitting, search
 from t2agent.dispatch.few_shot.shots import Examples, Shots, gather
-from t2agent.dispatch.labels import MODALITIES, Experts
+from t2agent.dispatch.labels import MODALITIES, Experts, choosable
 from t2agent.dispatch.tool_offers import ToolSimilarity
 from t2agent.errors import ConfigError, ExpertExistsError
 from t2agent.experts.blend import blended
@@ -243,10 +243,11 @@ class _Tasks:
 
     def cards(self, modality: Modality | None = None) -> dict[str, ExpertCard]:
         """As `Registry.cards`."""
+        proven = choosable(self._experts, modality) if self._every else {}
         cards = {
             name: card
             for name, card in self._experts.cards(modality).items()
-            if self._every or card.training.get("method") == METHOD
+            if name in proven or card.training.get("method") == METHOD
         }
         found = self.latest.found
         if found is not None and modality in (None, found.card.modality):

@@ -5,12 +5,48 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-_NOUNS = (
-    "river garden council engine harbour ticket lantern winter meeting bridge kitchen report window "
-    "market village project morning letter station forest camera budget teacher train doctor"
-).split()
-_VERBS = "opened followed changed reached painted repaired watched closed described left".split()
-_NAMES = "Anna Bilal Chen Dora Emil Farah Greta Hugo Ines Jonas".split()
+_NOUNS = [
+    "river",
+    "garden",
+    "council",
+    "engine",
+    "harbour",
+    "ticket",
+    "lantern",
+    "winter",
+    "meeting",
+    "bridge",
+    "kitchen",
+    "report",
+    "window",
+    "market",
+    "village",
+    "project",
+    "morning",
+    "letter",
+    "station",
+    "forest",
+    "camera",
+    "budget",
+    "teacher",
+    "train",
+    "doctor",
+]
+_VERBS = [
+    "opened",
+    "followed",
+    "changed",
+    "reached",
+    "painted",
+    "repaired",
+    "watched",
+    "closed",
+    "described",
+    "left",
+]
+_NAMES = ["Anna", "Bilal", "Chen", "Dora", "Emil", "Farah", "Greta", "Hugo", "Ines", "Jonas"]
+_FOODS = ("onion", "leek", "carrot", "rice", "beans")
+_SAID = ("lol yes", "on my way", "no idea", "choose json")
 _FOREIGN = (
     "der Hund lief langsam durch den alten Garten und sah die Vögel",
     "le train arrive toujours en retard quand il pleut sur la ville",
@@ -73,8 +109,8 @@ _KINDS: dict[str, tuple[Line, str]] = {
     ),
     "recipe": (
         lambda r: (
-            f"Heat {r.randrange(2, 9)} spoons of oil, stir in the {r.choice('onion leek carrot rice beans'.split())} "
-            f"and simmer for {r.randrange(5, 40)} minutes."
+            f"Heat {r.randrange(2, 9)} spoons of oil, stir in the {r.choice(_FOODS)} and "
+            f" simmer for {r.randrange(5, 40)} minutes."
         ),
         "\n",
     ),
@@ -94,8 +130,7 @@ _KINDS: dict[str, tuple[Line, str]] = {
     ),
     "chat": (
         lambda r: (
-            f"[{_time(r)}] {r.choice(_NAMES)}: "
-            f"{r.choice(['lol yes', 'on my way', 'no idea', 'choose json', 'see you at the ' + _noun(r)])}"
+            f"[{_time(r)}] {r.choice(_NAMES)}: {r.choice([*_SAID, 'see you at the ' + _noun(r)])}"
         ),
         "\n",
     ),

@@ -82,7 +82,8 @@ def fit(
 ) -> Fitted | None:
     """Fit to the examples of each label, in canonical order; None where there are no labels.
 
-    negatives: what some labels are not for; those of other labels are passed over. The latest fits are kept for the process: chat models of the same experts share them.
+    negatives: what some labels are not for; those of other labels are passed over. The latest fits
+    are kept for the process: chat models of the same experts share them.
     """
     if not examples:
         return None

@@ -29,13 +29,13 @@ _BEFORE = 2
 _LINES_TOGETHER = 8
 
 _LINES = re.compile(r"\s*\n\s*")
-_SENTENCE = re.compile(r"(?<=[.!?])[\"')\]]*\s+|(?<=[。！？])\s*")  # noqa: RUF001
-_QUESTION = re.compile(r"[?？؟][\"')\]*_]*$")  # noqa: RUF001
+_SENTENCE = re.compile(r"(?<=[.!?])[\"')\]]*\s+|(?<=[。！？])\s*")
+_QUESTION = re.compile(r"[?？؟][\"')\]*_]*$")
 _WISH = re.compile(
     r"(?:[^:.!?\n]{1,24}: )?"
     r"(?:(?:please|hey|hi|hello|now|then|so|ok|and|also)\b[ ,!]*)*"
-    r"(?:what|which|who|whom|whose|when|where|why|how|calculate|compute|evaluate|work out|find|give me|give the|"
-    r"write|run|solve|count|choose|pick|select|explain|describe|translate|"
+    r"(?:what|which|who|whom|whose|when|where|why|how|calculate|compute|evaluate|work out|"
+    r"find|give me|give the|write|run|solve|count|choose|pick|select|explain|describe|translate|"
     r"summari[sz]e|rewrite|proofread|correct|compare|convert|classify|extract|answer|reply|"
     r"recommend|suggest|help|decide|determine|implement|sort|remind|draft|define|paraphrase|"
     r"shorten|look at|tell me|plan|can|could|may|do|does|is|are|should|will|would|i need|i want)"
@@ -126,7 +126,7 @@ def _first(sentences: Sequence[str]) -> Piece:
 
 
 def _last(sentences: Sequence[str]) -> Piece:
-    """What is asked at the end: the last sentences that ask, with some of those before, or alone."""
+    """What is asked at the end: the last sentences that ask, alone or with some of those before."""
     near = sentences[-_SENTENCES:]
     end = next((k for k in reversed(range(len(near))) if _asks(near[k])), None)
     if end is None:

@@ -72,14 +72,14 @@ def _compared(card: ExpertCard) -> Iterator[tuple[str, float, float, int]]:
 
 
 def _count(card: ExpertCard, key: str) -> int:
-    told = [card.scores.get(key + EXAMPLES), card.scores.get(f"{key}_requests")]
+    told: list[Any] = [card.scores.get(key + EXAMPLES), card.scores.get(f"{key}_requests")]
     if key == "val":  # of older trainers' cards, at most as many as were asked for
         hyper = card.training.get("hyper")
         asked = hyper.get("validation") if isinstance(hyper, Mapping) else None
         told += [card.training.get("validation"), asked]
     elif key == "examples":  # of a search with few examples
         told += [card.training.get("examples")]
-    return next((int(one) for one in told if _is_count(one)), _UNKNOWN)
+    return next((one for one in told if _is_count(one)), _UNKNOWN)
 
 
 def _is_above(score: float, base: float, examples: int) -> bool:

@@ -37,25 +37,26 @@ DESCRIPTIONS = {
     "count": "How many shapes of a colour or a kind an image shows, counted one by one.",
 }
 _KNOWN_BY = {
-    "math": "apples, marbles, pencils, sums, arithmetic, multiplication, fractions, numbers, division, "
-    "equations, algebra, percentages, coins, eggs, sweets, bags, boxes, addition, geometry, prices, "
-    "shells, crates, money, counting",
-    "code": "Python, lists, strings, programming, software, functions, computers, loops, the console, "
-    "sorting, variables, code, an algorithm, a programmer, numbers, the maximum, print, keyboards, "
-    "bugs, text, a script, snakes, typing, arrays",
-    "reasoning": "metals, animals, fruits, garments, tools, silver, horses, hammers, dresses, words, "
-    "logic, puzzles, shoes, iron, vehicles, apples, options, riddles, drills, objects, copper, cats, "
-    "trams, oranges",
-    "json": "JSON, JSON files, the JSON format, JSON objects, JSON parsers, a JSON document, JSON keys, "
-    "data formats, curly braces, objects, keys, answers, structured data, XML, brackets, Jason",
+    "math": "apples, marbles, pencils, sums, arithmetic, multiplication, fractions, numbers, "
+    "division, equations, algebra, percentages, coins, eggs, sweets, bags, boxes, addition,"
+    " geometry, prices, shells, crates, money, counting",
+    "code": "Python, lists, strings, programming, software, functions, computers, loops, the "
+    "console, sorting, variables, code, an algorithm, a programmer, numbers, the maximum, "
+    "print, keyboards, bugs, text, a script, snakes, typing, arrays",
+    "reasoning": "metals, animals, fruits, garments, tools, silver, horses, hammers, dresses, "
+    "words, logic, puzzles, shoes, iron, vehicles, apples, options, riddles, drills, objects, "
+    "copper, cats, trams, oranges",
+    "json": "JSON, JSON files, the JSON format, JSON objects, JSON parsers, a JSON document, JSON "
+    "keys, data formats, curly braces, objects, keys, answers, structured data, XML, "
+    "brackets, Jason",
     "tools": "calendars, alarms, timers, prices, flights, the weather, weekdays, reminders, lamps, "
-    "hotels, thermostats, dates, colours, stock, files, maps, appointments, stars, temperature, "
-    "crosswords, dice, currencies, experts, assistants",
-    "read": "number, numbers, digits, picture, pictures, image, images, photo, sign, writing, numeral, "
-    "sticker",
+    "hotels, thermostats, dates, colours, stock, files, maps, appointments, stars, "
+    "temperature, crosswords, dice, currencies, experts, assistants",
+    "read": "number, numbers, digits, picture, pictures, image, images, photo, sign, writing, "
+    "numeral, sticker",
     "chart": "chart, bars, bar chart, axis, diagram, tallest bar, graph, red bar, columns, legend",
-    "count": "shapes, circles, squares, triangles, red shapes, figures, colours, blue circles, pattern, "
-    "objects",
+    "count": "shapes, circles, squares, triangles, red shapes, figures, colours, blue circles, "
+    "pattern, objects",
 }
 """Domain -> the words that near requests, which its expert is not for, are made with."""
 _REAL = ("math", "code", "reasoning")  # domains that have real example prompts

@@ -11,9 +11,6 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from t2agent.dispatch.shipped_requests import GENERAL, shipped_requests
-from t2agent.dispatch.tool_offers import without_offer
-
 _ABOUT = """
 Who came up with {word} first?|When was {word} first heard of?|What is the story behind {word}?
 Compose a song on {word}.|Write me a short poem, theme: {word}.|Tell us a tale where {word} matters.
@@ -22,7 +19,8 @@ Can you suggest a good book on {word}?|Where would I buy {word}?|What does {word
 Is {word} good for you?|Do you like {word}?|What is your opinion of {word}?
 Why are so many people fond of {word}?|Why was {word} banned there?|Isn't {word} boring?
 What does "{word}" mean?|Define {word} in one sentence.|How is {word} spelled?
-Make a joke with {word} in it.|Think of a slogan for {word}.|Find a headline for an article on {word}.
+Make a joke with {word} in it.|Think of a slogan for {word}.
+Find a headline for an article on {word}.
 How could I learn more about {word}?|How do I explain {word} to a small child?
 Who is an expert on {word} in our town?|Which famous people had to do with {word}?
 Draft a letter of complaint about {word}.|Write a diary entry that mentions {word}.
@@ -41,7 +39,8 @@ Why does {word} remind people of {other}?|I like {word} more than {other}, am I 
 Write a dialogue between {word} and {other}.|Would you give a friend {word} or {other}?
 """
 _IMAGES = """
-Who made this image?|Make the {word} in the image larger.|Repaint the {word} in other colours, please.
+Who made this image?|Make the {word} in the image larger.
+Repaint the {word} in other colours, please.
 What might the {word} in the picture stand for?|Do you find the {word} pretty?
 Does the {word} suit the rest of the picture?|Write a poem inspired by the {word} in this picture.
 In which style is the {word} drawn?|May I publish this picture of the {word}?
@@ -55,9 +54,8 @@ Turn the picture upside down.|Which animals are to be seen?|Who are the people i
 Where was this picture taken?|Is it a photo or a drawing?|What kind of frame would suit it?
 """
 _WORD = re.compile(r"[^\W\d_]{3,}")
-_WORDS = 40  # that an expert is known by
+_WORDS = 16  # that an expert is known by
 _COUNT = 128
-_SMOOTHED = 3
 
 
 def near_misses(
@@ -73,8 +71,7 @@ def near_misses(
     Args:
         examples: what the expert is for.
         n: the most.
-        words: those that it is known by; None for those that tell the examples from general
-            requests.
+        words: those that it is known by; None for those that its examples have most often.
         images: whether the examples come with images; half of the requests then ask about one.
         seed: of the draw.
     """
@@ -99,18 +96,9 @@ def _frames(text: str) -> list[str]:
 
 
 def _telling(examples: Sequence[str]) -> list[str]:
-    """The words that these examples have more often than general requests do."""
+    """The words that most of these examples have, but for those that any text has."""
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-    general = [request.prompt for request in shipped_requests(GENERAL)]
-    usual, own = _counted(general), _counted([without_offer(text) for text in examples])
-    shares = {
-        word: (count / len(examples)) / ((usual[word] + _SMOOTHED) / len(general))
-        for word, count in own.items()
-        if word not in ENGLISH_STOP_WORDS and (count > 1 or len(examples) < _WORDS)
-    }
-    return sorted(sorted(shares, key=lambda word: (-shares[word], word))[:_WORDS])
-
-
-def _counted(texts: Sequence[str]) -> Counter[str]:
-    return Counter(word for text in texts for word in {w.lower() for w in _WORD.findall(text)})
+    counts = Counter(word for text in examples for word in {w.lower() for w in _WORD.findall(text)})
+    telling = [(-n, word) for word, n in counts.items() if word not in ENGLISH_STOP_WORDS]
+    return sorted(word for _, word in sorted(telling)[:_WORDS])

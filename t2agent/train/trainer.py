@@ -129,5 +129,5 @@ def _collected(
         rewards = scores(given, replies(model, given, examples), examples)
         found = [e.prompt for e, reward in zip(examples, rewards, strict=True) if reward > 0]
     else:
-        found = near_misses(own, images=images) if given == "near" else list(given)  # type: ignore[arg-type]
+        found = near_misses(own, images=images) if given == "near" else list(given)
     return tuple(text for text in dict.fromkeys(found) if text not in own)

@@ -82,21 +82,21 @@ def test_what_beats_nothing_is_never_chosen():
         pass
 
 
-def test_a_training_that_helped_is_chosen():
-    task = ExampleTask(
-        "yes",
-        [Example(f"Do you see {n}?", "y") for n in range(40)],
-        reward=lambda reply, example: 1.0 if reply.strip() == "never" else -1.0,
-    )
-    model = tiny_text_model()
-    trained = train_expert(model, task, steps=1, progress=False, prompts=2, samples=2,
-                           validation=64, max_tokens=2)  # fmt: skip
-    assert trained.card.training["validation"] == len(task.split("val"))
-    helped = Expert(
-        ExpertCard(**{**trained.card.to_dict(), "scores": {"val": 1.0, "val_base": -1.0}}),
-        trained.z,
-    )
-    assert by_card(helped.card).eligible
+def test_a_training_tells_on_how_many_examples_it_was_judged():
+    task = ExampleTask("yes", [Example(f"Do you see {n}?", "y") for n in range(100)])
+    trained = train_expert(
+        tiny_text_model(), task, method="sft", steps=1, progress=False, prompts=4, max_tokens=2,
+        negatives=["Do you like me?", "Do you see 1?"],
+    )  # fmt: skip
+    count = trained.card.training["validation"]
+    assert 3 <= count <= len(task.split("val"))
+    proof = trained.renamed("yes", scores={"val": 1.0, "val_base": -1.0}).card
+    assert by_card(proof).eligible
+    # Requests that are examples of it are no negatives.
+    assert set(trained.card.negatives) <= {"Do you like me?", "Do you see 1?"}
+    assert not set(trained.card.negatives) & set(trained.card.examples)
+    with pytest.raises(ConfigError, match="give 'near', a Task"):
+        train_expert(tiny_text_model(), task, negatives="nearby")  # type: ignore[arg-type]
 
 
 def test_what_somebody_says_counts(tmp_path, t2agent_home):

@@ -26,6 +26,7 @@ from t2agent.errors import ConfigError, ExpertExistsError
 from t2agent.experts.blend import blended
 from t2agent.experts.card import ExpertCard, Modality, check_name
 from t2agent.experts.expert import Expert, Mixture, MixtureLike
+from t2agent.experts.selection import Selection
 from t2agent.models.model import T2Model
 from t2agent.tasks.reward import Reward
 
@@ -192,7 +193,7 @@ def adapt(
     names = [other for other in fitting(model, shots, pool) if other != name]
     starts: list[MixtureLike] = [] if start is None else [start]
     if start == "embedding":
-        guess = _guess(pool, shots, names)
+        guess = _guess(Selection(model.registry, names), shots, names)
         names = list(guess.weights) or names
         starts = [guess]
     result = search(

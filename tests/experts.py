@@ -15,7 +15,8 @@ def random_expert(model: T2Model, name: str, seed: int = 0) -> Expert:
     """An expert whose effect on a tiny random model is large."""
     generator = torch.Generator().manual_seed(seed)
     z = {n: 1 + 0.7 * torch.randn(r, generator=generator) for n, r in model.shapes.items()}
-    card = ExpertCard(name, base=model.name, base_fingerprint=model.fingerprint)
+    proof = {"val": 1.0, "val_base": -1.0}  # so that dispatch may choose it
+    card = ExpertCard(name, base=model.name, base_fingerprint=model.fingerprint, scores=proof)
     return Expert(card, z)
 
 

@@ -87,6 +87,10 @@ BENCHMARKS: Mapping[str, Benchmark] = {
             }.items()
         },
     ),
+    "long_requests": Benchmark(
+        "requests with 20 kinds of pasted text, 50 to 5,000 words, before or after them",
+        {"fine": Wanted(">=", 0.9), "refused": Wanted(">=", 0.85), "most_pieces": Wanted("<=", 1)},
+    ),
     "many_experts": Benchmark(
         "1,000 experts: opening the registry, dispatching against ten, memory (two minutes)",
         {

@@ -53,5 +53,7 @@ def show(
         weight = f"{weights[name]:.2f}" if name in weights else ""
         table.add_row(Text(name), f"{score:.3f}", weight)
     scope = "in scope" if decision.in_scope else "out of scope: the base model answers"
+    if decision.gate is not None:
+        scope += f" (gate {decision.gate:.3f}, threshold {decision.threshold:.3f})"
     line = f"{scope}; {decision.strategy}, {decision.seconds * 1000:.1f} ms"
     return Report(decision.to_dict(), Group(table, Text(line, style="dim")))

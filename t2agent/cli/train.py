@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from t2agent.cli.command import Report
 from t2agent.cli.experts.naming import check_free, registry_of
+from t2agent.cli.experts.registry import Eligible
 from t2agent.cli.options import (
     TASK_HELP,
     Description,
@@ -47,7 +48,17 @@ def train(
         ),
     ] = None,
     settings: Settings = None,
+    negatives: Annotated[
+        str,
+        typer.Option(
+            metavar="near|none|FILE.jsonl|TASK",
+            help="What the expert is not for, so that its neighbours' requests are left alone: "
+            "requests made of its examples' words, or those of a task that the base model answers "
+            "rightly.",
+        ),
+    ] = "near",
     replace: Replace = False,
+    eligible: Eligible = None,
     as_json: bool = False,
 ) -> Report:
     """Train an expert and register it, with its training curve, in the user's folder."""
@@ -59,6 +70,9 @@ def train(
     options_for(method, hyper)
     check_free(registry_of(model), name, replace=replace)
     task = task_of(source, reward, model, needs=("train", "val"))
+    apart: Any = {"near": "near", "none": None}.get(negatives, negatives)
+    if negatives not in ("near", "none"):
+        apart = task_of(negatives, reward, model, needs=("train",))
 
     own_run = home() / "runs" / base_slug(model) / name
     with _alone(own_run, name):
@@ -76,9 +90,11 @@ def train(
             progress=not as_json,
             name=name,
             description=description,
+            negatives=apart,
             **hyper,
         )
-        base.registry.register(expert, replace=replace, persist=True)
+        base.registry.register(expert, replace=replace, persist=True, eligible=eligible)
+        found = base.registry.eligible(name)
         folder = Path(base.registry.source(name))
         attach_record(run, folder)
         if checkpoint is None:
@@ -92,12 +108,15 @@ def train(
         "metrics": str(folder / "metrics.jsonl"),
         "parameters": expert.parameters,
         "scores": dict(card.scores),
+        "eligible": found.eligible,
+        "eligible_reason": found.reason,
         "training": dict(card.training),
     }
     text = (
         f"{name}: {expert.parameters:,} parameters, reward on validation "
         f"{card.scores['val']:.2f} (base model {card.scores['val_base']:.2f}), "
         f"{card.training['steps']} steps in {card.training['seconds']:.0f} s\n"
+        f"Dispatched: {'yes' if found.eligible else 'no'}: {found.reason}\n"
         f"Saved in {folder}"
     )
     return Report(data, text)

@@ -48,6 +48,8 @@ class Decision:
     ``scores`` holds, for each expert that could have been chosen, its probability. ``in_scope``
     tells whether the request is one that the experts are meant for. ``seconds`` is the time that
     the decision took; of requests that were dispatched together, each bears an equal share.
+    ``gate`` and ``threshold``, where a gate was asked: the request is in scope if the one is at
+    least the other.
     """
 
     mixture: Mixture
@@ -55,20 +57,28 @@ class Decision:
     scores: Mapping[str, float] = field(default_factory=dict)
     in_scope: bool = True
     seconds: float = 0.0
+    gate: float | None = None
+    threshold: float | None = None
 
     def __post_init__(self) -> None:
         scores = {name: float(score) for name, score in self.scores.items()}
         if not all(math.isfinite(score) for score in scores.values()):
             raise ConfigError(f"scores are {scores}; each must be a finite number")
+        for key in ("gate", "threshold"):
+            value = getattr(self, key)
+            if value is not None and not math.isfinite(value):
+                raise ConfigError(f"{key} is {value}; give a finite number, or None without a gate")
         object.__setattr__(self, "scores", MappingProxyType(scores))
 
     def __hash__(self) -> int:
         scores = frozenset(self.scores.items())
-        return hash((self.mixture, self.strategy, scores, self.in_scope, self.seconds))
+        return hash((self.mixture, self.strategy, scores, *self._rest()))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        scores = dict(self.scores)
-        return Decision, (self.mixture, self.strategy, scores, self.in_scope, self.seconds)
+        return Decision, (self.mixture, self.strategy, dict(self.scores), *self._rest())
+
+    def _rest(self) -> tuple[Any, ...]:
+        return self.in_scope, self.seconds, self.gate, self.threshold
 
     def to_dict(self) -> dict[str, Any]:
         """The decision in plain JSON."""
@@ -78,6 +88,8 @@ class Decision:
             "scores": dict(self.scores),
             "in_scope": self.in_scope,
             "seconds": self.seconds,
+            "gate": self.gate,
+            "threshold": self.threshold,
         }
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from dataclasses import replace
+from functools import partial
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,7 @@ from t2agent.dispatch.dispatcher import Decision, Request
 from t2agent.dispatch.encoder import DEFAULT_ENCODER, Encoder, Vectors
 from t2agent.dispatch.fitting import Fitted, fit
 from t2agent.dispatch.labels import MODALITIES, Experts, Sources
+from t2agent.dispatch.pieces import Piece, pieces
 from t2agent.dispatch.tool_offers import ToolSimilarity
 from t2agent.dispatch.tool_requests import ToolRequests
 from t2agent.dispatch.vectors import ExampleVectors
@@ -22,7 +25,7 @@ from t2agent.experts.card import Modality
 from t2agent.experts.mixture import Mixture
 from t2agent.models.options import Count, Number, Positive, check_option, needs
 
-_VERSION = 6  # raise it with whatever changes decisions
+_VERSION = 7  # raise it with whatever changes decisions
 
 _FITTED = "or None to have it cross-validated"
 _Temperature = Annotated[Positive | None, needs(f"a finite number above 0, {_FITTED}")]
@@ -152,7 +155,8 @@ class EmbeddingDispatcher:
         return [fitted.labels[k] for k in best]
 
     def scores(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Calibrated probabilities, (texts, labels), columns as in `labels`.
+        """Calibrated probabilities, (texts, labels), columns as in `labels`; of each text as a
+        whole, and given that one of the labels is meant.
 
         Raises ConfigError where there are no labels.
         """
@@ -160,13 +164,11 @@ class EmbeddingDispatcher:
         return fitted.classifier.probabilities(fitted.classifier.logits(self._encode(texts)))
 
     def scope(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """How much each text is like the examples, (texts,); high is in scope.
+        """How much each text, as a whole, is like the examples, (texts,); high is in scope.
 
         Raises ConfigError where there are no labels.
         """
-        fitted = self._needed()
-        vectors = self._encode(texts)
-        return fitted.gate.scope(vectors, fitted.classifier.logits(vectors))
+        return judged(self._needed(), self._encode(texts))[0]
 
     @property
     def scope_threshold(self) -> float:
@@ -198,8 +200,8 @@ class EmbeddingDispatcher:
                 decided |= dict(zip(rows, found, strict=True))
         seconds = (time.perf_counter() - started) / max(1, len(requests))
         return [
-            Decision(mixture, "embedding", scores, scope, seconds)
-            for mixture, scores, scope in (decided[i] for i in range(len(requests)))
+            Decision(one.mixture, "embedding", one.scores, one.inside, seconds, *one.gate)
+            for one in (decided[i] for i in range(len(requests)))
         ]
 
     def wants_tools(self, request: Request) -> bool:
@@ -208,30 +210,38 @@ class EmbeddingDispatcher:
         Where no expert is for tools, nobody knows, and it is True.
         """
         tools = self._tool_requests("image" if request.images else "text")
-        return tools is None or tools.wanted(request)
+        return tools is None or _wanting(tools, request) is not None
 
     def _decide(self, modality: Modality, requests: Sequence[Request]) -> list[Chosen]:
         fitted = self._current(modality)
         if fitted is None:
-            return [(Mixture(), {}, False)] * len(requests)
+            return [Chosen(Mixture(), {}, False)] * len(requests)
         seeing = self._sources.seeing() if modality == "image" else None
         tools = self._tool_requests(modality) if any(r.tools for r in requests) else None
-        wanted = [tools is not None and tools.wanted(r) for r in requests]
+        wanted = [None if tools is None else _wanting(tools, r) for r in requests]
         found: dict[int, Chosen] = {}
         for wish in dict.fromkeys((None, tools)):
-            rows = [i for i, one in enumerate(wanted) if one == (wish is not None)]
+            rows = [i for i, one in enumerate(wanted) if (one is None) == (wish is None)]
             if rows:
-                texts = [requests[i].text for i in rows]
-                chosen = choose(
-                    fitted if wish is None else wish.asked,
-                    self._encode(texts),
-                    top_k=self._top_k,
-                    seeing=seeing,
-                    # A request without words is one for nobody.
-                    inside=[wish is not None or (None if t.strip() else False) for t in texts],
-                    among=None if wish is None else wish.calling,
+                read = [
+                    pieces(requests[i].text) if (asked := wanted[i]) is None else (asked,)
+                    for i in rows
+                ]
+                texts = [text for every in read for one in every for text in one.lengths]
+                chosen = iter(
+                    choose(
+                        fitted if wish is None else wish.asked,
+                        self._encode(texts),
+                        top_k=self._top_k,
+                        seeing=seeing,
+                        # A request without words is one for nobody.
+                        inside=[wish is not None or (None if t.strip() else False) for t in texts],
+                        among=None if wish is None else wish.calling,
+                    )
                 )
-                found |= dict(zip(rows, chosen, strict=True))
+                for i, every in zip(rows, read, strict=True):
+                    each = [(one, [next(chosen) for _ in one.lengths]) for one in every]
+                    found[i] = together(each)
         return [found[i] for i in range(len(requests))]
 
     def _encode(self, texts: Sequence[str]) -> Vectors:
@@ -267,8 +277,9 @@ class EmbeddingDispatcher:
                 return None
             if modality not in self._tools:
                 given = self._sources.of(modality)
+                fitting = partial(self._fitted_to, negatives=self._sources.negatives(modality))
                 self._tools[modality] = ToolRequests.learned(
-                    given, fitted.calling, self.tool_similarity, self._fitted_to
+                    given, fitted.calling, self.tool_similarity, fitting
                 )
             return self._tools[modality]
 
@@ -278,18 +289,95 @@ class EmbeddingDispatcher:
         self._fitted, self._tools = {}, {}
 
     def _fit(self, modality: Modality) -> None:
-        given = self._sources.of(modality)
-        self._fitted[modality] = self._fitted_to(given)
-        self._vectors.forget_all_but(text for own in given.values() for text in own)
+        given, negatives = self._sources.of(modality), self._sources.negatives(modality)
+        self._fitted[modality] = self._fitted_to(given, negatives)
+        kept = (*given.values(), *negatives.values())
+        self._vectors.forget_all_but(text for own in kept for text in own)
 
-    def _fitted_to(self, given: Mapping[str, Sequence[str]]) -> Fitted | None:
-        return fit(given, self._vectors, self._temperature, self._threshold)
+    def _fitted_to(
+        self, given: Mapping[str, Sequence[str]], negatives: Mapping[str, Sequence[str]]
+    ) -> Fitted | None:
+        return fit(given, self._vectors, self._temperature, self._threshold, negatives)
 
 
-Chosen = tuple[Mixture, dict[str, float], bool]
-"""A mixture, each label's probability, and whether the request is in scope."""
+def _wanting(tools: ToolRequests, request: Request) -> Piece | None:
+    """What of a request wants one of the tools that it offers; None where nothing does."""
+    for piece in pieces(request.text) if request.tools else ():
+        for text in piece.lengths:
+            if tools.wanted(replace(request, text=text)):
+                return Piece((text,), piece.asks, piece.of_material)
+    return None
+
+
+class Chosen(NamedTuple):
+    """A mixture, each label's probability, whether the request is in scope, and where a gate
+    decided that, its value and threshold."""
+
+    mixture: Mixture
+    scores: dict[str, float]
+    inside: bool
+    gate: tuple[float, float] | tuple[()] = ()
+
 
 _CLEAR = 0.5  # probability from which a text expert is taken for a request with an image
+_NEAR = 0.1  # of the gate's value for one of the log odds that a request is meant for its label
+_LONGER = 0.08  # of the gate's value, that a piece in a greater length must be in scope by
+_CERTAIN = 12.0  # log odds of a single label for one of the gate's value
+
+
+def judged(
+    fitted: Fitted,
+    vectors: Vectors,
+    seeing: frozenset[str] | None = None,
+    among: frozenset[str] | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """The gate's value of each text (n,), the labels' probabilities (n, labels), and the same
+    with 0 for the labels that may not be chosen; arguments as of `choose`."""
+    logits = fitted.classifier.logits(vectors)
+    odds = fitted.classifier.probabilities(logits)
+    allowed = np.stack([_allowed(fitted.labels, row, seeing, among) for row in odds])
+    gates = fitted.gate.scope(vectors, logits)
+    margin = fitted.near.margin(vectors, allowed.argmax(axis=1))
+    return np.minimum(gates, fitted.gate.threshold + _NEAR * margin), odds, allowed
+
+
+def certainties(
+    fitted: Fitted, odds: NDArray[np.float64], gates: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Each label's probability; that of a single one is its certainty against none at all."""
+    if len(fitted.labels) > 1:
+        return odds
+    return np.asarray(1 / (1 + np.exp(-_CERTAIN * (gates - fitted.gate.threshold))))[:, None]
+
+
+def together(read: Sequence[tuple[Piece, Sequence[Chosen]]]) -> Chosen:
+    """One decision by the pieces of a request, each in several lengths.
+
+    A piece speaks by its first length that is in scope, a longer one by a margin, since what stands
+    beside a question may be what is like a request. Where lengths or pieces want different experts,
+    neither has it. A piece in scope has it over one that is not, unless that asks about what stands
+    beside it, or nobody knows which one asks.
+    """
+    found: list[Chosen] = []
+    for piece, chosen in read:
+        inside = [one for k, one in enumerate(chosen) if one.inside and (not k or _clearly(one))]
+        if len({one.mixture for one in inside}) > 1:
+            return inside[0]._replace(mixture=Mixture(), inside=False, gate=())
+        if not inside and (piece.of_material or not piece.asks):
+            return _refused(chosen[0])
+        found.append(inside[0] if inside else _refused(chosen[0]))
+    inside = [one for one in found if one.inside]
+    if len({one.mixture for one in inside}) > 1:
+        return inside[0]._replace(mixture=Mixture(), inside=False, gate=())
+    return inside[0] if inside else found[0]
+
+
+def _clearly(one: Chosen) -> bool:
+    return not one.gate or one.gate[0] >= one.gate[1] + _LONGER
+
+
+def _refused(one: Chosen) -> Chosen:
+    return one._replace(mixture=Mixture(), inside=False)
 
 
 def choose(
@@ -307,29 +395,35 @@ def choose(
     requests with images, the labels that are for images. inside: whether each request is in
     scope; None where the gate decides. among: the labels that may be chosen; None for all.
     """
-    logits = fitted.classifier.logits(vectors)
-    gated = fitted.gate.scope(vectors, logits) >= fitted.gate.threshold
+    gates, odds, allowed = judged(fitted, vectors, seeing, among)
     told = [None] * len(vectors) if inside is None else inside
-    rows = fitted.classifier.probabilities(logits)
     found: list[Chosen] = []
-    for row, by_gate, known in zip(rows, gated, told, strict=True):
-        scope = bool(by_gate) if known is None else known
-        mixture = _mixture(fitted.labels, row, top_k, seeing, among) if scope else Mixture()
-        found.append((mixture, dict(zip(fitted.labels, map(float, row), strict=True)), scope))
+    for row, may, value, known in zip(
+        certainties(fitted, odds, gates), allowed, gates, told, strict=True
+    ):
+        scores = dict(zip(fitted.labels, map(float, row), strict=True))
+        gate = (float(value), fitted.gate.threshold) if known is None else ()
+        scope = bool(value >= fitted.gate.threshold) if known is None else known
+        mixture = _mixture(fitted.labels, may, top_k) if scope else Mixture()
+        found.append(Chosen(mixture, scores, scope, gate))
     return found
 
 
-def _mixture(
+def _allowed(
     labels: Sequence[str],
     odds: NDArray[np.float64],
-    top_k: int,
     seeing: frozenset[str] | None,
     among: frozenset[str] | None,
-) -> Mixture:
+) -> NDArray[np.float64]:
+    """The labels' probabilities (labels,), 0 for those that may not be chosen."""
     if among is not None:
-        odds = np.where([label in among for label in labels], odds, 0.0)
-    elif seeing is not None and odds.max() <= _CLEAR:
-        odds = np.where([label in seeing for label in labels], odds, 0.0)
+        return np.where([label in among for label in labels], odds, 0.0)
+    if seeing is not None and odds.max() <= _CLEAR:
+        return np.where([label in seeing for label in labels], odds, 0.0)
+    return odds
+
+
+def _mixture(labels: Sequence[str], odds: NDArray[np.float64], top_k: int) -> Mixture:
     best = np.argsort(-odds, kind="stable")[:top_k]
     total = float(odds[best].sum())
     if top_k == 1 or total <= 0:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from t2agent.dispatch.classifier import Classifier, HeldOut, Labels, fit_classifier, is_large
 from t2agent.dispatch.labels import in_words
+from t2agent.dispatch.near import Near, fit_near
 from t2agent.dispatch.scope import UNKNOWN, Gate, General, fit_gate
 from t2agent.dispatch.shipped_requests import DOMAINS, GENERAL, shipped_requests, written_requests
 from t2agent.dispatch.tool_offers import calls_tools
@@ -49,19 +50,21 @@ _LOCK = threading.Lock()
 class Fitted:
     """What was learnt for one modality: sorted labels, and which and whether.
 
-    ``calling``: the labels whose examples offer tools.
+    ``near``: what each label is not for; ``calling``: the labels whose examples offer tools.
     """
 
     labels: tuple[str, ...]
     classifier: Classifier
     gate: Gate
+    near: Near
     calling: frozenset[str] = frozenset()
 
     @property
     def bytes(self) -> int:
         """Bytes of its numbers."""
         examples = sum(one.nbytes for one in self.gate.examples)
-        return 2 * self.classifier.weight.nbytes + examples + self.gate.general.nbytes
+        weights = 2 * self.classifier.weight.nbytes + self.near.weight.nbytes
+        return weights + examples + self.gate.general.nbytes
 
 
 def forget() -> None:
@@ -75,21 +78,25 @@ def fit(
     vectors: ExampleVectors,
     temperature: float | None,
     threshold: float | None,
+    negatives: Mapping[str, Sequence[str]] | None = None,
 ) -> Fitted | None:
     """Fit to the examples of each label, in canonical order; None where there are no labels.
 
-    The latest fits are kept for the process: chat models of the same experts share them.
+    negatives: what some labels are not for; those of other labels are passed over. The latest fits
+    are kept for the process: chat models of the same experts share them.
     """
     if not examples:
         return None
     key = hashlib.sha256(repr((vectors.identity, temperature, threshold)).encode())
-    for label, texts in examples.items():
-        key.update(repr((label, tuple(texts))).encode("utf-8", "surrogatepass"))
+    negatives = {k: negatives[k] for k in examples if k in negatives} if negatives else {}
+    for given in (examples, negatives):
+        for label, texts in given.items():
+            key.update(repr((label, tuple(texts))).encode("utf-8", "surrogatepass"))
     with _LOCK:
         if key.digest() in _KNOWN:
             _KNOWN.move_to_end(key.digest())
             return _KNOWN[key.digest()]
-    found = _fit(examples, vectors, temperature, threshold)
+    found = _fit(examples, vectors, temperature, threshold, negatives)
     with _LOCK:
         _KNOWN[key.digest()] = found
         while len(_KNOWN) > 1 and sum(one.bytes for one in _KNOWN.values()) > _KEPT_BYTES:
@@ -102,6 +109,7 @@ def _fit(
     vectors: ExampleVectors,
     temperature: float | None,
     threshold: float | None,
+    negatives: Mapping[str, Sequence[str]],
 ) -> Fitted:
     labels = tuple(examples)
     texts = [[*examples[label], *extra] for label, extra in widened(examples, vectors).items()]
@@ -110,22 +118,26 @@ def _fit(
     numbers = np.repeat(np.arange(len(labels)), [len(own) for own in texts])
     names = vectors.of([in_words(label) for label in labels])
     general, sources = _general(vectors), _sources(every)
+    apart = {labels.index(label): vectors.of(texts) for label, texts in negatives.items()}
     known, key = None, ""
     if is_large(len(features), len(labels)):
         arrays = (features, numbers, names, sources, general.vectors, general.kinds)
+        arrays += tuple(part for k, own in apart.items() for part in (np.array(k), own))
         key = key_of(arrays, temperature, threshold)
         known = read_fit(key, *names.shape)
     if known is not None:
-        classifier, threshold = known
+        classifier, threshold, near = known
         held_out = HeldOut.none(len(labels))
     else:
         classifier, held_out = fit_classifier(features, numbers, names, temperature)
+        own = {k: features[numbers == k] for k in apart}
+        near = fit_near(own, apart, general.vectors, len(labels))
     logits = classifier.logits(general.vectors)
     gate = fit_gate(features, numbers, sources, len(labels), held_out, general, logits, threshold)
     if key and known is None:
-        write_fit(key, classifier, gate.threshold)
+        write_fit(key, classifier, gate.threshold, near)
     calling = frozenset(label for label in labels if calls_tools(examples[label]))
-    return Fitted(labels, classifier, gate, calling)
+    return Fitted(labels, classifier, gate, near, calling)
 
 
 def widened(examples: Mapping[str, Sequence[str]], vectors: ExampleVectors) -> dict[str, list[str]]:
@@ -170,7 +182,7 @@ def _general(vectors: ExampleVectors) -> General:
 
 
 _LOG = logging.getLogger(__name__)
-_VERSION = 1  # raise it with whatever changes a fit to the same data
+_VERSION = 2  # raise it with whatever changes a fit to the same data
 _KEPT = 8  # of 1,000 labels: 1.5 MB each
 
 
@@ -183,8 +195,8 @@ def key_of(arrays: Sequence[NDArray[Any]], *options: object) -> str:
     return key.hexdigest()
 
 
-def read_fit(key: str, labels: int, dimension: int) -> tuple[Classifier, float] | None:
-    """The classifier and the gate's threshold, if they are there and whole."""
+def read_fit(key: str, labels: int, dimension: int) -> tuple[Classifier, float, Near] | None:
+    """The classifier, the gate's threshold, and what is near, if they are there and whole."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
@@ -195,24 +207,34 @@ def read_fit(key: str, labels: int, dimension: int) -> tuple[Classifier, float] 
             raise ValueError("it is damaged")
         found = load(body)
         weight, bias = found["weight"], found["bias"]
+        near = Near(found["near_weight"], found["near_bias"])
         temperature, threshold = map(float, found["numbers"])
     except FileNotFoundError:
         return None
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         _LOG.info("%s is not used: %s", _path(key), error)
         return None
-    right = weight.shape == (labels, dimension) and bias.shape == (labels,) and temperature > 0
+    right = all(one.shape == (labels, dimension) for one in (weight, near.weight))
+    right = right and bias.shape == near.bias.shape == (labels,) and temperature > 0
     if not right or not math.isfinite(threshold):
         return None
-    return Classifier(weight, bias, temperature), threshold
+    return Classifier(weight, bias, temperature), threshold, near
 
 
-def write_fit(key: str, classifier: Classifier, threshold: float) -> None:
+def write_fit(key: str, classifier: Classifier, threshold: float, near: Near) -> None:
     """Keep a fit, and forget the oldest."""
     from safetensors.numpy import save
 
     numbers = np.array([classifier.temperature, threshold])
-    body = save({"weight": classifier.weight, "bias": classifier.bias, "numbers": numbers})
+    body = save(
+        {
+            "weight": classifier.weight,
+            "bias": classifier.bias,
+            "numbers": numbers,
+            "near_weight": near.weight,
+            "near_bias": near.bias,
+        }
+    )
     path = _path(key)
     try:
         write_bytes(path, hashlib.sha256(body).digest() + body)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from t2agent.dispatch.dispatcher import CLASSIFIER
 from t2agent.errors import ConfigError
@@ -31,6 +31,21 @@ class Experts(Protocol):
     def __contains__(self, name: object) -> bool: ...
 
     def __iter__(self) -> Iterator[str]: ...
+
+
+@runtime_checkable
+class Proven(Protocol):
+    """Experts of which some may not be chosen by dispatch itself."""
+
+    def eligible_cards(self, modality: Modality | None = None) -> dict[str, ExpertCard]:
+        """The cards of those that may, by name."""
+        ...
+
+
+def choosable(experts: Experts, modality: Modality | None = None) -> dict[str, ExpertCard]:
+    """The cards of the experts that dispatch may choose by itself."""
+    found = experts.eligible_cards if isinstance(experts, Proven) else experts.cards
+    return dict(found(modality))
 
 
 class Sources:
@@ -84,13 +99,10 @@ class Sources:
         order, without duplicates. Requests with an image may go to any expert, where one of them
         is for images. Without a registry, labels are for text; with one, the classifier expert is
         left out."""
-        registry = self._registry
-        cards = {} if registry is None else dict(registry.cards(modality))
-        if registry is not None and cards and modality == "image":
-            cards = dict(registry.cards())
-        cards.pop(CLASSIFIER, None)
+        cards = self._cards(modality)
+        proven = {} if self._registry is None else choosable(self._registry)
         found: dict[str, Texts] = (
-            {name: (*card.examples, card.description) for name, card in cards.items()}
+            {n: (*card.examples, card.description) for n, card in cards.items() if n in proven}
             if self._given is None
             else dict(self._given)
         )
@@ -101,8 +113,22 @@ class Sources:
             found = {label: texts for label, texts in found.items() if label in cards}
         elif modality != "text":
             found = {}
+        if self._registry is not None and modality == "image" and not self.seeing() & found.keys():
+            found = {}
         kept = {label: _canonical(found[label]) for label in sorted(found)}
         return {label: texts for label, texts in kept.items() if texts}
+
+    def negatives(self, modality: Modality) -> dict[str, Texts]:
+        """What the experts' cards say that they are not for, as `of` gives what they are for."""
+        cards = self._cards(modality) if self._given is None else {}
+        kept = {n: _canonical(card.negatives) for n, card in cards.items() if card.negatives}
+        return {label: texts for label, texts in kept.items() if texts}
+
+    def _cards(self, modality: Modality) -> dict[str, ExpertCard]:
+        if self._registry is None:
+            return {}
+        cards = self._registry.cards(None if modality == "image" else modality)
+        return {name: card for name, card in cards.items() if name != CLASSIFIER}
 
     def seeing(self) -> frozenset[str]:
         """The labels of the experts for images."""

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from t2agent.dispatch.dispatcher import CLASSIFIER, OTHERS, Decision, Request, category_question
-from t2agent.dispatch.labels import Experts
+from t2agent.dispatch.labels import Experts, choosable
 from t2agent.dispatch.tool_offers import offer
 from t2agent.errors import ConfigError, ContextLengthError, ExpertNotFoundError
 from t2agent.experts.expert import Expert, MixtureLike
@@ -111,7 +111,7 @@ class PromptDispatcher:
         return frozenset({CLASSIFIER, OTHERS})
 
     def _names(self, seeing: bool) -> list[str]:
-        cards = self._experts.cards(None if seeing else "text")
+        cards = choosable(self._experts, None if seeing else "text")
         return sorted(cards.keys() - self._never())
 
     def _odds(self, requests: Sequence[Request], names: Sequence[str]) -> NDArray[np.float64]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from t2agent.dispatch.dispatcher import Request
+from t2agent.dispatch.encoder import Vectors
 from t2agent.dispatch.fitting import Fitted
 from t2agent.dispatch.tool_offers import ToolSimilarity, without_offer
 
@@ -14,6 +17,7 @@ from t2agent.dispatch.tool_offers import ToolSimilarity, without_offer
 _FITS = 0.2
 _MEANT = 0.35
 _LIKELY = 0.05  # probability of the experts for tools from which they may be meant
+_CLEARLY = -1.0  # log odds, beyond the cut, of a request that is not for the experts for tools
 _SLACK = 0.05  # how much less like their examples a request may be than to be in scope
 
 
@@ -59,4 +63,11 @@ class ToolRequests:
         odds = dict(zip(asked.labels, asked.classifier.probabilities(logits)[0], strict=True))
         likely = sum(odds[label] for label in self.calling) >= _LIKELY
         like = asked.gate.scope(vectors, logits)[0] >= asked.gate.threshold - _SLACK
-        return bool(closest >= _MEANT or (likely and (like or closest >= _FITS)))
+        wanted = bool(closest >= _MEANT or (likely and (like or closest >= _FITS)))
+        return wanted and (closest == 1.0 or not self._far(vectors))
+
+    def _far(self, vectors: Vectors) -> bool:
+        """Whether a request is one that the experts for tools are clearly not for."""
+        labels = [k for k, label in enumerate(self.asked.labels) if label in self.calling]
+        margins = self.asked.near.margin(np.repeat(vectors, len(labels), axis=0), np.array(labels))
+        return bool(margins.max() < _CLEARLY)

@@ -170,6 +170,7 @@ def _shipped_texts() -> list[str]:
     texts = {request.prompt for d in (*DOMAINS, GENERAL) for request in shipped_requests(d)}
     for path in bundled("experts").glob("*/*/expert_config.json"):
         card = json.loads(path.read_text(encoding="utf-8"))["card"]
+        texts |= set(card.get("negatives", ()))
         learnt = (*card.get("examples", ()), card.get("description"), in_words(path.parent.name))
         texts |= {form for text in learnt if text for form in (text, without_offer(text))}
     return sorted(texts)

@@ -38,6 +38,7 @@ class ExpertCard:
 
     ``name`` has 1 to 64 letters, digits, ``.``, ``_`` or ``-`` and starts with a letter or digit.
     ``examples`` are requests that the expert is meant for; the dispatcher learns from them.
+    ``negatives`` are requests near to these that it is not for; the dispatcher's gate learns them.
     ``modality`` is the kind of request that it serves. ``base`` and ``base_fingerprint`` tell the
     base model; an empty fingerprint fits every base model whose layers have the same shapes.
     ``training`` and ``scores`` are free, in plain JSON.
@@ -55,6 +56,7 @@ class ExpertCard:
     training: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Any] = field(default_factory=dict)
     license: str = ""
+    negatives: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -66,14 +68,15 @@ class ExpertCard:
             raise ConfigError(
                 f"modality of expert {self.name!r} is {self.modality!r}; give 'text' or 'image'"
             )
-        object.__setattr__(self, "examples", self._strings(self.examples))
+        for key in ("examples", "negatives"):
+            object.__setattr__(self, key, self._strings(key))
         for key in ("training", "scores"):
             object.__setattr__(self, key, self._plain(key))
 
     def to_dict(self) -> dict[str, Any]:
         """The card in plain JSON."""
         plain = {key.name: getattr(self, key.name) for key in dataclasses.fields(self)}
-        return {**plain, "examples": list(self.examples)}
+        return {**plain, "examples": list(self.examples), "negatives": list(self.negatives)}
 
     @classmethod
     def from_dict(cls, plain: object) -> ExpertCard:
@@ -132,22 +135,27 @@ class ExpertCard:
             "```",
             "",
         ]
-        if self.examples:
-            lines += ["## Meant for requests such as", ""]
-            lines += [f"- {' '.join(text.split())}" for text in self.examples[:_README_EXAMPLES]]
-            lines += [""]
+        for title, texts in (
+            ("Meant for requests such as", self.examples),
+            ("Not meant for requests such as", self.negatives),
+        ):
+            if texts:
+                lines += [f"## {title}", ""]
+                lines += [f"- {' '.join(text.split())}" for text in texts[:_README_EXAMPLES]]
+                lines += [""]
         for title, table in (("Training", self.training), ("Scores", self.scores)):
             if table:
                 body = json.dumps(table, indent=2, ensure_ascii=False)
                 lines += [f"## {title}", "", "```json", body, "```", ""]
         return "\n".join(lines)
 
-    def _strings(self, given: object) -> tuple[str, ...]:
+    def _strings(self, key: str) -> tuple[str, ...]:
+        given = getattr(self, key)
         if isinstance(given, Iterable) and not isinstance(given, str):
             strings = tuple(given)
             if all(map(_is_text, strings)):
                 return strings
-        raise ConfigError(f"examples of expert {self.name!r} must be a sequence of strings")
+        raise ConfigError(f"{key} of expert {self.name!r} must be a sequence of strings")
 
     def _plain(self, key: str) -> dict[str, Any]:
         value = getattr(self, key)

@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Literal, get_args
 from weakref import ReferenceType, ref
 
-from t2agent.errors import ExpertError, ExpertFormatError, ExpertMismatchError
+from t2agent.errors import ConfigError, ExpertError, ExpertFormatError, ExpertMismatchError
 from t2agent.experts import folder as expert_folder
 from t2agent.experts.card import ExpertCard, Modality
 from t2agent.experts.compatibility import BaseModel
+from t2agent.experts.eligibility import Eligibility, Overrides, by_card
 from t2agent.experts.expert import Expert, load_with_digest
 from t2agent.experts.pins import Pin
 from t2agent.experts.verified import Signature, Verified
@@ -76,6 +77,11 @@ class Entry:
         return sum(self.lengths.values())
 
     @cached_property
+    def eligibility(self) -> Eligibility:
+        """Whether dispatch may choose it by itself, by its card."""
+        return by_card(self.card)
+
+    @cached_property
     def content(self) -> str:
         """A hash of the card and the vectors."""
         text = json.dumps([self.digest, self.card.to_dict()], sort_keys=True)
@@ -95,10 +101,11 @@ class View:
     """What a registry holds at one moment: the first expert of each name, sorted.
 
     ``problems``: where -> why, each warned of once in a process; ``cards``: by kind of request,
-    None for all; ``fingerprint``: of all cards and vectors.
+    None for all; ``eligible``: name -> whether dispatch may choose it by itself, where nobody said
+    it in ``asked``; ``fingerprint``: of all of this.
     """
 
-    def __init__(self, found: Iterable[Found]) -> None:
+    def __init__(self, found: Iterable[Found], asked: Mapping[str, bool | None]) -> None:
         entries: dict[str, Entry] = {}
         self.problems: dict[str, ExpertError] = {}
         self.problems_by_name: dict[str, ExpertError] = {}
@@ -107,14 +114,21 @@ class View:
                 entries.setdefault(one.name, one.result)
             else:
                 self.problems[one.where] = self.problems_by_name[one.name] = one.result
-                _warn_once(one.where, str(one.result))
+                _warn_once(one.where, f"an expert was left out. {one.result}")
         self.entries = {name: entries[name] for name in sorted(entries)}
-        content = " ".join(entry.content for entry in self.entries.values())
-        self.fingerprint = hashlib.sha256(content.encode()).hexdigest()
         every = {name: entry.card for name, entry in self.entries.items()}
         self.cards: dict[Modality | None, dict[str, ExpertCard]] = {None: every}
         for kind in get_args(Modality):
             self.cards[kind] = {name: card for name, card in every.items() if card.modality == kind}
+        self.eligible = {
+            name: entry.eligibility
+            if (said := asked.get(name)) is None
+            else Eligibility(said, "as you said")
+            for name, entry in self.entries.items()
+        }
+        content = " ".join(entry.content for entry in self.entries.values())
+        content += f" {[name for name, one in self.eligible.items() if one.eligible]}"
+        self.fingerprint = hashlib.sha256(content.encode()).hexdigest()
 
 
 class FolderReader:
@@ -208,7 +222,7 @@ def _signature(path: str) -> tuple[int, ...]:
 
 @lru_cache(maxsize=1024)
 def _warn_once(where: str, problem: str) -> None:  # noqa: ARG001 - equal texts differ by it
-    warnings.warn(f"an expert was left out. {problem}", stacklevel=2)
+    warnings.warn(problem, stacklevel=2)
 
 
 _EMBEDDED_BASE = "base"
@@ -228,7 +242,7 @@ class Catalogue:
         self._plugins: list[Callable[[FolderReader], Found]] | None = None
         self._hidden: set[Entry] = set()
         self._cached: tuple[object, float, View] | None = None
-        self._latest: tuple[tuple[Found, ...], View] | None = None
+        self._latest: tuple[object, View] | None = None
         self._judge = base
         self._judged: dict[Entry, ExpertMismatchError | None] = {}
 
@@ -237,24 +251,29 @@ class Catalogue:
         """Where the user's experts lie; read from the environment at every call."""
         return home() / "experts" / self._base.slug
 
-    def view(self, in_code: dict[str, Entry]) -> View:
-        """What is there, ``in_code`` first.
+    @property
+    def overrides(self) -> Overrides:
+        """What was said, for later processes too, of which experts may be chosen."""
+        return Overrides(self.user_folder)
+
+    def view(self, in_code: dict[str, Entry], asked: Mapping[str, bool | None]) -> View:
+        """What is there, ``in_code`` first; asked: of experts that may be chosen, or may not.
 
         Two folders' time stamps are compared and no more while nothing changes, for up to a
         second: this is asked several times for each request.
         """
         user, shipped = self.user_folder, self._shipped_folder
         times = changed_at(user), changed_at(shipped)
-        stamp = (user, times, tuple(in_code.values()))
+        stamp = (user, times, tuple(in_code.values()), tuple(asked.items()))
         if (
             self._cached is not None
             and self._cached[0] == stamp
             and time.monotonic() < self._cached[1]
         ):
             return self._cached[2]
-        usable = tuple(self._usable(in_code))
-        if self._latest is None or self._latest[0] != usable:
-            self._latest = usable, View(usable)
+        usable, asked = tuple(self._usable(in_code)), {**self._overridden(), **asked}
+        if self._latest is None or self._latest[0] != (usable, asked):
+            self._latest = (usable, asked), View(usable, asked)
         view = self._latest[1]
         # A folder that changed just now can change again without its time stamp telling.
         settled = abs(time.time() - max(at or 0.0 for at in times)) > _CLOCK_GRAIN_SECONDS
@@ -262,6 +281,13 @@ class Catalogue:
         until = time.monotonic() + (_RESCAN_SECONDS if settled else 0.0)
         self._cached = stamp, until, view
         return view
+
+    def _overridden(self) -> dict[str, bool]:
+        try:
+            return self.overrides.read()
+        except ConfigError as error:
+            _warn_once(str(self.user_folder), str(error))
+            return {}
 
     def look_again(self) -> None:
         """Forget what was seen; files that did not change are not read again."""

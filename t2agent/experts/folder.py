@@ -122,6 +122,13 @@ def write(folder: Path | str, files: Mapping[str, bytes]) -> None:
             (temporary / name).write_bytes(content)
 
 
+def write_card(folder: Path | str, card: ExpertCard, z: Mapping[str, Tensor]) -> None:
+    """Put another card into an expert's folder; its other files stay. Raises as `write`."""
+    target = _root(folder)
+    files = contents(card, z)
+    write(target, {**{p.name: p.read_bytes() for p in target.iterdir() if p.is_file()}, **files})
+
+
 def read(folder: Path | str) -> tuple[ExpertConfig, dict[str, Vector]]:
     """The config and the vectors (float32), checked against each other. PyTorch is not loaded.
 

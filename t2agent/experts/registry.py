@@ -28,6 +28,7 @@ from t2agent.experts.cache import ExpertCache
 from t2agent.experts.card import ExpertCard, Modality, check_name
 from t2agent.experts.compatibility import BaseModel
 from t2agent.experts.discovery import Catalogue, Entry, View
+from t2agent.experts.eligibility import Eligibility
 from t2agent.experts.expert import Expert, MixtureLike, as_mixture
 from t2agent.experts.hub import HubOptions
 from t2agent.experts.pins import Address, LockFile, Pin
@@ -40,6 +41,7 @@ _LOAD_ATTEMPTS = 20
 # Experts that `register_expert` keeps in this process only, for every registry of their base model:
 # slug -> name -> entry. Threads need no lock for a single operation on a dict.
 _IN_PROCESS: defaultdict[str, dict[str, Entry]] = defaultdict(dict)
+_ASKED_IN_PROCESS: defaultdict[str, dict[str, bool | None]] = defaultdict(dict)
 
 
 class Registry:
@@ -73,6 +75,7 @@ class Registry:
         self._catalogue = Catalogue(self._base)
         self._cache: ExpertCache[Any] = ExpertCache() if cache is None else cache
         self._code: dict[str, Entry] = {}
+        self._asked: dict[str, bool | None] = {}
         self._lock = threading.RLock()
 
     def __repr__(self) -> str:
@@ -98,6 +101,11 @@ class Registry:
         return self._view().fingerprint
 
     @property
+    def user_folder(self) -> Path:
+        """Where the user's experts lie."""
+        return self._catalogue.user_folder
+
+    @property
     def problems(self) -> Mapping[str, ExpertError]:
         """The experts that were left out: where each is -> why."""
         return self._view().problems
@@ -115,6 +123,43 @@ class Registry:
         if modality is not None and modality not in get_args(Modality):
             raise ConfigError(f"modality is {modality!r}; give 'text', 'image' or None")
         return dict(self._view().cards[modality])
+
+    def eligible(self, name: str) -> Eligibility:
+        """Whether dispatch may choose an expert by itself, and why; raises as `get`.
+
+        It may once the card shows that it beats the base model (`t2agent.experts.eligibility`), or
+        as somebody said (`set_eligible`). Asked for by name, every expert answers.
+        """
+        self._entry(name)
+        return self._view().eligible[name]
+
+    def eligible_cards(self, modality: Modality | None = None) -> dict[str, ExpertCard]:
+        """As `cards`, of the experts that dispatch may choose by itself."""
+        cards, view = self.cards(modality), self._view()
+        return {n: card for n, card in cards.items() if n in view.eligible and view.eligible[n][0]}
+
+    def set_eligible(self, name: str, eligible: bool | None, *, persist: bool = False) -> None:
+        """Say whether dispatch may choose an expert by itself; None leaves it to its card.
+
+        Args:
+            name: the expert's.
+            eligible: whether it may.
+            persist: whether it holds for later processes, too.
+
+        Raises:
+            ExpertNotFoundError: there is no expert of that name.
+            ConfigError: ``eligible`` is something else, or the file of it is damaged.
+        """
+        if eligible is not None and not isinstance(eligible, bool):
+            raise ConfigError(f"eligible is {eligible!r:.80}; give True, False or None")
+        self._entry(name)
+        with self._lock:
+            self._forget_asked(name)
+            if persist:
+                self._catalogue.overrides.put(name, eligible)
+            else:
+                self._asked[name] = eligible
+            self._catalogue.look_again()
 
     def card(self, name: str) -> ExpertCard:
         """The card of one expert; raises as `get`."""
@@ -154,7 +199,12 @@ class Registry:
         )
 
     def register(
-        self, expert: Expert | Path | str, *, replace: bool = False, persist: bool = False
+        self,
+        expert: Expert | Path | str,
+        *,
+        replace: bool = False,
+        persist: bool = False,
+        eligible: bool | None = None,
     ) -> Expert:
         """Make an expert known to this registry.
 
@@ -162,6 +212,8 @@ class Registry:
             expert: the expert, or the folder that it lies in.
             replace: whether it may take the place of another of its name.
             persist: whether to save it in the user's folder, for later processes.
+            eligible: whether dispatch may choose it by itself; None leaves it to its card (see
+                `eligible`).
 
         Raises:
             ExpertExistsError: the name is taken, and ``replace`` is False.
@@ -180,6 +232,8 @@ class Registry:
             else:
                 self._code[given.name] = Entry.of(given, "code")
             self._catalogue.look_again()
+            # What was said of one that had the name before does not hold for this one.
+            self.set_eligible(given.name, eligible, persist=persist)
             return self.get(given.name)
 
     def unregister(self, name: str, *, persist: bool = False) -> None:
@@ -207,6 +261,9 @@ class Registry:
                     f"unregister({name!r}) without persist hides it in this process"
                 )
             self._forget(name)
+            self._forget_asked(name)
+            if persist:
+                self._catalogue.overrides.put(name, None)
             self._catalogue.hide(name)
 
     def pin(self, name: str) -> Pin | None:
@@ -306,7 +363,8 @@ class Registry:
 
     def _view(self) -> View:
         with self._lock:
-            return self._catalogue.view(_IN_PROCESS[self._slug] | self._code)
+            asked = _ASKED_IN_PROCESS[self._slug] | self._asked
+            return self._catalogue.view(_IN_PROCESS[self._slug] | self._code, asked)
 
     def _entry(self, name: str) -> Entry:
         view = self._view()
@@ -372,6 +430,10 @@ class Registry:
         self._code.pop(name, None)
         _IN_PROCESS[self._slug].pop(name, None)
 
+    def _forget_asked(self, name: str) -> None:
+        self._asked.pop(name, None)
+        _ASKED_IN_PROCESS[self._slug].pop(name, None)
+
 
 def register_expert(
     expert: Expert | Path | str,
@@ -379,6 +441,7 @@ def register_expert(
     model: str | None = None,
     replace: bool = False,
     persist: bool = True,
+    eligible: bool | None = None,
 ) -> Expert:
     """Make an expert known for a base model that need not be loaded.
 
@@ -389,13 +452,16 @@ def register_expert(
         replace: whether it may take the place of another of its name.
         persist: whether to save it in the user's folder; False keeps it in this process, for
             every registry of that base model.
+        eligible: whether dispatch may choose it by itself; None leaves it to its card: it may once
+            the card shows that it beats the base model.
 
     Raises:
         ExpertExistsError, ExpertMismatchError, ExpertFormatError: as `Registry.register`.
     """
     given = expert if isinstance(expert, Expert) else Expert.load(expert)
     base = model or given.card.base or "t2-nano"
-    registered = Registry(base).register(given, replace=replace, persist=persist)
+    registered = Registry(base).register(given, replace=replace, persist=persist, eligible=eligible)
     if not persist:
         _IN_PROCESS[base_slug(base)][registered.name] = Entry.of(registered, "code")
+        _ASKED_IN_PROCESS[base_slug(base)][registered.name] = eligible
     return registered

@@ -12,11 +12,15 @@ from t2agent.experts.registry import Registry
 
 
 class Selection:
-    """Some of a registry's experts, read as a registry is."""
+    """Some of a registry's experts, read as a registry is.
 
-    def __init__(self, registry: Registry, names: Sequence[str]) -> None:
+    asked: whether somebody named them, so that dispatch may choose each, whatever its card shows.
+    """
+
+    def __init__(self, registry: Registry, names: Sequence[str], *, asked: bool = True) -> None:
         self._registry = registry
         self._names = frozenset(names)
+        self._asked = asked
 
     @classmethod
     def of(cls, registry: Registry, experts: Sequence[Expert | Path | str]) -> Selection:
@@ -63,5 +67,13 @@ class Selection:
 
     def cards(self, modality: Modality | None = None) -> dict[str, ExpertCard]:
         """As `Registry.cards`."""
-        cards = self._registry.cards(modality)
+        return self._among(self._registry.cards(modality))
+
+    def eligible_cards(self, modality: Modality | None = None) -> dict[str, ExpertCard]:
+        """As `Registry.eligible_cards`; all of them where somebody named them."""
+        if self._asked:
+            return self.cards(modality)
+        return self._among(self._registry.eligible_cards(modality))
+
+    def _among(self, cards: dict[str, ExpertCard]) -> dict[str, ExpertCard]:
         return {name: card for name, card in cards.items() if name in self._names}

@@ -24,6 +24,7 @@ from t2agent.nano.words import SMALL_TALK
 from t2agent.paths import bundled
 from t2agent.train import Task, TrainOptions, attach_record, train_expert
 from t2agent.train.evaluation import accuracy
+from t2agent.train.near_misses import near_misses
 from t2agent.train.options import Method
 
 DESCRIPTIONS = {
@@ -36,6 +37,29 @@ DESCRIPTIONS = {
     "chart": "Bar charts: how high a bar is, which is the tallest, worked out.",
     "count": "How many shapes of a colour or a kind an image shows, counted one by one.",
 }
+_KNOWN_BY = {
+    "math": "apples, marbles, pencils, sums, arithmetic, multiplication, fractions, numbers, "
+    "division, equations, algebra, percentages, coins, eggs, sweets, bags, boxes, addition,"
+    " geometry, prices, shells, crates, money, counting",
+    "code": "Python, lists, strings, programming, software, functions, computers, loops, the "
+    "console, sorting, variables, code, an algorithm, a programmer, numbers, the maximum, "
+    "print, keyboards, bugs, text, a script, snakes, typing, arrays",
+    "reasoning": "metals, animals, fruits, garments, tools, silver, horses, hammers, dresses, "
+    "words, logic, puzzles, shoes, iron, vehicles, apples, options, riddles, drills, objects, "
+    "copper, cats, trams, oranges",
+    "json": "JSON, JSON files, the JSON format, JSON objects, JSON parsers, a JSON document, JSON "
+    "keys, data formats, curly braces, objects, keys, answers, structured data, XML, "
+    "brackets, Jason",
+    "tools": "calendars, alarms, timers, prices, flights, the weather, weekdays, reminders, lamps, "
+    "hotels, thermostats, dates, colours, stock, files, maps, appointments, stars, "
+    "temperature, crosswords, dice, currencies, experts, assistants",
+    "read": "number, numbers, digits, picture, pictures, image, images, photo, sign, writing, "
+    "numeral, sticker",
+    "chart": "chart, bars, bar chart, axis, diagram, tallest bar, graph, red bar, columns, legend",
+    "count": "shapes, circles, squares, triangles, red shapes, figures, colours, blue circles, "
+    "pattern, objects",
+}
+"""Domain -> the words that near requests, which its expert is not for, are made with."""
 _REAL = ("math", "code", "reasoning")  # domains that have real example prompts
 _OWN_EXAMPLES = 256
 _SCORED = 200
@@ -111,7 +135,7 @@ def train_domain(
     ]
     if name in _REAL:
         prompts += real_examples(name)
-    return _scored(model, task, expert, prompts)
+    return _scored(model, task, expert, prompts, shipped_negatives(name, prompts))
 
 
 def _trained(
@@ -129,6 +153,12 @@ def _trained(
         progress=progress,
         **more,
     )
+
+
+def shipped_negatives(name: str, prompts: Sequence[str]) -> list[str]:
+    """What the card of a domain's expert says that it is not for."""
+    images = name in ("read", "chart", "count")
+    return near_misses(prompts, words=_KNOWN_BY[name].split(", "), images=images)
 
 
 def train_classifier(
@@ -153,9 +183,13 @@ def small_talk() -> tuple[str, ...]:
 
 
 def _scored(
-    model: T2Model, task: Task, expert: Expert, prompts: Sequence[str] | None = None
+    model: T2Model,
+    task: Task,
+    expert: Expert,
+    prompts: Sequence[str] | None = None,
+    negatives: Sequence[str] = (),
 ) -> Expert:
-    """The expert with its accuracy on the test split, and these example prompts."""
+    """The expert with its accuracy on the test split, and these example prompts and negatives."""
     examples = task.sample(_SCORED, seed=0, split="test")
     card = replace(
         expert.card,
@@ -166,6 +200,7 @@ def _scored(
             "test_base": accuracy(model, task, examples),
             "test_requests": _SCORED,
         },
+        negatives=tuple(negatives),
         license="Apache-2.0",
     )
     return Expert(card, expert.z)

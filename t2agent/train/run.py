@@ -129,6 +129,7 @@ class Run:
             "method": self.method,
             "steps": at.step,
             "best_step": at.best_step,
+            "validation": len(self.validation),
             "seed": self.seed,
             "seconds": round(at.seconds, 1),
             "parameters": self.adapter.free,

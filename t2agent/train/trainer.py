@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from t2agent.errors import ConfigError
 from t2agent.experts.card import check_name
 from t2agent.experts.expert import Expert, ExpertCard
 from t2agent.models.model import T2Model
-from t2agent.tasks.task import Task
+from t2agent.tasks.reward import scores
+from t2agent.tasks.task import Task, distinct
 from t2agent.train.adapters import SvfAdapter
+from t2agent.train.evaluation import replies
+from t2agent.train.near_misses import near_misses
 from t2agent.train.options import Method
 from t2agent.train.run import Run, checked
 from t2agent.train.setup import frozen_base
+
+Negatives = Task | Sequence[str] | Literal["near"] | None
+"""Where `train_expert` takes the requests from that the expert is not for."""
+
+_ASKED = 64  # requests of another task
 
 
 def train_expert(
@@ -27,6 +37,7 @@ def train_expert(
     name: str | None = None,
     description: str = "",
     start: Expert | None = None,
+    negatives: Negatives = "near",
     **hyper: Any,
 ) -> Expert:
     """Train an expert for a task; the base model stays as it is, bit for bit.
@@ -50,6 +61,10 @@ def train_expert(
         description: for the card.
         start: an expert of this model to go on from, such as one that "sft" has taught what
             sampling would never come upon.
+        negatives: requests that the expert is not for, for its card; the dispatcher's gate learns
+            them. "near": requests with the words of the examples that want something else, from
+            the frames that come with t2agent. A Task: its requests that the base model answers
+            rightly, greedily. Or the requests themselves, or None.
         hyper: fields of `TrainOptions`; ``modules`` and ``directions`` leave part of z at 1.
             The expert names the chosen modules only, and ``training["parameters"]`` on its card
             counts the values that were free.
@@ -61,6 +76,7 @@ def train_expert(
         ExpertMismatchError: ``start`` is for another model.
     """
     options = checked(task, method, steps, hyper)
+    _check_negatives(negatives)
     if start is not None:
         model.registry.check(start)
     named = check_name(task.name if name is None else name)
@@ -69,14 +85,41 @@ def train_expert(
         first = None if start is None else start.z
         run = Run(model, task, method, seed, options, checkpoint, adapter, first)
         run.train(steps, progress)
+    examples = tuple(example.prompt for example in run.examples)
     card = ExpertCard(
         named,
         description=description,
-        examples=tuple(example.prompt for example in run.examples),
+        examples=examples,
         modality=run.modality,
         base=model.name,
         base_fingerprint=model.fingerprint,
         training=run.record(),
         scores=run.scores,
+        negatives=_collected(model, negatives, examples, images=run.modality == "image"),
     )
     return Expert(card, {key: value.cpu() for key, value in run.best.items()})
+
+
+def _check_negatives(given: Negatives) -> None:
+    if given is None or given == "near" or isinstance(given, Task):
+        return
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise ConfigError(
+            f"negatives is {given!r:.80}; give 'near', a Task, a sequence of requests, or None"
+        )
+
+
+def _collected(
+    model: T2Model, given: Negatives, own: Sequence[str], *, images: bool
+) -> tuple[str, ...]:
+    """The requests that an expert with these examples is not for, without these."""
+    found: Sequence[str]
+    if given is None:
+        found = ()
+    elif isinstance(given, Task):
+        examples = distinct(given.sample(_ASKED, seed=0, split="train"))
+        rewards = scores(given, replies(model, given, examples), examples)
+        found = [e.prompt for e, reward in zip(examples, rewards, strict=True) if reward > 0]
+    else:
+        found = near_misses(own, images=images) if given == "near" else list(given)
+    return tuple(text for text in dict.fromkeys(found) if text not in own)

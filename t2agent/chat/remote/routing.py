@@ -196,10 +196,11 @@ class Router:
         if served.names is None:
             return self.registry if self._allowed is None else self._allowed
         names = [name for name in served.names if name != served.base]
+        asked = self._allowed is not None
         if self._allowed is not None:
             names = [name for name in names if name in self._allowed]
         # An expert that is registered later is among them if the endpoint has it already.
-        return Selection(self.registry, names)
+        return Selection(self.registry, names, asked=asked)
 
     def _given(self, mixture: Mixture) -> Route:
         weights = {name: weight for name, weight in mixture.weights.items() if weight}

@@ -26,6 +26,7 @@ add_commands(
         "show": registry.show,
         "add": registry.add,
         "remove": registry.remove,
+        "eligible": registry.set_eligible,
         "push": hub.push,
         "pull": hub.pull,
         "new": new.new,

@@ -14,6 +14,15 @@ from t2agent.cli.options import Model, ModelOrCard, Replace
 if TYPE_CHECKING:
     from t2agent.experts.registry import Registry
 
+Eligible = Annotated[
+    bool | None,
+    typer.Option(
+        "--eligible/--not-eligible",
+        help="Whether dispatch may choose it by itself, whatever its card shows.",
+        show_default="once its card shows that it beats the base model",
+    ),
+]
+
 _Name = Annotated[str, typer.Argument(metavar="NAME", help="The expert's name.")]
 
 
@@ -30,7 +39,7 @@ def list_experts(model: Model = "t2-nano") -> Report:
     ]
     data = {"model": model, "experts": rows, "problems": problems}
     table = Table(title=f"Experts for {model}", title_justify="left")
-    for column in ("name", "modality", "parameters", "scores", "origin", "what for"):
+    for column in ("name", "modality", "parameters", "scores", "dispatched", "origin", "what for"):
         table.add_column(column, justify="right" if column == "parameters" else "left",
                          overflow="fold", no_wrap=column in ("name", "modality"))  # fmt: skip
     for row in rows:
@@ -39,6 +48,7 @@ def list_experts(model: Model = "t2-nano") -> Report:
             row["modality"],
             f"{row['parameters']:,}",
             Text(_scores(row["scores"])),
+            Text(_told(row["eligible"], row["eligible_reason"])),
             Text(row["origin"]),
             Text(row["description"]),
         )
@@ -57,7 +67,14 @@ def show(name: _Name, model: Model = "t2-nano") -> Report:
     parameters = registry.parameters(name)
     origin = registry.source(name)
     pin = registry.pin(name)
-    data = {**card.to_dict(), "parameters": parameters, "origin": origin}
+    eligible, reason = _eligible(registry, name)
+    data = {
+        **card.to_dict(),
+        "parameters": parameters,
+        "origin": origin,
+        "eligible": eligible,
+        "eligible_reason": reason,
+    }
     if pin is not None:
         data["pin"] = pin.to_dict()
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
@@ -73,9 +90,11 @@ def show(name: _Name, model: Model = "t2-nano") -> Report:
         "origin": origin,
         "pulled from": str(pin.address) if pin is not None else "",
         "license": card.license,
+        "dispatched": _told(eligible, reason),
         "scores": "\n".join(f"{key}: {value}" for key, value in card.scores.items()),
         "training": "\n".join(f"{key}: {value}" for key, value in card.training.items()),
         f"examples ({len(card.examples)})": "\n".join(card.examples[:5]),
+        f"not for ({len(card.negatives)})": "\n".join(card.negatives[:5]),
     }
     for key, value in shown.items():
         if value:
@@ -87,6 +106,7 @@ def add(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The expert's folder.")],
     model: ModelOrCard = None,
     replace: Replace = False,
+    eligible: Eligible = None,
 ) -> Report:
     """Copy an expert into the user's folder, where every later process finds it."""
     from t2agent.experts.expert import Expert
@@ -95,10 +115,30 @@ def add(
     expert = Expert.load(folder)
     base = model or expert.card.base or "t2-nano"
     registry = Registry(base)
-    registry.register(expert, replace=replace, persist=True)
+    registry.register(expert, replace=replace, persist=True, eligible=eligible)
     origin = registry.source(expert.name)
-    data = {"name": expert.name, "model": base, "folder": origin}
-    return Report(data, f"Added {expert.name} for {base}: {origin}")
+    found = _eligible(registry, expert.name)
+    data = {"name": expert.name, "model": base, "folder": origin, "eligible": found[0]}
+    return Report(data, f"Added {expert.name} for {base}: {origin}\nDispatched: {_told(*found)}")
+
+
+def set_eligible(
+    name: _Name,
+    eligible: Annotated[
+        bool | None,
+        typer.Option("--yes/--no", help="What to say.", show_default="leave it to its card"),
+    ] = None,
+    model: Model = "t2-nano",
+) -> Report:
+    """Say whether dispatch may choose an expert by itself, whatever its card shows.
+
+    Asked for by name, every expert answers. With neither --yes nor --no, its card decides again.
+    """
+    registry = registry_of(model)
+    registry.set_eligible(name, eligible, persist=True)
+    found = _eligible(registry, name)
+    data = {"name": name, "model": model, "eligible": found[0], "eligible_reason": found[1]}
+    return Report(data, f"{name}: {_told(*found)}")
 
 
 def remove(name: _Name, model: Model = "t2-nano") -> Report:
@@ -123,7 +163,22 @@ def _row(registry: Registry, name: str) -> dict[str, Any]:
         "parameters": registry.parameters(name),
         "scores": dict(card.scores),
         "origin": registry.source(name),
+        **dict(zip(("eligible", "eligible_reason"), _eligible(registry, name), strict=True)),
     }
+
+
+def _eligible(registry: Registry, name: str) -> tuple[bool, str]:
+    """Whether dispatch may choose it by itself, and why."""
+    from t2agent.dispatch.dispatcher import CLASSIFIER
+
+    if name == CLASSIFIER:
+        return False, "it answers dispatch's own question"
+    found = registry.eligible(name)
+    return found.eligible, found.reason
+
+
+def _told(eligible: bool, reason: str) -> str:
+    return f"{'yes' if eligible else 'no'}: {reason}"
 
 
 def _scores(scores: dict[str, Any]) -> str:

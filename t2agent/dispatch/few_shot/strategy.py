@@ -20,12 +20,13 @@ from t2agent.dispatch.dispatcher import Adapted, Decision, Latest, Request
 from t2agent.dispatch.embedding import EmbeddingDispatcher
 from t2agent.dispatch.few_shot.search import SearchOptions, SearchResult, fitting, search
 from t2agent.dispatch.few_shot.shots import Examples, Shots, gather
-from t2agent.dispatch.labels import MODALITIES, Experts
+from t2agent.dispatch.labels import MODALITIES, Experts, choosable
 from t2agent.dispatch.tool_offers import ToolSimilarity
 from t2agent.errors import ConfigError, ExpertExistsError
 from t2agent.experts.blend import blended
 from t2agent.experts.card import ExpertCard, Modality, check_name
 from t2agent.experts.expert import Expert, Mixture, MixtureLike
+from t2agent.experts.selection import Selection
 from t2agent.models.model import T2Model
 from t2agent.tasks.reward import Reward
 
@@ -192,7 +193,7 @@ def adapt(
     names = [other for other in fitting(model, shots, pool) if other != name]
     starts: list[MixtureLike] = [] if start is None else [start]
     if start == "embedding":
-        guess = _guess(pool, shots, names)
+        guess = _guess(Selection(model.registry, names), shots, names)
         names = list(guess.weights) or names
         starts = [guess]
     result = search(
@@ -243,10 +244,11 @@ class _Tasks:
 
     def cards(self, modality: Modality | None = None) -> dict[str, ExpertCard]:
         """As `Registry.cards`."""
+        proven = choosable(self._experts, modality) if self._every else {}
         cards = {
             name: card
             for name, card in self._experts.cards(modality).items()
-            if self._every or card.training.get("method") == METHOD
+            if name in proven or card.training.get("method") == METHOD
         }
         found = self.latest.found
         if found is not None and modality in (None, found.card.modality):

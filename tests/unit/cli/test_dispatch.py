@@ -14,7 +14,7 @@ def test_strategies_are_those_of_the_library():
 
 
 def test_another_strategy(run, run_json, tiny, expert_folders):
-    run("experts", "add", str(expert_folders["sums"]))
+    run("experts", "add", str(expert_folders["sums"]), "--eligible")
     decision = run_json("dispatch", "What is 4 plus 9?", "--dispatch", "prompt", "-m", tiny)
     assert decision["strategy"] == "prompt"
     assert set(decision["scores"]) == {"sums"}
@@ -27,7 +27,7 @@ def test_another_strategy(run, run_json, tiny, expert_folders):
 
 def test_scores_and_mixture(run, run_json, tiny, expert_folders):
     for folder in expert_folders.values():
-        run("experts", "add", str(folder))
+        run("experts", "add", str(folder), "--eligible")
 
     decision = run_json("dispatch", "What is 4 plus 9?", "-m", tiny)
 
@@ -35,10 +35,26 @@ def test_scores_and_mixture(run, run_json, tiny, expert_folders):
     assert decision["scores"]["sums"] > decision["scores"]["poems"]
     assert set(decision["mixture"]["weights"]) == {"sums"}
     assert decision["in_scope"] is True
+    assert decision["gate"] >= decision["threshold"]
     assert 0 < decision["seconds"] < 60
     table = run("dispatch", "What is 4 plus 9?", "-m", tiny).stdout
     assert "sums" in table
-    assert "in scope" in table
+    assert "in scope (gate " in table
+
+
+def test_an_expert_without_proof_is_not_chosen(run, run_json, tiny, expert_folders):
+    for folder in expert_folders.values():
+        run("experts", "add", str(folder))
+    assert run_json("dispatch", "What is 4 plus 9?", "-m", tiny)["scores"] == {}
+    listed = run_json("experts", "list", "-m", tiny)["experts"]
+    assert {(one["eligible"], one["eligible_reason"]) for one in listed} == {
+        (False, "nothing shows that it beats the base model")
+    }
+    assert run_json("experts", "eligible", "sums", "--yes", "-m", tiny)["eligible"] is True
+    decision = run_json("dispatch", "What is 4 plus 9?", "-m", tiny)
+    assert set(decision["scores"]) == {"sums"}
+    assert run_json("experts", "show", "sums", "-m", tiny)["eligible_reason"] == "as you said"
+    assert run_json("experts", "eligible", "sums", "-m", tiny)["eligible"] is False
 
 
 def test_without_experts_the_base_model_answers(run_json, tiny):

@@ -84,7 +84,7 @@ def test_an_unknown_split() -> None:
 def test_an_expert_is_trained_and_asked() -> None:
     model = build_text_model()
     for name in ("math", "code"):
-        model.registry.register(Expert.identity(model, name))
+        model.registry.register(Expert.identity(model, name), eligible=True)
     made = ClassificationTask("classifier", {"math": MATH, "code": CODE})
     expert = train_expert(
         model, made, method="sft", steps=12, prompts=8, validation=4, validate_every=12,

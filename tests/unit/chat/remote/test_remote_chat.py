@@ -49,7 +49,9 @@ def test_answers_are_those_of_the_model_itself(local: ChatT2, chat: ChatT2Remote
         assert told(reply) == wanted
         assert told(joined(list(chat.stream(question)))) == wanted
         dispatch = reply.response_metadata["dispatch"]
-        assert set(dispatch) == {"strategy", "mixture", "scores", "in_scope", "seconds"}
+        assert set(dispatch) == {
+            "strategy", "mixture", "scores", "in_scope", "seconds", "gate", "threshold",
+        }  # fmt: skip
         assert json.loads(json.dumps(reply.response_metadata)) == reply.response_metadata
     assert reply.response_metadata["model_name"] == "read"
     assert reply.response_metadata["served"] == {"model": "read", "expert": "read", "exact": True}

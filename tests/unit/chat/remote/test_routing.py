@@ -194,12 +194,12 @@ def test_experts_of_a_base_model_that_is_not_here(server: OpenAIServer) -> None:
     for name, text in (("poems", "Write a poem about"), ("taxes", "How are taxed")):
         examples = tuple(f"{text} {what}" for what in ("cats", "rivers", "houses", "ships"))
         card = ExpertCard(name, examples=examples, base="org/base")
-        registry.register(Expert(card, {"m": torch.ones(3)}))
+        registry.register(Expert(card, {"m": torch.ones(3)}), eligible=True)
     server.base, server.experts = "org/base", {"poems": "poems", "taxes": "taxes"}
     ours = router(server, experts=None, registry=registry, model="org/base")
     assert ours.route(Request("Write a poem about a mouse"), "embedding").model == "poems"
     late = Expert(ExpertCard("late", examples=("x",), base="org/base"), {"m": torch.ones(3)})
-    registry.register(late)
+    registry.register(late, eligible=True)
     assert ours.route(Request("Write a poem about a mouse"), "embedding").model == "poems"
     with pytest.warns(UserWarning, match="'late'"), pytest.raises(ExpertNotFoundError):
         ours.route(Request(""), Given("late"))

@@ -42,6 +42,7 @@ from t2agent.engine.reply_form import FIELDS, ReplyForm
 from t2agent.engine.shortlist import Shortlist, ToolPolicy, known_tools
 from t2agent.engine.threads import giving_back_threads, pump
 from t2agent.engine.two_passes import Answer, Engine, Given
+from t2agent.errors import GrammarError
 from t2agent.experts.expert import Mixture, MixtureLike
 from t2agent.models.prompt import TOKENIZER_LOCK, Prompt, encode
 
@@ -77,6 +78,9 @@ class ChatT2(Settings, Binding, BaseChatModel):
     pass a ChatT2 where a name would do, or choose among several by `configurable_alternatives`.
     `copy.copy` and `model_copy` share the loaded model; a ChatT2 cannot be pickled, copied deeply
     or serialised by `dumpd` (LangChain's `load` takes only classes of its own list).
+
+    A reply to a ``response_format`` that does not fit its schema raises GrammarError; with the
+    option ``on_misfit="keep"`` it comes all the same, and response_metadata["misfits"] says why.
 
     Raises, when called: ModalityError for an image where the model reads text only,
     ImageRefusedError for one that may not be read, ContextLengthError for a prompt that is too
@@ -221,6 +225,10 @@ class ChatT2(Settings, Binding, BaseChatModel):
                 batch.cancel.set()
         return replies
 
+    def _see(self, options: builtins.dict[str, Any]) -> None:
+        form = {name: options[name] for name in FIELDS if name in options}
+        ReplyForm.of(form).check(self.t2)
+
     def _seat(self) -> Seat[Call, Answer] | None:
         """The place in a batch that this call may take."""
         seat = _SEAT.get()
@@ -315,16 +323,19 @@ class ChatT2(Settings, Binding, BaseChatModel):
                 continue
             for message in reader.chunks("", last=True):
                 yield ChatGenerationChunk(message=message)
+            problem = reader.problem()
+            told = metadata(
+                piece, call.model.name, called=reader.called, tools=tools, misfits=reader.misfits
+            )
             yield ChatGenerationChunk(
                 message=AIMessageChunk(
                     content="",
                     usage_metadata=usage(piece),
-                    response_metadata=metadata(
-                        piece, call.model.name, called=reader.called, tools=tools
-                    ),
+                    response_metadata=told,
                     chunk_position="last",
                 )
             )
+            _refuse(problem, form, piece)
 
     async def _astream(
         self,
@@ -385,9 +396,10 @@ class ChatT2(Settings, Binding, BaseChatModel):
     def _result(self, answer: Answer, form: ReplyForm, call: Call, tools: Shortlist) -> ChatResult:
         reader = ReplyReader.of(form, call.model, call.prompt)
         message: AIMessage = reader.message(answer.generation.text)
+        _refuse(reader.problem(), form, answer)
         message.usage_metadata = usage(answer)
         message.response_metadata = metadata(
-            answer, call.model.name, called=reader.called, tools=tools
+            answer, call.model.name, called=reader.called, tools=tools, misfits=reader.misfits
         )
         return ChatResult(generations=[ChatGeneration(message=message)])
 
@@ -398,6 +410,18 @@ class ChatT2(Settings, Binding, BaseChatModel):
         params = super()._get_ls_params(stop=stop, **kwargs)
         self._trace(params, kwargs)
         return params
+
+
+def _refuse(problem: str | None, form: ReplyForm, answer: Answer) -> None:
+    """Raise GrammarError for a reply that is not the JSON that was asked for."""
+    if problem is None or form.keep:
+        return
+    cut = answer.generation.finish_reason == "length"
+    then = "give more max_tokens" if cut else "ask again, or give a schema that can be held"
+    raise GrammarError(
+        f"the reply does not fit the schema of response_format: {problem}; {then}, or take it as "
+        f"it is with on_misfit='keep'. The reply: {answer.generation.text!r:.300}"
+    )
 
 
 def _together(calls: Sequence[Call], cancel: threading.Event) -> list[Answer]:

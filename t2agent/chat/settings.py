@@ -186,10 +186,15 @@ def choice_of(given: Mapping[str, Any], expert: Expert | str | None) -> Choice:
 
 
 def metadata(
-    answer: Answer, model: str, *, called: bool = False, tools: Shortlist | None = None
+    answer: Answer,
+    model: str,
+    *,
+    called: bool = False,
+    tools: Shortlist | None = None,
+    misfits: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What a reply's response_metadata holds; plain JSON. ``called``: the reply calls tools.
-    ``tools``: those that were on offer.
+    ``tools``: those that were on offer. ``misfits``: what does not fit its schema, and why.
 
     "seconds" is the time of the second pass, beside "dispatch"'s "seconds", that of the first.
     """
@@ -201,6 +206,7 @@ def metadata(
         "seconds": answer.seconds,
         "first_pass_share": answer.first_pass_share,
         **({} if tools is None or not tools.offered else {"tools": tools.to_dict()}),
+        **({"misfits": list(misfits)} if misfits else {}),
     }
 
 

@@ -35,6 +35,7 @@ from t2agent.engine.reply_form import FIELDS, ReplyForm
 from t2agent.engine.shortlist import Shortlist, ToolPolicy, known_tools
 from t2agent.engine.threads import giving_back_threads, pump
 from t2agent.engine.two_passes import Answer, Engine, Given
+from t2agent.errors import GrammarError
 from t2agent.experts.expert import Mixture, MixtureLike
 from t2agent.models.prompt import Prompt, encode, render
 from t2agent.tasks.reward import Reward
@@ -69,6 +70,9 @@ class ChatT2(ReadsImages, Settings, Binding):
     pass a ChatT2 where a name would do, or choose among several by `configurable_alternatives`.
     `copy.copy` and `model_copy` share the loaded model; a ChatT2 cannot be pickled, copied deeply
     or serialised by `dumpd` (LangChain's `load` takes only classes of its own list).
+
+    A reply to a ``response_format`` that does not fit its schema raises GrammarError; with the
+    option ``on_misfit="keep"`` it comes all the same, and response_metadata["misfits"] says why.
 
     Raises, when called: ModalityError for an image where the model reads text only,
     ImageRefusedError for one that may not be read, ContextLengthError for a prompt that is too
@@ -204,6 +208,10 @@ class ChatT2(ReadsImages, Settings, Binding):
                 replies += await asyncio.gather(*calls, return_exceptions=return_exceptions)
         return replies
 
+    def _see(self, options: builtins.dict[str, Any]) -> None:
+        form = {name: options[name] for name in FIELDS if name in options}
+        ReplyForm.of(form).check(self.t2)
+
     def get_token_ids(self, text: str) -> list[int]:
         """The tokens of a text by itself, without those that begin or end a sequence."""
         if self.custom_get_token_ids is not None:
@@ -282,16 +290,23 @@ class ChatT2(ReadsImages, Settings, Binding):
                 continue
             for message in reader.chunks("", last=True):
                 yield ChatGenerationChunk(message=message)
+            problem = reader.problem()
+            told = metadata(
+                piece,
+                call.engine.model.name,
+                called=reader.called,
+                tools=tools,
+                misfits=reader.misfits,
+            )
             yield ChatGenerationChunk(
                 message=AIMessageChunk(
                     content="",
                     usage_metadata=usage(piece),
-                    response_metadata=metadata(
-                        piece, call.engine.model.name, called=reader.called, tools=tools
-                    ),
+                    response_metadata=told,
                     chunk_position="last",
                 )
             )
+            _refuse(problem, form, piece)
 
     async def _astream(
         self,
@@ -352,9 +367,14 @@ class ChatT2(ReadsImages, Settings, Binding):
             raise CancelledError("the batch of this call was given up before its reply was whole")
         reader = ReplyReader.of(form, call.engine.model, call.prompt)
         message: AIMessage = reader.message(answer.generation.text)
+        _refuse(reader.problem(), form, answer)
         message.usage_metadata = usage(answer)
         message.response_metadata = metadata(
-            answer, call.engine.model.name, called=reader.called, tools=tools
+            answer,
+            call.engine.model.name,
+            called=reader.called,
+            tools=tools,
+            misfits=reader.misfits,
         )
         return ChatResult(generations=[ChatGeneration(message=message)])
 
@@ -375,6 +395,18 @@ class ChatT2(ReadsImages, Settings, Binding):
         params = super()._get_ls_params(stop=stop, **kwargs)
         self._trace(params, kwargs)
         return params
+
+
+def _refuse(problem: str | None, form: ReplyForm, answer: Answer) -> None:
+    """Raise GrammarError for a reply that is not the JSON that was asked for."""
+    if problem is None or form.keep:
+        return
+    cut = answer.generation.finish_reason == "length"
+    then = "give more max_tokens" if cut else "ask again, or give a schema that can be held"
+    raise GrammarError(
+        f"the reply does not fit the schema of response_format: {problem}; {then}, or take it as "
+        f"it is with on_misfit='keep'. The reply: {answer.generation.text!r:.300}"
+    )
 
 
 def _parts(

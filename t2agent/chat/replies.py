@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,22 +23,29 @@ class ReplyReader:
     parser: what tells text from calls; None where no tool can be called.
     thoughts: the text up to which the reply is thoughts, which are left out since the rest must
     be JSON; "" where it has none.
+    form: what was asked for; what does not fit it is told in ``misfits``.
     """
 
     parser: ReplyParser | None
     thoughts: str = ""
+    form: ReplyForm = field(default_factory=ReplyForm)
+    misfits: list[str] = field(init=False, default_factory=list)
+    _said: str = field(init=False, default="")
+    _checked: int = field(init=False, default=0)
     _held: str = field(init=False, default="")
     _ids: list[str] = field(init=False, default_factory=list)
 
     @classmethod
     def of(cls, form: ReplyForm, model: T2Model, prompt: Prompt) -> ReplyReader:
         """The reader of a reply to a prompt, in the form that was asked for."""
-        return cls(form.parser(model), form.thoughts(model, prompt))
+        return cls(form.parser(model), form.thoughts(model, prompt), form)
 
     def message(self, text: str) -> AIMessage:
-        """The whole reply; calls that cannot be read are in ``invalid_tool_calls``."""
+        """The whole reply; calls that cannot be read, or do not fit the schema of their tool, are
+        in ``invalid_tool_calls``."""
         text = self._thought(text, last=True)
         if self.parser is None:
+            self._said = text
             return AIMessage(content=text)
         self.parser.push(text)
         self.parser.finish()
@@ -46,12 +54,42 @@ class ReplyReader:
         return AIMessage(content=content, tool_calls=calls, invalid_tool_calls=invalid)
 
     def chunks(self, text: str, *, last: bool = False) -> list[AIMessageChunk]:
-        """The pieces of a message that more text makes certain."""
+        """The pieces of a message that more text makes certain.
+
+        A call that does not fit is made one that cannot be read, as one that was cut short.
+        """
         text = self._thought(text, last=last)
         if self.parser is None:
+            self._said += text
             return [AIMessageChunk(content=text)] if text else []
         pieces = self.parser.push(text) + (self.parser.finish() if last else [])
-        return [self._chunk(piece) for piece in pieces]
+        found = [self._chunk(piece) for piece in pieces]
+        for place, call in enumerate(self.parser.calls):
+            if place >= self._checked and call.complete:
+                self._checked = place + 1
+                if self._problem(call) is not None:
+                    found.append(self._chunk(CallPiece(place, None, call.spoiler())))
+        return found
+
+    def problem(self) -> str | None:
+        """Why the finished reply is not the JSON that was asked for; None where it is, and where
+        it calls tools."""
+        if self.form.schema is None:
+            return None
+        text = self._said
+        if self.parser is not None:
+            if self.parser.calls:
+                return None
+            text = self.parser.content
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            problem: str | None = f"it is no JSON: {error}"
+        else:
+            problem = self.form.misfit(value)
+        if problem is not None:
+            self.misfits.append(problem)
+        return problem
 
     def _thought(self, text: str, *, last: bool) -> str:
         """The text without the thoughts before it."""
@@ -81,8 +119,8 @@ class ReplyReader:
         good, bad = [], []
         for place, call in enumerate(calls):
             arguments = call.parsed()
-            if arguments is None:
-                problem = "the call is cut short" if not call.complete else "no JSON object"
+            problem = self._problem(call)
+            if arguments is None or problem is not None:
                 bad.append(
                     invalid_tool_call(
                         name=call.name, args=call.arguments, id=self._id(place), error=problem
@@ -91,6 +129,19 @@ class ReplyReader:
             else:
                 good.append(tool_call(name=call.name, args=arguments, id=self._id(place)))
         return good, bad
+
+    def _problem(self, call: Call) -> str | None:
+        """Why a call cannot be made; None where it can."""
+        arguments = call.parsed()
+        if arguments is None:
+            return "no JSON object" if call.complete else "the call is cut short"
+        misfit = self.form.misfit(arguments, call.name)
+        if misfit is None:
+            return None
+        problem = f"the arguments do not fit the schema of {call.name!r}: {misfit}"
+        if problem not in self.misfits:
+            self.misfits.append(problem)
+        return problem
 
     def _id(self, place: int) -> str:
         while len(self._ids) <= place:
@@ -101,5 +152,5 @@ class ReplyReader:
     def called(self) -> bool:
         """Whether the reply holds a call that can be read."""
         return self.parser is not None and any(
-            call.parsed() is not None for call in self.parser.calls
+            self._problem(call) is None for call in self.parser.calls
         )

@@ -197,16 +197,24 @@ def choice_of(given: Mapping[str, Any], expert: Expert | str | None) -> Choice:
 
 
 def metadata(
-    answer: Answer, model: str, *, called: bool = False, tools: Shortlist | None = None
+    answer: Answer,
+    model: str,
+    *,
+    called: bool = False,
+    tools: Shortlist | None = None,
+    misfits: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What a reply's response_metadata holds: `Answer.to_dict` but for text and usage, which stand
-    elsewhere in a message. ``called``: the reply calls tools. ``tools``: those on offer."""
+    elsewhere in a message. ``called``: the reply calls tools. ``tools``: those on offer.
+    ``misfits``: what does not fit its schema, and why."""
     facts = answer.to_dict()
     del facts["text"], facts["usage"]
     if called and facts["finish_reason"] == "stop":
         facts["finish_reason"] = "tool_calls"
     if tools is not None and tools.offered:
         facts["tools"] = tools.to_dict()
+    if misfits:
+        facts["misfits"] = list(misfits)
     return {"model_name": model, **facts}
 
 

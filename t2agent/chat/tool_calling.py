@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any, Literal
 
+from langchain_core.exceptions import OutputParserException
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage
 from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
@@ -14,6 +15,7 @@ from langchain_core.output_parsers.openai_tools import (
     JsonOutputKeyToolsParser,
     PydanticToolsParser,
 )
+from langchain_core.outputs import Generation
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import (
@@ -21,8 +23,9 @@ from langchain_core.utils.function_calling import (
     convert_to_openai_tool,
 )
 from langchain_core.utils.pydantic import TypeBaseModel, is_basemodel_subclass
+from pydantic import BaseModel
 
-from t2agent.engine.reply_form import chosen, function_tool
+from t2agent.engine.reply_form import FIELDS, ReplyForm, chosen, function_tool
 from t2agent.errors import ConfigError
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
@@ -56,6 +59,8 @@ class Binding(BaseChatModel):
 
         Raises:
             ConfigError: what cannot be a tool, or a choice of a tool that is not there.
+            GrammarError: parameters that can be neither held nor checked, or that nothing fits;
+                the message names tool and property.
         """
         converted = [_converted(tool, strict) for tool in tools]
         chosen(tool_choice, [tool["function"]["name"] for tool in converted])
@@ -63,7 +68,12 @@ class Binding(BaseChatModel):
             kwargs["tool_choice"] = tool_choice
         if parallel_tool_calls is not None:
             kwargs["parallel_tool_calls"] = parallel_tool_calls
+        self._see({**kwargs, "tools": converted})
         return self.bind(tools=converted, **kwargs)
+
+    def _see(self, options: builtins.dict[str, Any]) -> None:
+        """See that replies can be held to what is bound; here, that it can be read."""
+        ReplyForm.of({name: options[name] for name in FIELDS if name in options})
 
     def with_structured_output(
         self,
@@ -90,6 +100,9 @@ class Binding(BaseChatModel):
 
         Raises:
             ConfigError: an unknown method, or no schema where one is needed.
+            GrammarError: a schema that can be neither held nor checked, or that nothing fits.
+            OutputParserException: when called, a reply that does not fit the schema (with
+                include_raw it is the "parsing_error").
         """
         if method not in ("json_schema", "function_calling", "json_mode"):
             raise ConfigError(
@@ -120,7 +133,9 @@ class Binding(BaseChatModel):
             response: builtins.dict[str, Any] = {"type": "json_object"}
             if schema is not None:
                 try:
-                    given = convert_to_json_schema(schema, strict=strict)
+                    given = _recursive(schema, strict) or convert_to_json_schema(
+                        schema, strict=strict
+                    )
                 except (TypeError, ValueError) as error:
                     raise ConfigError(
                         f"{schema!r:.200} is no schema: {error}; give a pydantic or TypedDict "
@@ -128,7 +143,14 @@ class Binding(BaseChatModel):
                     ) from error
                 named = {"name": given.get("title", "response"), "schema": given}
                 response = {"type": "json_schema", "json_schema": named}
-            more = {"response_format": response, "ls_structured_output_format": asked, **kwargs}
+            more = {
+                "response_format": response,
+                "on_misfit": "keep",  # the parser tells
+                "ls_structured_output_format": asked,
+                **kwargs,
+            }
+            if not tools:
+                self._see(more)
             model = self.bind_tools(tools, strict=strict, **more) if tools else self.bind(**more)
             parser = _json_parser(schema)
         if not include_raw:
@@ -151,17 +173,88 @@ def _converted(tool: Any, strict: bool | None) -> builtins.dict[str, Any]:
             "hints and a docstring, pydantic or TypedDict classes, or OpenAI's function tools"
         ) from error
     function_tool(found)
+    own = _recursive(getattr(tool, "tool_call_schema", tool), strict)
+    if own is not None:
+        found["function"]["parameters"] = own
     return found
+
+
+def _recursive(given: Any, strict: bool | None) -> builtins.dict[str, Any] | None:
+    """The own schema of a pydantic class that holds itself, which LangChain's conversion loses;
+    None for others."""
+    if not (isinstance(given, type) and issubclass(given, BaseModel)):
+        return None
+    schema = given.model_json_schema()
+    targets = schema.get("$defs", {})
+    below = {name: set(_referred(one)) for name, one in targets.items()}
+    for _ in below:
+        for names in below.values():
+            names |= {far for near in list(names) for far in below.get(near, ())}
+    if not any(name in names for name, names in below.items()):
+        return None
+    if strict:
+        for one in (schema, *targets.values()):
+            if "properties" in one:
+                one.update(required=list(one["properties"]), additionalProperties=False)
+    return {"title": given.__name__, **schema}
+
+
+def _referred(schema: Any) -> Iterator[str]:
+    """The names of what a schema of pydantic refers to."""
+    if isinstance(schema, dict):
+        if isinstance(schema.get("$ref"), str):
+            yield schema["$ref"].removeprefix("#/$defs/")
+        schema = list(schema.values())
+    if isinstance(schema, list):
+        for one in schema:
+            yield from _referred(one)
+
+
+def _told(result: builtins.list[Generation]) -> None:
+    """Raise OutputParserException for a reply that does not fit its schema."""
+    message = getattr(result[0], "message", None) if result else None
+    if isinstance(message, AIMessage):
+        told = message.response_metadata.get("misfits") or [
+            call["error"] or "a call that cannot be read" for call in message.invalid_tool_calls
+        ]
+        if told and "finish_reason" in message.response_metadata:
+            raise OutputParserException(
+                f"the reply does not fit its schema: {told[0]}", llm_output=str(result[0].text)
+            )
+
+
+class _Json(JsonOutputParser):
+    def parse_result(self, result: builtins.list[Generation], *, partial: bool = False) -> Any:
+        _told(result)
+        return super().parse_result(result, partial=partial)
+
+
+class _Object(PydanticOutputParser[Any]):
+    def parse_result(self, result: builtins.list[Generation], *, partial: bool = False) -> Any:
+        _told(result)
+        return super().parse_result(result, partial=partial)
+
+
+class _JsonCall(JsonOutputKeyToolsParser):
+    def parse_result(self, result: builtins.list[Generation], *, partial: bool = False) -> Any:
+        _told(result)
+        return super().parse_result(result, partial=partial)
+
+
+class _ObjectCall(PydanticToolsParser):
+    def parse_result(self, result: builtins.list[Generation], *, partial: bool = False) -> Any:
+        _told(result)
+        return super().parse_result(result, partial=partial)
 
 
 def _tool_parser(schema: Any, name: str) -> Runnable[AIMessage, Any]:
     if is_basemodel_subclass(schema):
-        return PydanticToolsParser(tools=[schema], first_tool_only=True)
-    return JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
+        return _ObjectCall(tools=[schema], first_tool_only=True)
+    return _JsonCall(key_name=name, first_tool_only=True)
 
 
 def _json_parser(schema: Any) -> Runnable[AIMessage, Any]:
     if isinstance(schema, type) and is_basemodel_subclass(schema):
         pydantic: TypeBaseModel = schema
-        return PydanticOutputParser(pydantic_object=pydantic)
-    return JsonOutputParser()
+        return _Object(pydantic_object=pydantic)
+    return _Json()

@@ -10,14 +10,17 @@ from typing import Any
 from t2agent.dispatch.tool_offers import ToolSimilarity
 from t2agent.engine.shortlist import Shortlist, ToolPolicy, shortlist, with_shown
 from t2agent.errors import ConfigError
+from t2agent.models.constrained import room
 from t2agent.models.decoding import end_tokens
 from t2agent.models.model import T2Model
 from t2agent.models.prompt import Prompt, open_thoughts, tool_format
+from t2agent.replies.checking import whole
 from t2agent.replies.constraint import Constraint, json_constraint, tools_constraint
 from t2agent.replies.format import ToolFormat
 from t2agent.replies.parsing import ReplyParser
+from t2agent.replies.schemas import parameters
 
-FIELDS = ("tools", "tool_choice", "parallel_tool_calls", "response_format")
+FIELDS = ("tools", "tool_choice", "parallel_tool_calls", "response_format", "on_misfit")
 """The options of a call that a form is made of."""
 
 _JSON = "Answer with a JSON object and nothing else."
@@ -33,12 +36,14 @@ class ReplyForm:
         choice: "auto", "required", "none" or the name of the tool to call.
         parallel: whether a reply may hold several calls.
         schema: of the JSON; True for any object; None for free text.
+        keep: whether a reply that does not fit the schema is given all the same ("on_misfit").
     """
 
     tools: tuple[Mapping[str, Any], ...] = ()
     choice: str = "auto"
     parallel: bool = True
     schema: Mapping[str, Any] | bool | None = None
+    keep: bool = False
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> ReplyForm:
@@ -62,6 +67,7 @@ class ReplyForm:
             choice,
             parallel is None or bool(parallel),
             _format(given.get("response_format")),
+            _kept(given.get("on_misfit", "raise")),
         )
 
     def prompt(self, prompt: Prompt) -> Prompt:
@@ -106,15 +112,46 @@ class ReplyForm:
             form = _format_of(model)
             schema = None if self.schema is None else _object(self.schema)
             found = tools_constraint(
-                form, self.tools, choice=self.choice, parallel=self.parallel, schema=schema
+                form,
+                self.tools,
+                choice=self.choice,
+                parallel=self.parallel,
+                schema=schema,
+                room=room(model),
             )
             excluded = form.trigger
         elif self.schema is not None:
-            found = json_constraint(self.schema)
+            found = json_constraint(self.schema, room=room(model))
         else:
             return None
         thoughts = open_thoughts(model, prompt)
         return found if thoughts is None else found.after(thoughts, excluded)
+
+    def check(self, model: T2Model) -> None:
+        """See that replies can be held to the form, and compile what holds them.
+
+        Raises GrammarError, which names tool and property, where they can be neither held nor
+        checked, or where nothing fits; ConfigError as `constraint`.
+        """
+        if self.tools:
+            schema = None if self.schema is None else _object(self.schema)
+            tools_constraint(
+                _format_of(model), self.tools, choice=self.choice, schema=schema, room=room(model)
+            )
+        elif self.schema is not None:
+            json_constraint(self.schema, room=room(model))
+
+    def misfit(self, value: object, tool: str | None = None) -> str | None:
+        """Why a finished value does not fit: arguments of a tool, or a reply that must be JSON.
+
+        None where it fits, and for a tool that is not known.
+        """
+        if tool is None:
+            return None if self.schema is None else whole(_object(self.schema)).problem(value)
+        for one in self.tools:
+            if one["function"]["name"] == tool:
+                return whole(parameters(one["function"])).problem(value)
+        return None
 
     def marks(self, model: T2Model) -> frozenset[int]:
         """The special tokens that belong to calls and so to the text of a reply."""
@@ -198,6 +235,12 @@ def _dumped(schema: object) -> str:
             f"the schema of response_format is no JSON: {error}; give one of strings, numbers, "
             "lists and dicts"
         ) from error
+
+
+def _kept(given: object) -> bool:
+    if given not in ("raise", "keep"):
+        raise ConfigError(f"on_misfit is {given!r}; give 'raise' or 'keep'")
+    return given == "keep"
 
 
 def _format(given: object) -> Mapping[str, Any] | bool | None:

@@ -7,28 +7,17 @@ grammar.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from t2agent.errors import ConfigError, GrammarError
-from t2agent.replies.format import ToolFormat
-from t2agent.replies.schemas import (
-    LETTER,
-    Schema,
-    bounded,
-    choices,
-    is_free,
-    is_text,
-    least,
-    longest_part,
-    options,
-    parameters,
-)
-from t2agent.replies.schemas import properties as properties_of
+from t2agent.replies.format import Parameters, ToolFormat
+from t2agent.replies.grammars import Grammar, grammar, members
+from t2agent.replies.schemas import Schema, is_free, options, parameters
 
 Choice = Literal["auto", "required", "none"]
-_SPACE = 1  # unbounded white space made most outputs of a weak model run out of tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +31,14 @@ class Constraint:
         marks: texts, other than JSON's own, that end a part of it.
         trigger: the text in a free reply that must be followed by a call; "" for none.
         part: about the longest text that one more token can make necessary.
+        tails: what may end its strings and numbers, from any place in them, shortest first.
     """
 
     format: str
     marks: tuple[str, ...] = ()
     trigger: str = ""
     part: str = ""
+    tails: tuple[str, ...] = ()
 
     @property
     def tag(self) -> str:
@@ -68,13 +59,15 @@ class Constraint:
         return replace(self, format=json.dumps(whole), marks=(*self.marks, thoughts))
 
 
-def json_constraint(schema: Schema | bool) -> Constraint:
+def json_constraint(schema: Schema | bool, *, room: float = math.inf) -> Constraint:
     """A JSON value of a schema and nothing else; True for any JSON object.
 
-    Raises GrammarError where the schema is no JSON.
+    room: how large the grammar may be; where more is needed, less is held: see `grammar`.
+
+    Raises GrammarError where the schema is none, or where nothing fits it.
     """
-    given: Schema = {"type": "object"} if isinstance(schema, bool) else schema
-    return Constraint(_dumped(_schema(given)), part=longest_part(given, given))
+    made = grammar({"type": "object"} if isinstance(schema, bool) else schema, room=room)
+    return Constraint(json.dumps(_grammar(made)), part=made.part, tails=made.tails)
 
 
 def tools_constraint(
@@ -84,6 +77,7 @@ def tools_constraint(
     choice: Choice | str = "auto",
     parallel: bool = True,
     schema: Schema | None = None,
+    room: float = math.inf,
 ) -> Constraint:
     """Replies that call tools (OpenAI's function tools).
 
@@ -91,16 +85,19 @@ def tools_constraint(
         tool that must be called.
     parallel: whether a reply may hold several calls; where the format cannot, it may not.
     schema: of the JSON that a reply without calls must be.
+    room: how large the grammar may be; where more is needed, less is held: see `grammar`.
 
-    Raises ConfigError for a tool that is not there, and GrammarError where a tool's parameters
-    are no JSON.
+    Raises ConfigError for a tool that is not there, and GrammarError, which names the tool and the
+    property, where nothing can be made of a tool's parameters.
     """
     named = [tool for tool in tools if choice in ("auto", "required", tool["function"]["name"])]
     if not named:
         raise ConfigError(f"there is no tool {choice!r} to call: bind it, or choose another")
     several = parallel and form.parallel
     functions = [tool["function"] for tool in named]
-    tags = [_call(form, function) for function in functions]
+    room /= len(functions) + (schema is not None)
+    held = [_held(form, function, room) for function in functions]
+    tags = [_call(form, *one) for one in zip(functions, held, strict=True)]
     section: dict[str, Any] = {
         "type": "tags_with_separator",
         "tags": tags,
@@ -115,13 +112,57 @@ def tools_constraint(
     elif form.before:
         section = _sequence([{"type": "const_string", "value": form.before}, section])
     marks = _marks(form, functions)
-    part = _part(form, functions, whole=several or choice == "auto")
+    part = _part(form, functions, held, whole=several or choice == "auto")
+    tails = {tail for one in held for made in one.made for tail in made.tails}
     if choice != "auto":
-        return Constraint(_dumped(section), marks, part=part)
+        return Constraint(json.dumps(section), marks, part=part, tails=_ordered(tails))
     if schema is None:
-        return Constraint(_dumped(_free(form, tags, section, several)), marks, form.trigger, part)
-    both = {"type": "or", "elements": [section, _schema(schema)]}
-    return Constraint(_dumped(both), marks, part=max(part, longest_part(schema, schema), key=len))
+        free = json.dumps(_free(form, tags, section, several))
+        return Constraint(free, marks, form.trigger, part, _ordered(tails))
+    made = grammar(schema, room=room)
+    both = {"type": "or", "elements": [section, _grammar(made)]}
+    part = max(part, made.part, key=len)
+    return Constraint(json.dumps(both), marks, part=part, tails=_ordered(tails | {*made.tails}))
+
+
+def _ordered(tails: set[str]) -> tuple[str, ...]:
+    return tuple(sorted(tails, key=lambda one: (len(one), one)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What holds the arguments of a tool: an element, and the grammars in it."""
+
+    element: dict[str, Any]
+    made: tuple[Grammar, ...]
+
+
+def _held(form: ToolFormat, function: Mapping[str, Any], room: float) -> _Held:
+    schema = parameters(function)
+    try:
+        if form.parameters is None:
+            made = grammar(schema, room=room)
+            return _Held(_grammar(made), (made,))
+        return _arguments(form, schema, room)
+    except GrammarError as error:
+        name = function["name"]
+        raise GrammarError(
+            f"no grammar can be made of tool {name!r}{_culprit(schema)}: {error}"
+        ) from error
+
+
+def _culprit(schema: Schema) -> str:
+    """The property that no grammar can be made of, where it is one alone."""
+    try:
+        found = members(schema)
+    except GrammarError:
+        return ""  # the message names the place
+    for name, one, _ in found:
+        try:
+            grammar(schema, part=one)
+        except GrammarError:
+            return f", property {name!r}"
+    return ""
 
 
 def _marks(form: ToolFormat, functions: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
@@ -158,14 +199,14 @@ def _free(
     }
 
 
-def _call(form: ToolFormat, function: Mapping[str, Any]) -> dict[str, Any]:
+def _call(form: ToolFormat, function: Mapping[str, Any], held: _Held) -> dict[str, Any]:
     name = str(function["name"])
     if (form.between and form.between in form.name(name)) or not name.strip():
         raise ConfigError(
             f"a tool is named {name!r}, which the model's format of calls cannot tell from what "
             f"follows it, {form.between!r}: give it a name of letters, digits and _"
         )
-    begin, elements = form.begin + form.name(name), [_arguments(form, parameters(function))]
+    begin, elements = form.begin + form.name(name), [held.element]
     number = form.number
     if number is None:
         begin += form.between
@@ -181,17 +222,22 @@ def _call(form: ToolFormat, function: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "tag", "begin": begin, "content": content, "end": form.end}
 
 
-def _arguments(form: ToolFormat, schema: Schema) -> dict[str, Any]:
+def _arguments(form: ToolFormat, schema: Schema, room: float) -> _Held:
+    """Arguments that stand one by one, each a text or JSON."""
     p = form.parameters
-    if p is None:
-        return _schema(schema)
-    required = schema.get("required")
-    needed = required if isinstance(required, list | tuple) else ()
-    given: list[tuple[dict[str, Any], bool]] = [
-        ({"type": "tag", "begin": p.begin + key + p.between, "content": _value(one, schema, p.end),
-          "end": p.end}, key in needed)
-        for key, one in properties_of(schema).items()
-    ]  # fmt: skip
+    assert p is not None
+    found = members(schema)
+    given: list[tuple[dict[str, Any], bool]] = []
+    made: list[Grammar] = []
+    for key, one, must in found:
+        value, inner = _value(schema, key, one, p.end.strip(), room / len(found))
+        made += inner
+        begin = p.begin + key + p.between
+        given.append(({"type": "tag", "begin": begin, "content": value, "end": p.end}, must))
+    return _Held(_one_by_one(p, given), tuple(made))
+
+
+def _one_by_one(p: Parameters, given: list[tuple[dict[str, Any], bool]]) -> dict[str, Any]:
     if not p.separator:
         elements = [tag if must else _optional(tag) for tag, must in given]
         return _sequence(elements)
@@ -208,39 +254,34 @@ def _arguments(form: ToolFormat, schema: Schema) -> dict[str, Any]:
     return _either([*ways, _sequence([])] if skippable else ways)
 
 
-def _value(schema: Any, root: Schema, end: str) -> dict[str, Any]:
+def _value(
+    schema: Schema, key: str, part: Any, end: str, room: float
+) -> tuple[dict[str, Any], list[Grammar]]:
     """An argument's value that stands alone: strings as they are, else JSON."""
-    kinds = options(schema, root)
-    free = {"type": "any_text", "excludes": [end.strip()]}
-    if any(map(is_free, kinds)):
-        return free
-    shared = {key: root[key] for key in ("$defs", "definitions") if key in root}
-    ways: list[dict[str, Any]] = []
-    for kind in kinds:
-        allowed = choices(kind)
-        if not is_text(kind):
-            ways.append(_schema({**kind, **shared}))
-        elif allowed is not None:
-            ways += [{"type": "const_string", "value": one} for one in allowed]
-        elif isinstance(kind.get("pattern"), str):
-            pattern = kind["pattern"].removeprefix("^").removesuffix("$")
-            ways.append({"type": "regex", "pattern": pattern})
-        else:
-            low, high = kind.get("minLength", 0), kind.get("maxLength", "")
-            ways.append({"type": "regex", "pattern": f"{LETTER}{{{low},{high}}}"})
-    return _either(ways) if ways else free
+    told = schema.get("properties")
+    kinds = options(told.get(key) if isinstance(told, Mapping) else part, schema)
+    if part is True or any(map(is_free, kinds)):
+        return {"type": "any_text", "excludes": [end]}, []
+    made = grammar(schema, part=part, plain=end, room=room)
+    return _grammar(made), [made]
 
 
-def _part(form: ToolFormat, functions: Sequence[Mapping[str, Any]], *, whole: bool) -> str:
+def _part(
+    form: ToolFormat, functions: Sequence[Mapping[str, Any]], held: Sequence[_Held], *, whole: bool
+) -> str:
     """About the longest text that a token can make necessary. whole: of calls, too."""
     parts = [""]
-    for function in functions:
-        schema = parameters(function)
-        parts.append(longest_part(schema, schema))
+    p = form.parameters
+    for function, one in zip(functions, held, strict=True):
+        parts += [made.part for made in one.made]
         if whole:
-            some = least(schema, schema)
-            if form.parameters is not None:
-                some = some.replace('"', form.parameters.begin + form.parameters.end)
+            some = "".join(made.least for made in one.made)
+            if p is not None:
+                some += "".join(
+                    p.begin + name + p.between + p.end
+                    for name, _, must in members(parameters(function))
+                    if must
+                )
             parts.append(form.write([(str(function["name"]), {})]) + form.separator + some)
     return max(parts, key=len)
 
@@ -259,14 +300,5 @@ def _either(elements: list[dict[str, Any]]) -> dict[str, Any]:
     return elements[0] if len(elements) == 1 else {"type": "or", "elements": elements}
 
 
-def _schema(schema: Schema) -> dict[str, Any]:
-    return {"type": "json_schema", "json_schema": bounded(schema), "max_whitespace_cnt": _SPACE}
-
-
-def _dumped(element: Mapping[str, Any]) -> str:
-    try:
-        return json.dumps(element)
-    except (TypeError, ValueError) as error:
-        raise GrammarError(
-            f"a schema is no JSON: {error}; give one of strings, numbers, lists and dicts"
-        ) from error
+def _grammar(made: Grammar) -> dict[str, Any]:
+    return {"type": "grammar", "grammar": made.ebnf}

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import pytest
+import xgrammar
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t2agent.errors import ConfigError, GrammarError
-from t2agent.models.constrained import Tokens, compiled
+from t2agent.models.constrained import Compiled, Tokens, _Row, compiled, room
 from t2agent.models.generate import Prompt, generate
 from t2agent.models.options import GenerationOptions
 from t2agent.replies.constraint import Constraint, json_constraint, tools_constraint
 from t2agent.replies.format import GENERAL
-from t2agent.replies.schemas import bounded, least
+from t2agent.replies.grammars import grammar
 from tests.models import build_text_model
 from tests.unit.replies.families import random_model
 from tests.unit.replies.schemas import fits
@@ -63,7 +66,7 @@ def text_of(constraint: Constraint | None, limit: int, seed: int = 0, **more: An
 @given(schema=SCHEMAS, seed=st.integers(0, 9), extra=st.integers(0, 60))
 @settings(max_examples=60)
 def test_json_fits_its_schema_within_the_budget(schema: Any, seed: int, extra: int) -> None:
-    shortest = least(schema, schema)
+    shortest = grammar(schema).least
     # About a token a byte, a space at each mark, and patterns written out.
     limit = 2 * len(shortest.encode()) + 40 + extra
     found = json.loads(text_of(json_constraint(schema), limit, seed))
@@ -148,9 +151,41 @@ def test_equal_constraints_are_compiled_once() -> None:
     assert json_constraint(schema) == json_constraint(dict(schema))
 
 
-def test_limited_strings_are_told_by_a_pattern() -> None:
-    schema = {"properties": {"type": {"type": "string", "maxLength": 2}}, "minLength": 3}
-    found = bounded(schema)
-    assert found["minLength"] == 3  # no string is meant
-    assert "maxLength" not in found["properties"]["type"]
-    assert schema["properties"]["type"]["maxLength"] == 2  # type: ignore[index]
+def test_a_token_that_is_refused_ends_the_reply_and_not_the_constraint() -> None:
+    model = random_model(real=False)
+    size = model.model.config.get_text_config().vocab_size
+    row = _Row(model, json_constraint({"type": "integer"}), frozenset(), size)
+    mask = xgrammar.allocate_token_bitmask(1, size)
+    row.fill(mask, 0, 20)
+    tokens = Tokens.of(model)
+    row.accept(tokens.ids[b"x"], tokens.made_of[1])
+    assert not row.ended
+    row.fill(mask, 0, 19)
+    allowed = [one for one in range(size) if int(mask[0, one // 32]) >> (one % 32) & 1]
+    assert set(allowed) == set(tokens.made_of[1])
+    row.accept(allowed[0], tokens.made_of[1])
+    assert row.ended
+
+
+def test_others_compile_while_one_does() -> None:
+    kept, inside, go = Compiled(), Event(), Event()
+
+    def slow(key: str) -> str:
+        inside.set()
+        assert go.wait(20)
+        return key
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(kept.of, "a", slow)
+        assert inside.wait(20)
+        assert kept.of("b", lambda key: key + key) == "bb"
+        again = pool.submit(kept.of, "a", lambda key: pytest.fail("compiled twice"))
+        go.set()
+        assert first.result(20) == again.result(20) == "a"
+    with pytest.raises(ValueError, match="odd"):
+        kept.of("c", lambda key: (_ for _ in ()).throw(ValueError("odd")))
+    assert kept.of("c", lambda key: key) == "c"
+
+
+def test_many_tokens_leave_less_room() -> None:
+    assert room(random_model(real=False)) > 1000

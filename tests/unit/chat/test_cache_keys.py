@@ -121,6 +121,7 @@ CHAT_VALUES: dict[str, Any] = {
     "tools": [TOOL],
     "tool_choice": "none",
     "parallel_tool_calls": False,
+    "on_misfit": "keep",
     "response_format": {"type": "json_object"},
 }
 

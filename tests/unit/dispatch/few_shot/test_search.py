@@ -16,7 +16,7 @@ from t2agent.dispatch.few_shot.shots import gather
 from t2agent.dispatch.few_shot.trials import Stop, Trials
 from t2agent.errors import ConfigError, ExpertNotFoundError
 from t2agent.experts.expert import Expert, ExpertCard, Mixture
-from t2agent.models.decoding import decode
+from t2agent.models.decoding import reader
 from t2agent.models.generate import Prompt, generate
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
@@ -204,7 +204,7 @@ def test_replies_that_were_rewarded_become_references(model: T2Model) -> None:
     shots = gather([(request, "x") for request in REQUESTS], judge, max_tokens=TOKENS)
     trials = Trials(model, shots, rows=64, stop=Stop(None, None))
     trials.run([Mixture(), Mixture({"a": 1.0})], Bar(None))
-    assert [decode(model.tokenizer, tokens) for _, tokens in trials.targets] == texts
+    assert [reader(model.tokenizer)(tokens) for _, tokens in trials.targets] == texts
     assert trials[Mixture({"a": 1.0})].likelihood > trials[Mixture()].likelihood
 
 

@@ -15,6 +15,8 @@ T2Error
 ├── EndpointError          an endpoint cannot be reached, refuses, or answers nonsense
 ├── StepLimitError         an agent took too many steps without an answer
 └── NotCopyableError       what holds a loaded model cannot be pickled
+
+NoSignalWarning is a warning: examples that tell nothing about experts.
 """
 
 from __future__ import annotations
@@ -101,3 +103,7 @@ class StepLimitError(T2Error, RuntimeError):
 
 class NotCopyableError(T2Error, TypeError):
     """An object that holds a loaded model was to be pickled or copied deeply."""
+
+
+class NoSignalWarning(UserWarning):
+    """No reply to the examples earned more than another: nothing can be learned from them."""

@@ -177,6 +177,14 @@ BENCHMARKS: Mapping[str, Benchmark] = {
             "unseen.experts.right call": Wanted(">=", 0.75),
         },
     ),
+    "adapt": Benchmark(
+        "t2-nano adapting to ten bare answers: base, best single expert, found (half an hour)",
+        {
+            "least_over_base": Wanted(">=", -0.02),
+            "least_over_single": Wanted(">=", -0.02),
+            "math_json": Wanted(">=", 0.8),
+        },
+    ),
     "accuracy": Benchmark(
         "t2-nano as shipped: base, wrong expert, right expert and dispatched",
     ),

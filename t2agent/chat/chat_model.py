@@ -130,16 +130,19 @@ class ChatT2(ReadsImages, Settings, Binding):
 
             chat.adapt([("3 * 4?", "The answer is 12."), ...], name="tables")
 
-        Searched is the best mean reward; among equal ones the likelihood of the answers decides,
-        so whole replies serve it best. With a name, the mixture becomes an expert of the registry,
-        with the examples' requests on its card. Without, strategy "few-shot" of this object
-        answers with it, and "embedding+few-shot" where a request is like the examples.
+        Searched is the best mean reward. The base model or an expert alone is the result unless a
+        mixture is better on examples that were kept out of the search; the base model, with
+        `t2agent.errors.NoSignalWarning`, where no reply earns more than another. With a name, the
+        mixture becomes an expert of the registry, with the examples' requests on its card.
+        Without, strategy "few-shot" of this object answers with it, and "embedding+few-shot"
+        where a request is like the examples.
 
         Args:
             examples: some ten pairs (request, answer), triples (request, result, whole reply) or
                 `t2agent.train.Example`s, or a `Task`.
             name: of the expert that is registered; with `replace`, in the place of another.
-            reward: as of `t2agent.train.ExampleTask`; None for the task's own, else "exact".
+            reward: as of `t2agent.train.ExampleTask`; None for the task's own, else "auto", which
+                finds answers in replies.
             persist: whether that expert is saved in the user's folder, for later processes.
             start: a mixture to try first; "embedding" for what that strategy says of them.
             progress: show a bar on stderr.

@@ -34,12 +34,13 @@ class ExampleTask:
     Args:
         name: the task's name.
         examples: at least one.
-        reward: "exact" (`reward.exact`), "contains" (`reward.contains`), or a function of
+        reward: "exact", "contains", "number", "label" (of the examples' answers), "json" or
+            "auto" (by what the answers look like), all of `t2agent.tasks.reward`; or a function of
             (reply, example) that returns a number in [-1, 1].
 
     Raises:
-        ConfigError: no examples, no name, an unknown reward, or an answer that "contains" would
-            find in any reply.
+        ConfigError: no examples, no name, an unknown reward, an answer that "contains" would
+            find in any reply, or one that a reward by name does not find in itself.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class ExampleTask:
         if not examples:
             raise ConfigError(f"task {name!r} has no examples; give at least one, better fifty")
         self.name = name
-        self._reward = reward_function(reward)
+        self._reward = reward_function(reward, examples)
         if self._reward is contains:
             blank = [example.prompt for example in examples if not example.answer.strip()]
             if blank:
@@ -61,6 +62,12 @@ class ExampleTask:
                     f"task {name!r}: the answer to {blank[0]!r} is empty, so every reply would "
                     "contain it; give an answer, or use reward='exact'"
                 )
+        lost = [e for e in examples if isinstance(reward, str) and self._reward(e.answer, e) < 1]
+        if lost:
+            raise ConfigError(
+                f"task {name!r}: the reward {reward!r} does not find the answer to "
+                f"{lost[0].prompt!r} in {lost[0].answer!r} itself; give another reward, or 'auto'"
+            )
         self._splits = _split(examples)
 
     @classmethod

@@ -19,13 +19,15 @@ class Shots:
     """Examples with the task that judges replies to them.
 
     ``references``: for each, the whole reply that is wanted, "" where none is known.
-    ``max_tokens`` bounds a reply.
+    ``max_tokens`` bounds a reply. ``bare``: answers are found in replies, of which they are no
+    example.
     """
 
     task: Task
     examples: tuple[Example, ...]
     references: tuple[str, ...]
     max_tokens: int
+    bare: bool = False
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -53,9 +55,14 @@ class Shots:
         return scores(self.task, replies, [self.examples[row] for row in rows])
 
     def reference(self, row: int) -> str:
-        """The whole reply that is wanted, else the answer where that earns a reward above 0."""
+        """The whole reply that is wanted, "" where none is known.
+
+        The answer is one where it earns a reward above 0, but not where the reward finds it in
+        replies of any form.
+        """
         answer = self.examples[row].answer
-        return self.references[row] or (answer if self.score(answer, row) > 0 else "")
+        whole = not self.bare and self.score(answer, row) > 0
+        return self.references[row] or (answer if whole else "")
 
 
 Examples = Task | Shots | Iterable[Example | tuple[str, ...] | list[str]]
@@ -76,8 +83,8 @@ def gather(
         examples: a task, of which ``count`` examples are drawn from its train split; or a
             sequence of (request, answer) pairs, of (request, answer, whole reply) triples, or of
             `Example`s. What was gathered already is given back.
-        reward: "exact", "contains" or a function of (reply, example) to [-1, 1]; None for the
-            task's own, and for a sequence "exact".
+        reward: as of `ExampleTask`; None for the task's own, and for a sequence "auto": the
+            answers are found in the replies.
         count: how many examples of a task.
         seed: of the draw.
         max_tokens: longest reply; None for `longest_reply` of the task.
@@ -96,9 +103,11 @@ def gather(
     if not drawn:
         raise ConfigError("there are no examples to adapt to; give at least one, better ten")
     task = examples if isinstance(examples, Task) else ExampleTask("examples", drawn)
+    reward = "auto" if reward is None and task is not examples else reward
     judge = task if reward is None else ExampleTask(task.name, drawn, reward)
     references = tuple(whole_reply(task, example) for example in drawn)
-    return Shots(judge, drawn, references, max_tokens or longest_reply(task))
+    bare = isinstance(reward, str) and reward != "exact"
+    return Shots(judge, drawn, references, max_tokens or longest_reply(task), bare)
 
 
 def _example(given: Any) -> Example:

@@ -289,4 +289,4 @@ def _guess(experts: Experts, shots: Shots, names: Sequence[str]) -> Mixture:
 
 def _base(result: SearchResult) -> float | None:
     """The base model's score, where it was tried."""
-    return next((trial.reward for trial in result.tried if trial.mixture == Mixture()), None)
+    return result.finalists[0].trial.score if result.finalists else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -21,22 +21,26 @@ from t2agent.models.prompt import Prompt
 from t2agent.progress import Bar
 
 Pair = tuple[Mixture, int]  # and the number of an example
+Reply = tuple[Mixture, int, int]  # of a pair: 0 is the greedy one, then come the samples
 Judged = tuple[float, Generation]  # the reward of a reply
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A mixture with the mean reward of its greedy replies to the examples, and the mean
-    log-likelihood of the references, which decides among equal rewards (paper, sec. 3.3)."""
+    """What is known of a mixture.
+
+    Attributes:
+        mixture: the mixture.
+        score: over its ``examples``, the mean reward of the greedy reply and of sampled ones. Ten
+            greedy replies leave many a mixture equal; what it would also have replied tells more.
+        reward: the mean reward of the greedy replies alone.
+        examples: how many it was tried on.
+    """
 
     mixture: Mixture
+    score: float
     reward: float
-    likelihood: float
-
-    @property
-    def rank(self) -> tuple[float, float]:
-        """Larger is better."""
-        return self.reward, self.likelihood
+    examples: int
 
 
 class Stop:
@@ -51,113 +55,164 @@ class Stop:
 
 
 class Trials:
-    """What has been tried, in its order; a mixture is tried once.
+    """The replies of the mixtures that were tried, in their order; none is generated twice.
 
-    The references are, for each example: the one that `Shots.reference` knows, else the best
-    reply of the first mixtures that earned a reward above 0, else the bare answer. They are the
-    same for all mixtures. A mixture that was not tried on all examples when the search had to
-    stop does not count.
+    ``generated`` counts them. Samples have the same random numbers for every mixture, so that a
+    difference is one of the mixtures.
     """
 
-    def __init__(self, model: T2Model, shots: Shots, *, rows: int, stop: Stop) -> None:
+    def __init__(
+        self, model: T2Model, shots: Shots, *, rows: int, seed: int = 0, stop: Stop
+    ) -> None:
         self._model, self._shots, self._rows, self._stop = model, shots, rows, stop
+        self._seed = seed
         self._prompts = shots.prompts()
-        self._references: list[tuple[int, ...]] | None = None
-        self._done: dict[Mixture, Trial] = {}
+        self._replies: dict[Mixture, dict[tuple[int, int], Judged]] = {}
+        self._likelihoods: dict[tuple[Mixture, int], float] = {}
 
     def __len__(self) -> int:
-        return len(self._done)
+        return len(self._replies)
 
     def __contains__(self, mixture: object) -> bool:
-        return mixture in self._done
+        return mixture in self._replies
 
     def __iter__(self) -> Iterator[Trial]:
-        return iter(self._done.values())
+        return map(self.__getitem__, self._replies)
 
     def __getitem__(self, mixture: Mixture) -> Trial:
-        return self._done[mixture]
+        rows = sorted({row for row, _ in self._replies[mixture]})
+        return Trial(mixture, self.score(mixture, rows), self.reward(mixture, rows), len(rows))
 
     @property
-    def best(self) -> Trial | None:
-        """The best so far; of equals, the first."""
-        return max(self, key=lambda trial: trial.rank, default=None)
+    def generated(self) -> int:
+        """How many replies were generated."""
+        return sum(map(len, self._replies.values()))
+
+    def reward(self, mixture: Mixture, rows: Iterable[int]) -> float:
+        """As of `Trial`, on some of the examples that a mixture was tried on."""
+        return _mean([self._replies[mixture][row, 0][0] for row in rows])
+
+    def score(self, mixture: Mixture, rows: Iterable[int]) -> float:
+        """As of `Trial`, on some of the examples that a mixture was tried on."""
+        wanted = set(rows)
+        return _mean([r for (row, _), (r, _) in self._replies[mixture].items() if row in wanted])
+
+    def run(
+        self, mixtures: Iterable[Mixture], rows: Iterable[int], samples: int, bar: Bar
+    ) -> list[Mixture]:
+        """Answer examples greedily and with so many samples, where that was not done yet.
+
+        The mixtures whose replies are all there. Those that were not finished when the search had
+        to stop are as they were before.
+        """
+        mixtures, rows = list(dict.fromkeys(mixtures)), list(rows)
+        found: dict[Reply, Judged] = {}
+        new: dict[tuple[int, ...], list[Pair]] = {}  # by the replies that are missing
+        for mixture in mixtures:
+            known = self._known(mixture)
+            for row in rows:
+                missing = [draw for draw in range(samples + 1) if (row, draw) not in known]
+                if 0 in missing:
+                    new.setdefault((0,), []).append((mixture, row))
+                if drawn := tuple(draw for draw in missing if draw):
+                    new.setdefault(drawn, []).append((mixture, row))
+        for draws, pairs in new.items():
+            for part in self._batches(pairs, max(1, self._rows // len(draws))):
+                if not self._stop:
+                    found |= self._answer(part, draws)
+                    bar.advance(len(part) * len(draws))
+        wanted = [(row, draw) for row in rows for draw in range(samples + 1)]
+        finished = []
+        for mixture in mixtures:
+            known = self._known(mixture)
+            more = {key: found.get((mixture, *key)) for key in wanted if key not in known}
+            done = {key: judged for key, judged in more.items() if judged is not None}
+            if len(done) == len(more):
+                self._replies[mixture] = known | done
+                finished.append(mixture)
+        return finished
+
+    def best(self, mixtures: Iterable[Mixture], rows: Sequence[int]) -> list[Mixture]:
+        """From the best score on these examples to the worst.
+
+        Among equals, the likelihood of the whole replies that are wanted decides, where all are
+        known (paper, sec. 3.3); then the order given.
+        """
+        mixtures = list(mixtures)
+        scores = {mixture: round(self.score(mixture, rows), 9) for mixture in mixtures}
+        values = list(scores.values())
+        tied = [m for m in mixtures if values.count(scores[m]) > 1]
+        known = all(map(self._shots.reference, rows))
+        likelihood = self._likelihood(tied, rows) if tied and known else {}
+        return sorted(mixtures, key=lambda m: (-scores[m], -likelihood.get(m, 0.0)))
+
+    def targets(
+        self, mixtures: Sequence[Mixture], rows: Iterable[int]
+    ) -> list[tuple[Prompt, tuple[int, ...]]]:
+        """Each example with the tokens of a whole reply that is wanted.
+
+        The one that the examples tell, else the one with the highest reward of these mixtures,
+        the first of equals, where that is above 0. Examples without either are left out.
+        """
+        found = []
+        for row in rows:
+            known = self._shots.reference(row)
+            tokens = answer_tokens(self._model, known) if known else self._rewarded(mixtures, row)
+            if tokens:
+                found.append((self._prompts[row], tokens[: self._shots.max_tokens]))
+        return found
 
     @property
-    def targets(self) -> list[tuple[Prompt, tuple[int, ...]]]:
-        """Each example with the tokens of its reference, once the first mixtures were tried."""
-        return list(zip(self._prompts, self._references or (), strict=False))
+    def alike(self) -> bool:
+        """Whether no reply earned more than another, or more than 0."""
+        rewards = {reward for one in self._replies.values() for reward, _ in one.values()}
+        return len(rewards) <= 1 and max(rewards, default=0.0) <= 0
 
-    def run(self, mixtures: Sequence[Mixture], bar: Bar) -> None:
-        """Try those that were not yet."""
-        new = list(dict.fromkeys(m for m in mixtures if m not in self._done))
-        pairs = [(mixture, row) for mixture in new for row in range(len(self._shots))]
-        replies: dict[Pair, Judged] = {}
-        for part in self._batches(pairs, self._rows):
-            if self._stop:
-                break
-            replies |= self._replies(part)
-            best = f"{max(self._means(new, replies).values(), default=-1.0):.2f}"
-            bar.advance(len(part) / len(self._shots), reward=best)
-        rewards = self._means(new, replies)
-        if not rewards:
-            return
-        if self._references is None:
-            self._references = [
-                self._reference(row, replies)[: self._shots.max_tokens]
-                for row in range(len(self._shots))
-            ]
-        likelihoods = self._likelihoods(list(rewards), self._references)
-        for mixture, reward in rewards.items():
-            self._done[mixture] = Trial(mixture, reward, likelihoods[mixture])
+    def _known(self, mixture: Mixture) -> dict[tuple[int, int], Judged]:
+        return self._replies.get(mixture, {})
 
-    def _replies(self, part: Sequence[Pair]) -> dict[Pair, Judged]:
+    def _answer(self, part: Sequence[Pair], draws: Sequence[int]) -> dict[Reply, Judged]:
         """Each reply with its reward; nothing where the search was cancelled meanwhile."""
-        options = GenerationOptions(max_tokens=self._shots.max_tokens)
+        options = GenerationOptions(
+            max_tokens=self._shots.max_tokens,
+            temperature=1.0 if draws[0] else 0.0,
+            seed=self._seed + draws[0],
+        )
         prompts = [self._prompts[row] for _, row in part]
-        with self._adapted(part):
-            found = generate(self._model, prompts, options, cancel=self._stop.cancel)
+        with self._adapted([mixture for mixture, _ in part for _ in draws]):
+            found = generate(
+                self._model,
+                prompts,
+                options,
+                samples=len(draws),
+                cancel=self._stop.cancel,
+                alike=True,
+            )
         if self._stop.cancel.is_set():
             return {}
-        rewards = self._shots.scores([one.text for one in found], [row for _, row in part])
-        return dict(zip(part, zip(rewards, found, strict=True), strict=True))
+        replies = [(*pair, draw) for pair in part for draw in draws]
+        rewards = self._shots.scores([one.text for one in found], [row for _, row, _ in replies])
+        return dict(zip(replies, zip(rewards, found, strict=True), strict=True))
 
-    def _means(
-        self, mixtures: Sequence[Mixture], replies: dict[Pair, Judged]
-    ) -> dict[Mixture, float]:
-        """The mean rewards of the mixtures that all examples have been answered with."""
-        means = {}
-        for mixture in mixtures:
-            got = [replies.get((mixture, row)) for row in range(len(self._shots))]
-            rewards = [reply[0] for reply in got if reply is not None]
-            if len(rewards) == len(got):
-                means[mixture] = sum(rewards) / len(rewards)
-        return means
+    def _rewarded(self, mixtures: Sequence[Mixture], row: int) -> tuple[int, ...]:
+        mine = [self._replies[m][row, 0] for m in mixtures if (row, 0) in self._known(m)]
+        reward, reply = max(mine, key=lambda judged: judged[0], default=(0.0, None))
+        return reply.token_ids if reply is not None and reward > 0 else ()
 
-    def _reference(self, row: int, replies: dict[Pair, Judged]) -> tuple[int, ...]:
-        known = self._shots.reference(row)
-        if known:
-            return answer_tokens(self._model, known)
-        mine = [reply for (_, other), reply in replies.items() if other == row]
-        reward, reply = max(mine, key=lambda reply: reply[0])
-        if reward > 0 and reply.token_ids:
-            return reply.token_ids
-        return answer_tokens(self._model, self._shots.examples[row].answer)
-
-    def _likelihoods(
-        self, mixtures: Sequence[Mixture], references: Sequence[tuple[int, ...]]
-    ) -> dict[Mixture, float]:
-        pairs = [(mixture, row) for mixture in mixtures for row in range(len(self._shots))]
+    def _likelihood(self, mixtures: Sequence[Mixture], rows: Sequence[int]) -> dict[Mixture, float]:
+        """The mean log-likelihood of the references of these examples."""
+        targets = dict(zip(rows, self.targets((), rows), strict=True))
+        pairs = [(m, row) for m in mixtures for row in rows if (m, row) not in self._likelihoods]
+        longest = max(len(tokens) for _, tokens in targets.values())
         # Without regard to the prompts' lengths: `rows` has proven to fit.
-        rows = min(self._rows, rows_per_pass(self._model, 0, max(map(len, references))))
-        sums = dict.fromkeys(mixtures, 0.0)
-        for part in self._batches(pairs, rows):
+        for part in self._batches(pairs, min(self._rows, rows_per_pass(self._model, 0, longest))):
             prompts = [self._prompts[row] for _, row in part]
-            completions = [(place, references[row]) for place, (_, row) in enumerate(part)]
-            with torch.no_grad(), self._adapted(part):
+            completions = [(place, targets[row][1]) for place, (_, row) in enumerate(part)]
+            with torch.no_grad(), self._adapted([mixture for mixture, _ in part]):
                 found = log_likelihoods(self._model, prompts, completions).tolist()
-            for (mixture, _), value in zip(part, found, strict=True):
-                sums[mixture] += value if math.isfinite(value) else -math.inf
-        return {mixture: total / len(self._shots) for mixture, total in sums.items()}
+            for (mixture, row), value in zip(part, found, strict=True):
+                self._likelihoods[mixture, row] = value if math.isfinite(value) else -math.inf
+        return {m: _mean([self._likelihoods[m, row] for row in rows]) for m in mixtures}
 
     def _batches(self, pairs: Sequence[Pair], rows: int) -> Iterator[list[Pair]]:
         """At most so many rows; of one mixture, where the model cannot tell rows apart."""
@@ -171,8 +226,11 @@ class Trials:
         if part:
             yield part
 
-    def _adapted(self, part: Sequence[Pair]) -> AbstractContextManager[T2Model]:
-        mixtures = [mixture for mixture, _ in part]
+    def _adapted(self, mixtures: Sequence[Mixture]) -> AbstractContextManager[T2Model]:
         if len(set(mixtures)) == 1:
             return self._model.adapted(mixtures[0])
-        return self._model.adapted(mixtures)
+        return self._model.adapted(list(mixtures))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else -math.inf

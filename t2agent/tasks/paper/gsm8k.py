@@ -8,19 +8,16 @@ commas ("70,000" reads as 0 there), which are read here; the calculator's annota
 from __future__ import annotations
 
 import re
-from decimal import Decimal
 from typing import Any, ClassVar
 
 from t2agent.tasks.paper.base import RealTask, ask
 from t2agent.tasks.paper.rows import Source
+from t2agent.tasks.reward import last_number
 from t2agent.tasks.task import Example
 
 _SYSTEM = (
     "Below is an instruction that describes a task. "
     "Write a response that appropriately completes the request."
-)
-_NUMBER = re.compile(
-    r"(?<![\w.])-?\$?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?!\w)|\d+(?:\.\d+)?", re.ASCII
 )
 _ANNOTATION = re.compile(r"<<[^<>]*>>")
 
@@ -42,9 +39,3 @@ class Gsm8k(RealTask):
         """1 if the reply's last number is the answer's."""
         wanted = last_number(example.answer)
         return float(wanted is not None and last_number(reply) == wanted)
-
-
-def last_number(text: str) -> Decimal | None:
-    """The last number in a text, None without one."""
-    found = [match[0] for match in _NUMBER.finditer(text) if re.search("[0-9]", match[0])]
-    return Decimal(found[-1].replace(",", "").replace("$", "")) if found else None

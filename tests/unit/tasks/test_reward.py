@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from t2agent.errors import ConfigError
-from t2agent.tasks.reward import score, scores
+from t2agent.tasks.reward import last_json, reward_function, score, scores
 from t2agent.train import Example, ExampleTask
 
 EXAMPLE = Example("What is 6 * 7?", "42")
@@ -112,3 +112,94 @@ def test_an_interrupt_is_not_an_error_of_rewards() -> None:
 def test_replies_and_examples_must_be_as_many() -> None:
     with pytest.raises(ValueError, match="shorter"):
         scores(task("exact"), ["a", "b"], [EXAMPLE])
+
+
+def found(reward: str, reply: str, answer: str, others: Sequence[str] = ()) -> float:
+    """What a reward by name gives a reply, with other answers beside this one."""
+    examples = [Example(f"{text}?", text) for text in (answer, *others)]
+    return reward_function(reward, examples)(reply, examples[0])
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer", "right"),
+    [
+        ("Let me see. 3 * 4 = 12. The answer is 12.", "12", True),
+        ("12 of 13", "12", False),  # the last one counts
+        ("It costs $1,234.50!", "1234.5", True),
+        ("It is -3.", "3", False),
+        ("None.", "3", False),
+        ('{"answer": 7}', "7", True),
+    ],
+)
+def test_a_number_is_the_last_in_the_reply(reply: str, answer: str, right: bool) -> None:
+    for reward in ("number", "auto"):
+        assert found(reward, reply, answer) == (1.0 if right else -1.0)
+
+
+@pytest.mark.parametrize(
+    ("reply", "right"),
+    [
+        ("Positive.", True),
+        ("I would say it is positive!", True),
+        ("positive or negative", False),
+        ("not positive", False),  # another label
+        ("Negative.", False),
+        ("positively", False),
+        ("", False),
+    ],
+)
+def test_a_label_is_named_alone(reply: str, right: bool) -> None:
+    others = ["negative", "not positive", "negative", "positive", "positive"]
+    for reward in ("label", "auto"):
+        assert found(reward, reply, "positive", others) == (1.0 if right else -1.0)
+
+
+def test_labels_of_one_letter_are_told_from_articles() -> None:
+    assert found("label", "It is a B.", "B", ["A"]) == 1.0
+    assert found("label", "It is a b.", "B", ["A"]) == -1.0
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer", "value"),
+    [
+        ('Let me see. The answer is {"answer": 7.0}', '{"answer": 7}', 1.0),
+        ('{"answer": true}', '{"answer": 1}', -1.0),
+        ('{"name": "buy", "n": 2}', '{"name": "buy", "n": 3}', 0.0),
+        ('{"name": "buy", "n": 3, "x": 1, "y": 2}', '{"name": "buy", "n": 3}', 0.0),
+        (">>> sorted([2, 1])\n[1, 2]", "[1, 2]", 1.0),
+        ("[1, 2", "[1, 2]", -1.0),
+        ("7", '{"answer": 7}', -1.0),
+        ('{"a": {"b": [1]}}', '{"a": {"b": [1]}}', 1.0),
+    ],
+)
+def test_the_fields_of_json(reply: str, answer: str, value: float) -> None:
+    for reward in ("json", "auto"):
+        assert found(reward, reply, answer) == value
+
+
+def test_the_last_json_that_is_not_within_another() -> None:
+    assert last_json('{"a": [1]} and {"b": [2]} {') == {"b": [2]}
+    assert last_json("[" * 5_000) is None
+
+
+def test_words_are_found_but_not_in_replies_that_say_everything() -> None:
+    others = ["pear", "zinc", "tram", "lion"]
+    assert found("auto", "The fruit is Lemon.", "lemon", others) == 1.0
+    assert found("auto", "The fruit is pear.", "lemon", others) == -1.0
+    assert found("auto", "lemon, pear, zinc, tram, lion", "lemon", others) == -1.0
+    assert found("auto", "lemon " + "and so on " * 30, "lemon", others) == -1.0
+    assert found("contains", "lemon " + "and so on " * 30, "lemon", others) == 1.0
+
+
+def test_each_answer_is_judged_by_its_own_look() -> None:
+    others = ["4", "[1, 2]", "True", ""]
+    assert found("auto", "The answer is False.", "False", others) == 1.0
+    assert found("auto", "True or False", "False", others) == -1.0
+    assert found("auto", "", "", others) == 1.0
+    assert found("auto", "4", "", others) == -1.0
+
+
+@pytest.mark.parametrize(("reward", "answer"), [("number", "four"), ("json", "4")])
+def test_a_reward_that_does_not_find_the_answer_in_itself(reward: str, answer: str) -> None:
+    with pytest.raises(ConfigError, match=f"'{reward}' does not find the answer to 'What"):
+        ExampleTask("sums", [Example("What?", answer)], reward)  # type: ignore[arg-type]

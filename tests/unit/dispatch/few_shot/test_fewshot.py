@@ -174,12 +174,18 @@ def test_starting_from_the_embedding_dispatcher(model: T2Model, words) -> None:
     assert 0.9 < sum(guess.values()) <= 1.0 + 1e-9 or len(guess) == 3
 
 
-def test_the_math_expert_of_t2_nano_is_found_good() -> None:
+def test_with_bare_answers_the_right_expert_of_t2_nano_is_found() -> None:
+    """No expert's reply is the bare answer; few replies are generated."""
     from t2agent.nano.tasks import TASKS
 
     model = T2Model.from_pretrained("t2-nano")
-    options = SearchOptions(examples=4, iterations=0, climb=0, scales=())
-    result = adapt(model, TASKS["math"], options=options, progress=False)
-    rewards = {trial.mixture: trial.reward for trial in result.tried}
-    assert rewards[Mixture({"math": 1.0})] > rewards[Mixture()]
-    assert result.mixture.weights["math"] > 0.2
+    pairs = [(e.prompt, e.answer) for e in TASKS["reasoning"].sample(6, seed=0)]
+    options = SearchOptions(max_tokens=24, samples=2)
+    result = adapt(model, pairs, options=options, progress=False)
+    assert set(result.mixture.weights) == {"reasoning"}
+    base, single, *_ = result.finalists
+    assert single.trial.score > base.trial.score
+    # 7 mixtures at first, 3 replies of each to each of 6 examples: no more is searched for.
+    assert result.generated <= 7 * 6 * 3
+    assert [phase for phase, *_ in result.history] == ["first"]
+    assert result.signal

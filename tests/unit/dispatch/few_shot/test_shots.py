@@ -13,10 +13,12 @@ from t2agent.train import Example, ExampleTask
 PAIRS = [("2 + 2?", "4"), ("3 + 3?", "6")]
 
 
-def test_pairs_are_judged_exactly_unless_told_otherwise() -> None:
+def test_answers_are_found_in_replies_unless_told_otherwise() -> None:
     shots = gather(PAIRS)
     assert (len(shots), shots.modality, shots.max_tokens) == (2, "text", 128)
-    assert (shots.score(" 4\n", 0), shots.score("It is 4.", 0)) == (1.0, -1.0)
+    assert [shots.score(reply, 0) for reply in (" 4\n", "It is 4.", "It is 5.")] == [1, 1, -1]
+    exact = gather(PAIRS, "exact")
+    assert (exact.score(" 4\n", 0), exact.score("It is 4.", 0)) == (1.0, -1.0)
     assert gather(PAIRS, "contains").score("It is 4.", 0) == 1.0
     half = gather(PAIRS, lambda reply, example: 0.5 if reply == example.answer else -0.5)
     assert (half.score("6", 1), half.score("7", 1)) == (0.5, -0.5)
@@ -47,7 +49,8 @@ def test_references_are_whole_replies() -> None:
     judge = lambda reply, example: 1.0 if reply.endswith(f"= {example.answer}.") else -1.0  # noqa: E731
     shots = gather([triple, ("3 + 3?", "6"), ("1 + 1?", "= 2.")], judge)
     assert [shots.reference(row) for row in range(3)] == ["2 + 2 = 4.", "", ""]
-    assert gather(PAIRS).reference(1) == "6"
+    assert gather(PAIRS, "exact").reference(1) == "6"
+    assert gather(PAIRS).reference(1) == ""  # it is found in replies, and is none
     assert gather([Example("2 + 2?", "4", reference="2 + 2 = 4.")]).reference(0) == "2 + 2 = 4."
 
 
@@ -108,5 +111,5 @@ def test_an_answer_that_every_reply_contains() -> None:
 
 
 def test_an_unknown_reward() -> None:
-    with pytest.raises(ConfigError, match="'exact', 'contains' or a function"):
+    with pytest.raises(ConfigError, match=r"'exact', 'contains', .* or a function"):
         gather(PAIRS, "nearly")  # type: ignore[arg-type]

@@ -35,7 +35,7 @@ def bench(
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Draw the figures as a PNG.")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="paper: end within ten minutes.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="paper, adapt: small sizes.")] = False,
     model: Annotated[
         str | None,
         typer.Option("--model", "-m", help="paper: a checkpoint instead of t2-nano."),

@@ -4,8 +4,9 @@ Source: Transformer-Squared (arXiv 2501.06252), sec. 3.3: the cross-entropy meth
 experts' weights on about ten examples; among mixtures with equal results, the likelihood of the
 right answers decides, where whole replies are known. Deviations:
 
-- What is simple is tried first: the base model, every expert alone, also at other weights; then
-  the best expert with each other one, and the top of the likelihood's gradient.
+- What is simple is tried first: the base model and every expert alone; then the best expert at
+  other weights and with each other one. Only from a mixture that is better than these, the top of
+  the likelihood's gradient and the generations are tried.
 - All are tried on a few examples, and only the better half on more (successive halving; Jamieson
   and Talwalkar, arXiv 1502.07943).
 - Sampled replies count as well as the greedy one (`Trial.score`).
@@ -375,8 +376,8 @@ class _Search:
         closer, ready = [base, *alone[:_CLOSER], *near], [base]
         for samples in dict.fromkeys((min(_SOON, self.options.samples), self.options.samples)):
             ready += [m for m in self.trials.run(closer, self.rows, samples, bar) if m not in ready]
-            best = max(self.trials.score(m, self.rows) for m in ready)
-            closer = [m for m in ready if best - self.trials.score(m, self.rows) <= _CLEAR]
+            most = max(self.trials.score(m, self.rows) for m in ready)
+            closer = [m for m in ready if most - self.trials.score(m, self.rows) <= _CLEAR]
             if len(closer) < 2:
                 break
         alone = [m for m in ready if m in alone]

@@ -57,7 +57,7 @@ def test_all_goes_on_where_data_is_missing(run, run_json, monkeypatch):
         (
             ("decompose", "--model", "x", "--out", "y"),
             1,
-            "repeats; paper and adapt would take that",
+            "repeats; paper would take that",
         ),
         (("paper", "--set", "colour=1"), 1, "unknown option(s) colour; known: parts"),
         (("paper", "--set", "methods=svf"), 1, "methods is 'svf'; it must be a list"),

@@ -68,7 +68,9 @@ class Binding(BaseChatModel):
             kwargs["tool_choice"] = tool_choice
         if parallel_tool_calls is not None:
             kwargs["parallel_tool_calls"] = parallel_tool_calls
-        self._see({**kwargs, "tools": converted})
+        # Two of one name are for a call to refuse: LangChain binds them.
+        seen = {tool["function"]["name"]: tool for tool in converted}
+        self._see({**kwargs, "tools": list(seen.values())})
         return self.bind(tools=converted, **kwargs)
 
     def _see(self, options: builtins.dict[str, Any]) -> None:

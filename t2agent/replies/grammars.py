@@ -434,7 +434,7 @@ class _Maker(Parts):
         """A property that is not declared; None where there may be none."""
         given = [others for _, _, others in kind.objects if others is not None]
         patterns = {one for _, some, _ in kind.objects for one in some}
-        own = any(own for own, _, _ in kind.objects) or kind.required
+        own = any(own is not None for own, _, _ in kind.objects) or kind.required
         if False in given and not patterns:
             return None
         if not given and not patterns and own:

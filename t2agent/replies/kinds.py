@@ -33,7 +33,7 @@ class Kind:
     text: Language = TEXT
     bounds: dict[str, Any] = field(default_factory=dict)
     multiples: tuple[Any, ...] = ()
-    objects: tuple[tuple[Mapping[str, Any], Mapping[str, Any], Any], ...] = ()
+    objects: tuple[tuple[Mapping[str, Any] | None, Mapping[str, Any], Any], ...] = ()
     required: tuple[str, ...] = ()
     names: tuple[Any, ...] = ()
     arrays: tuple[tuple[Sequence[Any], Any], ...] = ()
@@ -149,7 +149,7 @@ class Parts:
         if {"properties", "patternProperties", "additionalProperties"} & set(schema):
             kind.objects = (
                 (
-                    schema.get("properties", {}),
+                    schema.get("properties"),
                     schema.get("patternProperties", {}),
                     schema.get("additionalProperties"),
                 ),
@@ -300,7 +300,7 @@ class Parts:
 
     def members(self, kind: Kind) -> list[tuple[str, Any, bool]]:
         """Declared properties: name, schema, whether it must be there."""
-        names = dict.fromkeys(key for own, _, _ in kind.objects for key in own)
+        names = dict.fromkeys(key for own, _, _ in kind.objects for key in own or ())
         names.update(dict.fromkeys(kind.required))
         return [
             (key, self._member(kind, key), key in kind.required)
@@ -314,7 +314,7 @@ class Parts:
     def _member(self, kind: Kind, key: str) -> Any:
         parts = []
         for own, patterns, others in kind.objects:
-            given = [own[key]] if key in own else []
+            given = [own[key]] if own and key in own else []
             given += [one for found, one in patterns.items() if _found(found, key)]
             if not given and others is not None:
                 given = [others]

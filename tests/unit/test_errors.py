@@ -11,7 +11,7 @@ from t2agent import errors
 ALL = {
     name: kind
     for name, kind in vars(errors).items()
-    if inspect.isclass(kind) and issubclass(kind, Exception)
+    if inspect.isclass(kind) and issubclass(kind, Exception) and not issubclass(kind, Warning)
 }
 
 

@@ -107,7 +107,9 @@ def test_each_steps_decision_is_in_its_message_and_in_the_state(chat: ChatT2) ->
     assert state["t2_decisions"] == decisions(state)
     assert json.loads(json.dumps(state["t2_decisions"])) == state["t2_decisions"]
     assert experts(state)[0] == ["tools"]
-    assert set(decisions(state)[0]) == {"strategy", "mixture", "scores", "in_scope", "seconds"}
+    assert set(decisions(state)[0]) == {
+        "strategy", "mixture", "scores", "in_scope", "seconds", "gate", "threshold",
+    }  # fmt: skip
 
 
 async def test_asynchronously(chat: ChatT2) -> None:

@@ -85,7 +85,9 @@ def test_a_reply_and_what_it_tells(model: T2Model, chat: ChatT2) -> None:
     assert metadata["model_name"] == "tiny-text"
     assert metadata["finish_reason"] == "length"
     assert json.loads(json.dumps(metadata["dispatch"])) == metadata["dispatch"]
-    assert set(metadata["dispatch"]) == {"strategy", "mixture", "scores", "in_scope", "seconds"}
+    assert set(metadata["dispatch"]) == {
+        "strategy", "mixture", "scores", "in_scope", "seconds", "gate", "threshold",
+    }  # fmt: skip
     assert weights(reply) == {"alpha": 1.0}
 
 

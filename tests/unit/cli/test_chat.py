@@ -42,7 +42,7 @@ def test_streamed_text_is_the_answer_and_the_expert_is_named_aside(
 
 def test_the_dispatcher_finds_the_expert(run, run_json, tiny, expert_folders):
     for folder in expert_folders.values():
-        run("experts", "add", str(folder))
+        run("experts", "add", str(folder), "--eligible")
 
     answer = run_json("chat", "What is 3 plus 5?", "-m", tiny, *SHORT)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from t2agent.replies import languages as regular
@@ -21,6 +22,25 @@ SPACE: Expr = ("times", ("set", regular.ranges([(9, 10), (13, 13), (32, 32)])), 
 """White space as JSON may have it; unbounded, weak models would run out of tokens in it."""
 PLAIN = regular.without(regular.ranges([(32, 0x10FFFF)]), regular.ranges([(34, 34), (92, 92)]))
 """The characters that JSON writes as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """A grammar, and what closing a text of it needs.
+
+    Attributes:
+        ebnf: the rules as text; the first is root.
+        tails: what may end its strings and numbers, from any place in them, shortest first.
+        part: about the longest text that a single step makes necessary.
+        least: a shortest text.
+        weight: about the states that a compiler makes masks for.
+    """
+
+    ebnf: str
+    tails: tuple[str, ...]
+    part: str
+    least: str
+    weight: float
 
 
 def literal(value: Any) -> Expr:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from t2agent.errors import GrammarError
@@ -23,6 +23,7 @@ from t2agent.replies.ebnf import (
     PLAIN,
     SPACE,
     Expr,
+    Grammar,
     any_number,
     characters,
     escaped,
@@ -38,25 +39,6 @@ from t2agent.replies.languages import TEXT, Automaton, Language, LanguageError
 
 _FINITE = 256  # values of a kind that are counted up
 _RULES = 20_000
-
-
-@dataclass(frozen=True, slots=True)
-class Grammar:
-    """A grammar, and what closing a text of it needs.
-
-    Attributes:
-        ebnf: the rules as text; the first is root.
-        tails: what may end its strings and numbers, from any place in them, shortest first.
-        part: about the longest text that a single step makes necessary.
-        least: a shortest text.
-        weight: about the states that a compiler makes masks for.
-    """
-
-    ebnf: str
-    tails: tuple[str, ...]
-    part: str
-    least: str
-    weight: float
 
 
 def members(schema: Any) -> list[tuple[str, Any, bool]]:

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -114,13 +114,8 @@ def is_image_block(block: Mapping[str, Any]) -> bool:
 
 def holds_image(block: Mapping[str, Any]) -> bool:
     """Whether an image block has the image in itself, and does not only name its place."""
-    source = block.get("source")
-    if isinstance(source, Mapping):
-        return holds_image({k: v for k, v in source.items() if k != "source"})
-    url = block.get("image_url", block.get("url"))
-    if isinstance(url, Mapping):
-        url = url.get("url")
-    return bool(block.get("base64") or block.get("data")) or str(url)[:5].lower() == "data:"
+    kind, given = _source(block)
+    return kind == "data" or (kind == "url" and given[:5].lower() == "data:")
 
 
 def read_image(block: Mapping[str, Any], policy: ImagePolicy) -> Image.Image:
@@ -183,12 +178,7 @@ def _naming(place: str) -> Iterator[None]:
 
 def _place(block: Mapping[str, Any]) -> str:
     """Where an image that is not in the block itself is from, in short."""
-    if holds_image(block):
-        return ""
-    source = block.get("source")
-    where = source if isinstance(source, Mapping) else block
-    url = where.get("path") or where.get("image_url", where.get("url"))
-    return str(url.get("url") if isinstance(url, Mapping) else url)[:_SHOWN]
+    return "" if holds_image(block) else str(_source(block)[1])[:_SHOWN]
 
 
 def decode_image(data: bytes) -> Image.Image:
@@ -257,19 +247,27 @@ def _scaled(grey: Image.Image, white: int) -> Image.Image:
 
 
 def _bytes(block: Mapping[str, Any], policy: ImagePolicy) -> bytes:
+    kind, given = _source(block)
+    if kind == "data":
+        return given if isinstance(given, bytes) else _from_base64(given)
+    return _from_file(Path(given), policy) if kind == "path" else _from_url(given, policy)
+
+
+def _source(block: Mapping[str, Any]) -> tuple[Literal["data", "path", "url"], Any]:
+    """What a block gives of its image, in whichever form: of several the first of these."""
     source = block.get("source")
     if isinstance(source, Mapping):
         inner = {"base64" if k == "data" else k: v for k, v in source.items() if k != "source"}
-        return _bytes(inner, policy)
+        return _source(inner)
     if isinstance(data := block.get("base64") or block.get("data"), bytes | str):
-        return data if isinstance(data, bytes) else _from_base64(data)
+        return "data", data
     if isinstance(path := block.get("path"), str | Path):
-        return _from_file(Path(path), policy)
+        return "path", path
     url = block.get("image_url", block.get("url"))
     if isinstance(url, Mapping):
         url = url.get("url")
     if isinstance(url, str):
-        return _from_url(url, policy)
+        return "url", url
     raise ImageRefusedError(
         f"an image block with the keys {sorted(map(str, block))} was given: put the image into "
         "'base64', or a data: URL into 'url'"

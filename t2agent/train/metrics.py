@@ -39,12 +39,9 @@ def read_metrics(folder: Path, last_step: int) -> list[Metrics]:
 
 def write_curve(folder: Path, rows: Sequence[Metrics], title: str) -> None:
     """Draw reward (or loss, where nothing is sampled) and KL over the steps."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    # The figure's own canvas, not pyplot: no display and no state of the caller's is touched.
     figure = Figure(figsize=(7.0, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
     left = figure.add_subplot()
     right = left.twinx()
     sampled = any(row.get("reward") is not None for row in rows)

@@ -18,7 +18,14 @@ from PIL import Image, PngImagePlugin
 
 from t2agent import images
 from t2agent.errors import ConfigError, ImageRefusedError
-from t2agent.images import ImagePolicy, data_url, decode_image, read_image, read_image_file
+from t2agent.images import (
+    ImagePolicy,
+    data_url,
+    decode_image,
+    holds_image,
+    read_image,
+    read_image_file,
+)
 
 NOTHING = ImagePolicy()
 FILES = ImagePolicy(allow_files=True)
@@ -504,3 +511,18 @@ def test_what_is_wrong_names_the_file(tmp_path: Path) -> None:
     inside = {"type": "image", "base64": base64.b64encode(file.read_bytes()).decode()}
     with pytest.raises(ImageRefusedError, match=r"^15 bytes"):
         read_image(inside, policy)
+
+
+@pytest.mark.parametrize(
+    ("block", "holds"),
+    [
+        ({"base64": "AAAA"}, True),
+        ({"source": {"type": "base64", "data": "AAAA"}}, True),
+        ({"image_url": {"url": "DATA:image/png;base64,AAAA"}}, True),
+        ({"path": "a.png"}, False),
+        ({"url": "https://example.org/a.png"}, False),
+        ({"path": "a.png", "url": "data:image/png;base64,AAAA"}, False),  # the path is read
+    ],
+)
+def test_whether_a_block_holds_its_image(block: dict[str, Any], holds: bool) -> None:
+    assert holds_image({"type": "image", **block}) is holds

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t2agent.errors import ConfigError, ImageRefusedError
-from t2agent.tasks.reward import Reward, contains, reward_function
+from t2agent.tasks.reward import score
+from t2agent.tasks.rewards.choice import Reward, reward_function
+from t2agent.tasks.rewards.named import NamedReward
 from t2agent.tasks.task import SPLITS, Example, check_split, drawn, example_key
 
 if TYPE_CHECKING:
@@ -34,20 +36,21 @@ class ExampleTask:
     Args:
         name: the task's name.
         examples: at least one.
-        reward: "exact", "contains", "number", "label" (of the examples' answers), "json" or
-            "auto" (by what the answers look like), all of `t2agent.tasks.reward`; or a function of
-            (reply, example) that returns a number in [-1, 1].
+        reward: by name, a regular expression in slashes, a sum of these with weights, or a
+            function of (reply, example) that returns a number in [-1, 1]: see
+            `t2agent.tasks.rewards` and `rewards.choice.reward_function`. "auto": by what the
+            examples and their answers look like; `reward_name` says what that is.
 
     Raises:
-        ConfigError: no examples, no name, an unknown reward, an answer that "contains" would
-            find in any reply, or one that a reward by name does not find in itself.
+        ConfigError: no examples, no name, an unknown reward, or an example that lacks what a
+            reward by name needs, such as an answer that "contains" would find in any reply.
     """
 
     def __init__(
         self,
         name: str,
         examples: Sequence[Example],
-        reward: Reward = "exact",
+        reward: Reward = "auto",
     ) -> None:
         if not isinstance(name, str) or not name.strip():
             raise ConfigError(f"got the task name {name!r}; needed a string that is not empty")
@@ -55,19 +58,9 @@ class ExampleTask:
             raise ConfigError(f"task {name!r} has no examples; give at least one, better fifty")
         self.name = name
         self._reward = reward_function(reward, examples)
-        if self._reward is contains:
-            blank = [example.prompt for example in examples if not example.answer.strip()]
-            if blank:
-                raise ConfigError(
-                    f"task {name!r}: the answer to {blank[0]!r} is empty, so every reply would "
-                    "contain it; give an answer, or use reward='exact'"
-                )
-        lost = [e for e in examples if isinstance(reward, str) and self._reward(e.answer, e) < 1]
-        if lost:
-            raise ConfigError(
-                f"task {name!r}: the reward {reward!r} does not find the answer to "
-                f"{lost[0].prompt!r} in {lost[0].answer!r} itself; give another reward, or 'auto'"
-            )
+        lacking = self._named.lacks if self._named else lambda _: ""
+        if told := next(filter(None, map(lacking, examples)), ""):
+            raise ConfigError(f"task {name!r}: {told}")
         self._splits = _split(examples)
 
     @classmethod
@@ -76,7 +69,7 @@ class ExampleTask:
         path: Path | str,
         *,
         name: str | None = None,
-        reward: Reward = "exact",
+        reward: Reward = "auto",
     ) -> ExampleTask:
         """Read one example a line: ``{"prompt": ..., "answer": ..., "image": "a.png"}``.
 
@@ -117,6 +110,26 @@ class ExampleTask:
         """The reward that the task was made with."""
         return self._reward(reply, example)
 
+    def rewards(self, replies: Sequence[str], examples: Sequence[Example]) -> list[float]:
+        """`reward` of many replies; programs in them run side by side."""
+        if self._named is not None and self._named.together is not None:
+            return self._named.together(replies, examples)
+        return [score(self, *pair) for pair in zip(replies, examples, strict=True)]
+
+    @property
+    def reward_name(self) -> str:
+        """What the reward is called, such as "label of 2"; "" for a function of the user's."""
+        return self._named.name if self._named else ""
+
+    @property
+    def earned_by_saying_everything(self) -> tuple[str, ...]:
+        """The names of its rewards that a reply earns by saying everything."""
+        return self._named.earned_by_saying_everything if self._named else ()
+
+    @property
+    def _named(self) -> NamedReward | None:
+        return self._reward if isinstance(self._reward, NamedReward) else None
+
 
 def _split(examples: Sequence[Example]) -> dict[str, tuple[Example, ...]]:
     keys = [example_key(example) for example in examples]
@@ -139,6 +152,7 @@ def _place(key: bytes) -> str:
 
 
 _KNOWN = ("prompt", "answer", "image")
+_OTHER = ("labels", "must_say", "test", "test_list", "entry_point")  # what rewards look at
 _NEEDED = 'needed {"prompt": string, "answer": string} and optionally "image": path'
 
 
@@ -153,11 +167,13 @@ def read_examples(path: Path) -> list[Example]:
     examples = []
     unknown: set[str] = set()
     for place, fields in json_lines(path, _NEEDED):
-        unknown |= fields.keys() - {*_KNOWN}
+        unknown |= fields.keys() - {*_KNOWN, *_OTHER}
         try:
             image = fields.get("image")
             photograph = None if image is None else image_in(path.parent, image)
-            examples.append(Example(_text(fields, "prompt"), _text(fields, "answer"), photograph))
+            texts = _text(fields, "prompt"), _text(fields, "answer")
+            other = {name: fields[name] for name in _OTHER if name in fields}
+            examples.append(Example(*texts, photograph, other=other))
         except ConfigError as error:
             raise ConfigError(f"{place}: {error}") from error
     if not examples:

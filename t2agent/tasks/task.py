@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from t2agent.errors import ConfigError
@@ -29,6 +29,11 @@ class Example:
         steps: what has happened since the request and the reply is to go on from, as messages in
             Hugging Face's chat form: the model's calls of tools, and their results.
         reference: a whole reply as it is wanted, where ``answer`` is only its result.
+        tools: what the model may call, as OpenAI's function tools.
+        calls: the calls that are wanted, {"name": ..., "arguments": {...}} each; none, with tools:
+            a reply in words is.
+        other: more fields of the row that the example was made of, for rewards: see
+            `t2agent.tasks.rewards`.
 
     Raises:
         ConfigError: the prompt is empty, or prompt or answer is not a string.
@@ -39,6 +44,9 @@ class Example:
     image: Image | None = None
     steps: tuple[Mapping[str, Any], ...] = ()
     reference: str = ""
+    tools: tuple[Mapping[str, Any], ...] = field(default=(), kw_only=True)
+    calls: tuple[Mapping[str, Any], ...] = field(default=(), kw_only=True)
+    other: Mapping[str, Any] = field(default_factory=dict, kw_only=True, hash=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str) or not self.prompt.strip():

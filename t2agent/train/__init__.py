@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from t2agent.tasks.examples import ExampleTask
 from t2agent.tasks.paper import REAL_TASKS, load_task
-from t2agent.tasks.reward import contains, exact
+from t2agent.tasks.rewards.texts import contains, exact
 from t2agent.tasks.task import Example, Task
 from t2agent.train.options import TrainOptions
 

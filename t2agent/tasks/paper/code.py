@@ -9,10 +9,6 @@ here it is the whole of MBPP in its official splits, and the reply is the model'
 
 from __future__ import annotations
 
-import ast
-import re
-import textwrap
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -20,19 +16,15 @@ from typing import Any, ClassVar
 from t2agent.errors import ConfigError
 from t2agent.tasks.paper.base import RealTask, ask
 from t2agent.tasks.paper.rows import Source
-from t2agent.tasks.sandbox.run import Program, protection, run_many
+from t2agent.tasks.programs import called, passed, program
+from t2agent.tasks.sandbox.run import Program
 from t2agent.tasks.task import Example
-
-SECONDS = 5.0
-"""Wall-clock time for a program and its tests."""
 
 _SYSTEM = (
     "You are an exceptionally intelligent coding assistant that consistently delivers accurate "
     "and reliable responses to user instructions."
 )
 _WRITE = "Write a Python function that solves this problem, in one ```python block.\n\n{}"
-_FENCE = re.compile(r"(?ms)^[ \t]*```[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)")
-_PYTHON = ("", "python", "py", "python3")
 _SEED = "import random\nrandom.seed(0)\n"  # some tests draw what they ask
 
 
@@ -60,19 +52,15 @@ class _Code(RealTask):
 
     def scores(self, replies: Sequence[str], examples: Sequence[Example]) -> list[float]:
         """`score` of many replies, whose programs run side by side."""
-        _warn_once()
         programs = [self._program(r, e) for r, e in zip(replies, examples, strict=True)]
-        return [float(result.finished) for result in run_many(programs, seconds=SECONDS)]
+        return list(map(float, passed(programs)))
 
     def _program(self, reply: str, example: Example) -> Program:
         if not isinstance(example, CodeExample):
             raise ConfigError(
                 f"got an example of another task: {example.prompt!r}; needed one of {self.name!r}"
             )
-        code = extract(reply, example.names)
-        if example.opening:
-            code = _continue(example.opening, code, example.names)
-        return Program(code, tests=example.tests, expose=example.names)
+        return program(reply, example.tests, example.names, example.opening)
 
 
 class Mbpp(_Code):
@@ -98,7 +86,7 @@ class Mbpp(_Code):
             prompt=ask(_SYSTEM, _WRITE.format(problem)),
             answer=f"```python\n{code.strip()}\n```",
             tests="\n".join([_SEED, setup, *tests]),
-            names=_called(tests, code),
+            names=called(tests, code),
         )
 
 
@@ -123,60 +111,4 @@ class HumanEval(_Code):
             tests=f"{_SEED}{row['test']}\ncheck({entry})\n",
             names=(entry,),
             opening=opening,
-        )
-
-
-def extract(reply: str, names: Sequence[str] = ()) -> str:
-    """The code in a reply: the last block that defines one of the names, else the first block.
-
-    A reply without a block is code as a whole; a block that is not closed goes to the end.
-    """
-    blocks = [body for tag, body in _FENCE.findall(reply) if tag.lower() in _PYTHON]
-    if not blocks:
-        return reply
-    fitting = [block for block in blocks if _defines(block, names)]
-    return textwrap.dedent(fitting[-1] if fitting else blocks[0])
-
-
-def _defines(code: str, names: Sequence[str]) -> bool:
-    return any(re.search(rf"(?m)^[ \t]*(?:def|class) +{re.escape(n)}\b", code) for n in names)
-
-
-def _continue(opening: str, code: str, names: Sequence[str]) -> str:
-    """The program of a head and either the function anew or just its body."""
-    if _defines(code, names):
-        # A docstring is body enough: the head's function stands until it is defined anew.
-        return f"{opening}\n    pass\n\n{code}"
-    first, _, rest = code.strip("\n").partition("\n")
-    if first and not first[0].isspace():
-        # The head's last line may have been continued: then only the first line lacks its indent.
-        continued = rest.strip() and all(
-            line.startswith("    ") for line in rest.split("\n") if line.strip()
-        )
-        if not continued or first.rstrip().endswith(":"):
-            rest = textwrap.indent(rest, "    ")
-        first = f"    {first}"
-    return f"{opening}{first}\n{rest}\n"
-
-
-def _called(tests: Sequence[str], code: str) -> tuple[str, ...]:
-    """The names that the tests call and the reference solution defines."""
-    defined = set(re.findall(r"^(?:def|class) +(\w+)", code, re.MULTILINE))
-    called: list[str] = []
-    for test in tests:
-        try:
-            tree = ast.parse(test.strip())
-        except (SyntaxError, ValueError):
-            continue
-        called += [node.id for node in ast.walk(tree) if isinstance(node, ast.Name)]
-    return tuple(sorted(defined & set(called)))
-
-
-def _warn_once() -> None:
-    if not protection() & {"namespaces", "seccomp"}:
-        warnings.warn(
-            "this system permits neither namespaces nor seccomp: the code that models write runs "
-            "in a process of its own with limits, but is not sealed off (t2agent.tasks.sandbox)",
-            RuntimeWarning,
-            stacklevel=4,
         )

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from t2agent.tasks.paper.base import RealTask, ask
 from t2agent.tasks.paper.rows import Source
-from t2agent.tasks.reward import last_number
+from t2agent.tasks.rewards.texts import last_number
 from t2agent.tasks.task import Example
 
 _SYSTEM = (

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from t2agent.errors import ConfigError
-from t2agent.tasks.reward import last_json, reward_function, score, scores
+from t2agent.tasks.reward import score, scores
+from t2agent.tasks.rewards.choice import reward_function
+from t2agent.tasks.rewards.fields import last_json
 from t2agent.train import Example, ExampleTask
 
 EXAMPLE = Example("What is 6 * 7?", "42")

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from t2agent.errors import ConfigError
-from t2agent.tasks.paper import code, load_task
-from t2agent.tasks.paper.code import CodeExample, _Code, extract
+from t2agent.tasks import programs
+from t2agent.tasks.paper import load_task
+from t2agent.tasks.paper.code import CodeExample, _Code
+from t2agent.tasks.programs import extract
 from t2agent.tasks.reward import scores
 from t2agent.tasks.sandbox.run import Program, RunResult
 from t2agent.train import Example
@@ -63,13 +65,13 @@ def test_canonical_solutions_pass_and_broken_ones_fail() -> None:
 
 def test_the_programs_of_many_replies_run_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     task, examples = get("mbpp")
-    at_once, run_many = [], code.run_many
+    at_once, run_many = [], programs.run_many
 
     def counted(programs: list[Program], *, seconds: float) -> list[RunResult]:
         at_once.append(len(programs))
         return run_many(programs, seconds=seconds)
 
-    monkeypatch.setattr(code, "run_many", counted)
+    monkeypatch.setattr(programs, "run_many", counted)
     replies = [examples[0].answer, "def f(): pass", examples[1].answer]
     asked = [examples[0], examples[0], examples[1]]
     assert scores(task, replies, asked) == [1.0, -1.0, 1.0]
@@ -131,6 +133,6 @@ def test_needs_its_own_examples() -> None:
 
 def test_warns_where_nothing_seals_programs_off(monkeypatch: pytest.MonkeyPatch) -> None:
     task, examples = get("mbpp")
-    monkeypatch.setattr(code, "protection", lambda: frozenset({"audit", "limits"}))
+    monkeypatch.setattr(programs, "protection", lambda: frozenset({"audit", "limits"}))
     with pytest.warns(RuntimeWarning, match="neither namespaces nor seccomp"):
         task.score("x = 1", examples[0])

@@ -9,7 +9,7 @@ import pytest
 from t2agent.tasks.paper.arc import letter
 from t2agent.tasks.paper.math import boxed, equivalent, final
 from t2agent.tasks.paper.vqa import normalise
-from t2agent.tasks.reward import last_number
+from t2agent.tasks.rewards.texts import last_number
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ from t2agent.engine.two_passes import Answer, Engine, Given
 from t2agent.errors import GrammarError
 from t2agent.experts.expert import Mixture, MixtureLike
 from t2agent.models.prompt import Prompt, encode, render
-from t2agent.tasks.reward import Reward
+from t2agent.tasks.rewards.choice import Reward
 
 
 class ChatT2(ReadsImages, Settings, Binding):

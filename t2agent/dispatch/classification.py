@@ -16,7 +16,7 @@ from t2agent.dispatch.dispatcher import CLASSIFIER, OTHERS, Request, category_qu
 from t2agent.errors import ConfigError
 from t2agent.experts.card import check_name
 from t2agent.tasks.examples import ExampleTask
-from t2agent.tasks.reward import exact
+from t2agent.tasks.rewards.texts import exact
 from t2agent.tasks.task import Example, Task, check_split
 
 _PROBES = 8  # examples that tell whether a label's requests come with images

@@ -16,10 +16,12 @@ from t2agent.models.generate import generate
 from t2agent.models.model import T2Model
 from t2agent.models.options import Count, GenerationOptions, check_option
 from t2agent.models.prompt import Prompt
+from t2agent.models.tool_replies import call_marks
 from t2agent.progress import Bar, progress_bar
-from t2agent.tasks.reward import scores
+from t2agent.tasks.reward import is_right, scores
 from t2agent.tasks.task import Example, Task, distinct, longest_reply
 from t2agent.train.confidence import Interval
+from t2agent.train.judging import judged, read
 from t2agent.train.setup import modality_of
 
 _ROWS = 50  # requests in one batch
@@ -80,14 +82,15 @@ def evaluate(
     with progress_bar(f"measuring {task.name}", 2 * len(examples), progress) as bar:
         adapted = replies(model, task, examples, what, bar=bar)
         plain = replies(model, task, examples, bar=bar)
-    rewards, base = scores(task, adapted, examples), scores(task, plain, examples)
+    rewards = judged(model, task, adapted, examples)
+    base = judged(model, task, plain, examples)
     return Evaluation(
         len(examples),
         Interval.of(rewards),
         Interval.of(base),
         Interval.of(one - other for one, other in zip(rewards, base, strict=True)),
-        mean(_right(task, adapted, examples)),
-        mean(_right(task, plain, examples)),
+        mean(_right(task, read(model, adapted, examples), examples, rewards)),
+        mean(_right(task, read(model, plain, examples), examples, base)),
     )
 
 
@@ -114,7 +117,8 @@ def replies(
             for start in range(0, len(places), _ROWS):
                 rows = places[start : start + _ROWS]
                 prompts = [Prompt.of(examples[k]) for k in rows]
-                for k, generation in zip(rows, generate(model, prompts, options), strict=True):
+                found = generate(model, prompts, options, keep=call_marks(model, examples))
+                for k, generation in zip(rows, found, strict=True):
                     texts[k] = generation.text
                 if bar is not None:
                     bar.advance(len(rows))
@@ -124,16 +128,23 @@ def replies(
 def accuracy(model: T2Model, task: Task, examples: Sequence[Example], what: Any = None) -> float:
     """Share of the examples that are answered rightly (0 to 1).
 
-    Right is what earns a reward above 0; of a task with ``scores`` or ``score`` (0 to 1, as
+    Right is what earns the full reward, 1; of a task with ``scores`` or ``score`` (0 to 1, as
     `RealTask` has them), the mean score counts instead.
     """
-    return mean(_right(task, replies(model, task, examples, what), examples))
+    texts = read(model, replies(model, task, examples, what), examples)
+    return mean(_right(task, texts, examples))
 
 
-def _right(task: Task, texts: Sequence[str], examples: Sequence[Example]) -> list[float]:
-    """How right each reply is, from 0 to 1."""
+def _right(
+    task: Task,
+    texts: Sequence[str],
+    examples: Sequence[Example],
+    rewards: Sequence[float] | None = None,
+) -> list[float]:
+    """How right each reply is, from 0 to 1; ``rewards``: where they are known."""
     if callable(together := getattr(task, "scores", None)):
         return list(together(texts, examples))
     if one := getattr(task, "score", None):
         return [one(*pair) for pair in zip(texts, examples, strict=True)]
-    return [float(value > 0) for value in scores(task, texts, examples)]
+    rewards = scores(task, texts, examples) if rewards is None else rewards
+    return [float(is_right(value)) for value in rewards]

@@ -13,6 +13,7 @@ from t2agent.models.generate import Generation, Prompt, encode, generate
 from t2agent.models.likelihood import LOGITS_PER_PASS, Batch, completion_logits, make_batch
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
+from t2agent.models.tool_replies import call_marks
 from t2agent.tasks.task import Example
 from t2agent.train.adapters import Adapter
 from t2agent.train.options import TrainOptions
@@ -75,15 +76,19 @@ class Learner:
                     max_tokens=self.max_tokens, temperature=temperature, seed=seed + start
                 )
                 part = prompts[start : start + at_once]
-                flat = self._generate(part, options, samples)
+                flat = self._generate(part, options, samples, call_marks(self.model, examples))
                 replies += [flat[i * samples : (i + 1) * samples] for i in range(len(part))]
         return replies
 
     def _generate(
-        self, prompts: list[Prompt], options: GenerationOptions, samples: int
+        self,
+        prompts: list[Prompt],
+        options: GenerationOptions,
+        samples: int,
+        keep: frozenset[int],
     ) -> list[Generation]:
         try:
-            return generate(self.model, prompts, options, samples=samples)
+            return generate(self.model, prompts, options, samples=samples, keep=keep)
         except RuntimeError as error:
             with torch.no_grad():
                 logits = self.model.model(**encode(self.model, prompts[:1])).logits

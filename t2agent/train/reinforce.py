@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from t2agent.tasks.reward import scores
 from t2agent.tasks.task import Example, Task
+from t2agent.train.judging import judged
 from t2agent.train.learner import Learner, Row, StepFigures
 from t2agent.train.options import TrainOptions
 
@@ -32,9 +32,10 @@ def reinforce_step(
     )
     # Equal replies to one prompt are judged once, and all replies together.
     replies = list(dict.fromkeys((i, g.text) for i, group in enumerate(groups) for g in group))
-    found = scores(task, [text for _, text in replies], [examples[i] for i, _ in replies])
-    judged = dict(zip(replies, found, strict=True))
-    rewards = [[judged[i, g.text] for g in group] for i, group in enumerate(groups)]
+    asked = [examples[i] for i, _ in replies]
+    found = judged(learner.model, task, [text for _, text in replies], asked)
+    worth = dict(zip(replies, found, strict=True))
+    rewards = [[worth[i, g.text] for g in group] for i, group in enumerate(groups)]
     flat = [value for values in rewards for value in values]
     tokens = sum(len(g.token_ids) for group in groups for g in group)
     compared = [flat] if options.baseline == "none" else rewards

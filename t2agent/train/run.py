@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,10 @@ from t2agent.errors import ConfigError
 from t2agent.models.model import T2Model
 from t2agent.models.options import Count, check_option
 from t2agent.progress import progress_bar
-from t2agent.tasks.reward import scores
 from t2agent.tasks.task import Example, Task, distinct, longest_reply
 from t2agent.train.adapters import Adapter, restore, snapshot
 from t2agent.train.checkpoint import State, load_state, save_state
+from t2agent.train.judging import judged, says_everything
 from t2agent.train.learner import Learner
 from t2agent.train.metrics import METRIC_NAMES, Metrics, read_metrics, write_curve, write_metrics
 from t2agent.train.options import Method, TrainOptions, options_for
@@ -126,6 +127,7 @@ class Run:
         at = self.state.progress
         return {
             "task": self.task.name,
+            **({"reward": name} if (name := getattr(self.task, "reward_name", "")) else {}),
             "method": self.method,
             "steps": at.step,
             "best_step": at.best_step,
@@ -222,7 +224,10 @@ class Run:
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         mine = self.validation[rank::world]
         replies = self.learner.replies(mine, samples=1, temperature=0.0, seed=0) if mine else []
-        total = sum(scores(self.task, [group[0].text for group in replies], mine))
+        texts = [group[0].text for group in replies]
+        total = sum(judged(self.model, self.task, texts, mine))
+        if told := says_everything(self.task, texts, mine):
+            warnings.warn(told, stacklevel=2)
         total, count = self._sum(total, len(mine))
         value = total / count
         at.stale = 0 if value > at.best else at.stale + 1

@@ -10,10 +10,11 @@ from t2agent.errors import ConfigError
 from t2agent.experts.card import check_name
 from t2agent.experts.expert import Expert, ExpertCard
 from t2agent.models.model import T2Model
-from t2agent.tasks.reward import scores
+from t2agent.tasks.reward import is_right
 from t2agent.tasks.task import Task, distinct
 from t2agent.train.adapters import SvfAdapter
 from t2agent.train.evaluation import replies
+from t2agent.train.judging import judged
 from t2agent.train.near_misses import near_misses
 from t2agent.train.options import Method
 from t2agent.train.run import Run, checked
@@ -118,8 +119,8 @@ def _collected(
         found = ()
     elif isinstance(given, Task):
         examples = distinct(given.sample(_ASKED, seed=0, split="train"))
-        rewards = scores(given, replies(model, given, examples), examples)
-        found = [e.prompt for e, reward in zip(examples, rewards, strict=True) if reward > 0]
+        rewards = judged(model, given, replies(model, given, examples), examples)
+        found = [e.prompt for e, reward in zip(examples, rewards, strict=True) if is_right(reward)]
     else:
         found = near_misses(own, images=images) if given == "near" else list(given)
     return tuple(text for text in dict.fromkeys(found) if text not in own)

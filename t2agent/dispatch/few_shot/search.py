@@ -38,7 +38,7 @@ from t2agent.experts.expert import Mixture, MixtureLike
 from t2agent.models.model import T2Model
 from t2agent.models.options import Count, CountOrZero, Positive, Share, Whole, checked, needs
 from t2agent.progress import Bar, progress_bar
-from t2agent.tasks.reward import Reward
+from t2agent.tasks.rewards.choice import Reward
 
 _LOW = 0.0
 _FEW = 0.4  # of the examples: what all are tried on before the better half goes on

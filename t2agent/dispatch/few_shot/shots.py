@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,8 @@ from t2agent.errors import ConfigError
 from t2agent.experts.card import Modality
 from t2agent.models.prompt import Prompt
 from t2agent.tasks.examples import ExampleTask
-from t2agent.tasks.reward import Reward, score, scores
+from t2agent.tasks.reward import is_right, score, scores
+from t2agent.tasks.rewards.choice import Reward
 from t2agent.tasks.task import Example, Task, longest_reply, whole_reply
 
 
@@ -57,11 +58,11 @@ class Shots:
     def reference(self, row: int) -> str:
         """The whole reply that is wanted, "" where none is known.
 
-        The answer is one where it earns a reward above 0, but not where the reward finds it in
+        The answer is one where it earns the full reward, but not where the reward finds it in
         replies of any form.
         """
         answer = self.examples[row].answer
-        whole = not self.bare and self.score(answer, row) > 0
+        whole = not self.bare and is_right(self.score(answer, row))
         return self.references[row] or (answer if whole else "")
 
 
@@ -106,7 +107,7 @@ def gather(
     reward = "auto" if reward is None and task is not examples else reward
     judge = task if reward is None else ExampleTask(task.name, drawn, reward)
     references = tuple(whole_reply(task, example) for example in drawn)
-    bare = isinstance(reward, str) and reward != "exact"
+    bare = isinstance(reward, str | Mapping) and reward != "exact"
     return Shots(judge, drawn, references, max_tokens or longest_reply(task), bare)
 
 

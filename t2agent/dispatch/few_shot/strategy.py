@@ -28,7 +28,7 @@ from t2agent.experts.card import ExpertCard, Modality, check_name
 from t2agent.experts.expert import Expert, Mixture, MixtureLike
 from t2agent.experts.selection import Selection
 from t2agent.models.model import T2Model
-from t2agent.tasks.reward import Reward
+from t2agent.tasks.rewards.choice import Reward
 
 METHOD = "few-shot"
 """What the card of an adapted expert says under ``training["method"]``."""

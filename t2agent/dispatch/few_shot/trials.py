@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -18,6 +19,7 @@ from t2agent.models.likelihood import answer_tokens, log_likelihoods, rows_per_p
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
 from t2agent.models.prompt import Prompt
+from t2agent.models.tool_replies import call_marks, readable
 from t2agent.progress import Bar
 
 Pair = tuple[Mixture, int]  # and the number of an example
@@ -186,12 +188,16 @@ class Trials:
                 options,
                 samples=len(draws),
                 cancel=self._stop.cancel,
+                keep=call_marks(self._model, self._shots.examples),
                 alike=True,
             )
         if self._stop.cancel.is_set():
             return {}
         replies = [(*pair, draw) for pair in part for draw in draws]
-        rewards = self._shots.scores([one.text for one in found], [row for _, row, _ in replies])
+        rows = [row for _, row, _ in replies]
+        examples = [self._shots.examples[row] for row in rows]
+        texts = list(map(partial(readable, self._model), examples, [one.text for one in found]))
+        rewards = self._shots.scores(texts, rows)
         return dict(zip(replies, zip(rewards, found, strict=True), strict=True))
 
     def _rewarded(self, mixtures: Sequence[Mixture], row: int) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -86,17 +86,33 @@ TASK_HELP = (
     "own, any other model the paper's."
 )
 
+
+def _reward(given: str) -> str:
+    from t2agent.errors import ConfigError
+    from t2agent.tasks.rewards.choice import reward_function
+
+    try:
+        reward_function(given)
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from error
+    return given
+
+
 Reward = Annotated[
-    Literal["exact", "contains"],
-    typer.Option(help="For a FILE: the reply is the answer, or contains it."),
+    str,
+    typer.Option(
+        metavar="NAME|/REGEX/|SUM",
+        callback=_reward,
+        help="For a FILE, how replies are judged: exact, contains, number, label, f1, json, calls, "
+        "must_say, code, a regular expression in slashes, a sum of these with weights "
+        "(json*0.8+exact*0.2), or auto: by what the answers look like.",
+    ),
 ]
 
 _NANO = "t2-nano"
 
 
-def task_of(
-    source: str, reward: Literal["exact", "contains"], model: str, *, needs: Sequence[str]
-) -> Task:
+def task_of(source: str, reward: str, model: str, *, needs: Sequence[str]) -> Task:
     """The task that a file or a name stands for; `needs` names splits that it must have.
 
     Raises:

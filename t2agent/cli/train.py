@@ -38,7 +38,7 @@ def train(
     steps: Annotated[int, typer.Option(min=1, help="The most updates.")] = 40,
     model: Model = "t2-nano",
     seed: Annotated[int, typer.Option(min=0, help="Of all draws.")] = 0,
-    reward: Reward = "exact",
+    reward: Reward = "auto",
     description: Description = "",
     checkpoint: Annotated[
         Path | None,
@@ -112,8 +112,9 @@ def train(
         "eligible_reason": found.reason,
         "training": dict(card.training),
     }
+    judged = f" ({chosen})" if (chosen := card.training.get("reward")) else ""
     text = (
-        f"{name}: {expert.parameters:,} parameters, reward on validation "
+        f"{name}: {expert.parameters:,} parameters, reward{judged} on validation "
         f"{card.scores['val']:.2f} (base model {card.scores['val_base']:.2f}), "
         f"{card.training['steps']} steps in {card.training['seconds']:.0f} s\n"
         f"Dispatched: {'yes' if found.eligible else 'no'}: {found.reason}\n"

@@ -27,7 +27,7 @@ def evaluate(
         Literal["train", "val", "test"], typer.Option(help="The examples it is measured on.")
     ] = "test",
     seed: Annotated[int, typer.Option(min=0, help="Of the draw of examples.")] = 0,
-    reward: Reward = "exact",
+    reward: Reward = "auto",
     save: Annotated[
         bool, typer.Option(help="Write what was measured on its card, unless on split train.")
     ] = True,
@@ -50,6 +50,7 @@ def evaluate(
     folder = _folder_of(registry, name, expert) if save and split != "train" else None
     if folder is not None:
         _save(folder, expert, f"{source.name}_{split}", result)
+    judged = getattr(source, "reward_name", "")
     data = {
         "name": expert.name,
         "saved": folder if folder is None else str(folder),
@@ -57,13 +58,15 @@ def evaluate(
         "task": source.name,
         "split": split,
         "seed": seed,
+        "judged_by": judged,
         **asdict(result),
     }
     gain = result.gain
     certain = gain.half is not None and abs(gain.mean) > gain.half
     verdict = ("better" if gain.mean > 0 else "worse") if certain else "not told apart"
     text = (
-        f"{source.name}, {result.examples} examples of split {split} (95 % intervals)\n"
+        f"{source.name}, {result.examples} examples of split {split} (95 % intervals)"
+        f"{f', judged by {judged}' if judged else ''}\n"
         f"  {expert.name}: reward {result.reward}, right {result.right:.1%}\n"
         f"  base model: reward {result.base}, right {result.base_right:.1%}\n"
         f"  difference: {gain} ({verdict})"

@@ -27,7 +27,7 @@ def new(
             '"image": "file.png"; without it, sums to be replaced by your own.',
         ),
     ] = None,
-    reward: Reward = "exact",
+    reward: Reward = "auto",
     description: Description = "",
     license_name: Annotated[
         str, typer.Option("--license", help="Of the package and the expert, such as Apache-2.0.")

@@ -173,3 +173,13 @@ def test_two_trainings_of_one_name_are_refused_before(run, tiny, examples, monke
     assert beside.exit_code == 1
     assert "another process is training an expert 'other'" in beside.stderr
     assert not loaded
+
+
+@pytest.mark.parametrize("reward", ["nearly", "json*", "/(/"])
+@pytest.mark.parametrize("command", [("train", "--name", "x"), ("experts", "eval", "x", "--task")])
+def test_a_wrong_reward_is_refused_at_once(run, command: tuple[str, ...], reward: str) -> None:
+    result = run(*command, "missing.jsonl", "--reward", reward)
+    assert result.exit_code == 2
+    told = " ".join(result.stderr.split())
+    assert "got the reward" in told
+    assert reward == "/(/" or "must_say" in told

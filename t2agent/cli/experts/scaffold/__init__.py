@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from t2agent import __version__
 from t2agent.errors import ConfigError
@@ -54,7 +54,7 @@ def write_package(
     model: T2Model,
     *,
     examples: Sequence[Example] | None = None,
-    reward: Literal["exact", "contains"] = "exact",
+    reward: str = "auto",
     description: str = "",
     license: str = "",  # noqa: A002 - as on the card
 ) -> Package:
@@ -96,7 +96,8 @@ def write_package(
         "module": module,
         "group": ENTRY_POINT_GROUP,
         "version": __version__,
-        "reward": reward,
+        "reward": _quoted(reward),
+        "shell_reward": shlex.quote(reward),
         "base": _quoted(model.name),
         "base_slug": base_slug(model.name),
         "shell_base": shlex.quote(model.name),

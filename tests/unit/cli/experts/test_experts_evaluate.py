@@ -31,7 +31,7 @@ def test_an_expert_beside_the_base_model(run, run_json, tiny, puzzles):
     assert found["gain"]["mean"] == pytest.approx(found["reward"]["mean"] - found["base"]["mean"])
     assert -1 <= found["base"]["mean"] <= 1
     assert found == run_json(*line, "--reward", "contains", "--split", "val")
-    shown = run(*line).stdout
+    shown = run(*line, "--reward", "exact").stdout
     assert "base model: reward -1.000" in shown
     assert "split test" in shown
     assert "not told apart" in shown

@@ -162,6 +162,27 @@ def objectives_of(
     }
 
 
+_SMALL = 20_000_000
+"""Parameters of a base model up to which t2-nano's defaults hold."""
+
+
 def _suited(objective: str, scale: Scale) -> dict[str, Any]:
-    """Defaults for a base model and a task, where they are not t2-nano's."""
-    return {}
+    """Defaults for a base model and a task, where they are not t2-nano's.
+
+    | parameters | prompts, next token | prompts x samples, REINFORCE | rows |
+    |---|---|---|---|
+    | up to 20 million, as t2-nano | 64 | 32 x 4 | 128 |
+    | more | 16 | 8 x 8 | 32, of replies up to 128 tokens; 16 of longer ones |
+
+    A larger model learns more from an example and takes longer for it, and is more often right or
+    wrong in all of a few samples. A step never has more prompts than there are examples.
+    """
+    found: dict[str, Any] = {}
+    if scale.parameters > _SMALL:
+        found = {"prompts": 16, "rows": 32 if (scale.reply or 0) <= 128 else 16}
+        if objective == "reinforce":
+            found |= {"prompts": 8, "samples": 8}
+    prompts = found.get("prompts", _BY_OBJECTIVE[objective].get("prompts", TrainOptions().prompts))
+    if scale.examples is not None and scale.examples < prompts:
+        found["prompts"] = scale.examples
+    return found

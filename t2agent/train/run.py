@@ -38,7 +38,8 @@ _EPSILON = 1e-7
 term at z = 1) measure 4e-11 on t2-nano and 6e-10 on a model of 135 million parameters, root mean
 square; medians of true ones 2e-6 (KL term) to 5e-3 (next token), and of REINFORCE on t2-nano 6e-5,
 with one in a hundred below 2e-7. Noise of 6e-10 makes 6 % of a full step with Adam's usual 1e-8,
-and 0.6 % with this, which takes 5 % from the smallest of the true medians and 0.2 % from REINFORCE's."""
+and 0.6 % with this, which takes 5 % from the smallest of the true medians and 0.2 % from
+REINFORCE's."""
 
 
 def examples_for(task: Task, seed: int, validation: int) -> tuple[list[Example], list[Example]]:
@@ -129,6 +130,7 @@ class Run:
 
         Raises:
             TrainingError: the first steps had nothing to learn from, or gradients stay infinite.
+            KeyboardInterrupt: it was interrupted; the message says where it stands.
         """
         at, steps = self.state.progress, self.course.steps
         resumed = False
@@ -157,6 +159,8 @@ class Run:
                     row = self._step()
                     shown = {k: f"{row[k]:.2f}" for k in ("reward", "loss") if row[k] is not None}
                     bar.advance(1, **shown, val=f"{at.best:.2f}")
+            except KeyboardInterrupt as error:
+                raise KeyboardInterrupt(self._stopped()) from error
             finally:
                 if self.folder is not None and self.rows and self.accelerator.is_main_process:
                     write_curve(self.folder, self.rows, self.task.name)
@@ -187,7 +191,7 @@ class Run:
             **({"start": self.identity["start"]} if self.start else {}),
         }
 
-    def stopped(self) -> str:
+    def _stopped(self) -> str:
         """At which step it was interrupted, and how it goes on."""
         what = f"training {self.task.name!r} was stopped"
         if not self.rows:

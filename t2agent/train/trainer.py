@@ -121,10 +121,7 @@ def train_expert(
         adapter = SvfAdapter.start(model, course.phases[-1].options)
         first = None if start is None else start.z
         run = Run(model, task, course, seed, folder, adapter, first, renew=own)
-        try:
-            run.train(progress)
-        except KeyboardInterrupt as error:
-            raise KeyboardInterrupt(run.stopped()) from error
+        run.train(progress)
         examples = tuple(example.prompt for example in run.examples)
         card = ExpertCard(
             named,

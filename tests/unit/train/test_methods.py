@@ -170,8 +170,9 @@ def test_a_task_without_signal_moves_nothing_and_ends_in_an_error(
 
 
 def test_replies_that_are_always_right_are_told_apart() -> None:
-    greedy_only = iter([-1.0] * 64 + [1.0] * 10_000)  # wrong in the base model's validation alone
-    task = bandit(reward=lambda _reply, _example: next(greedy_only))
+    wrong = [-1.0] * len(bandit().split("val"))  # the base model's greedy replies alone
+    rewards = iter(wrong + [1.0] * 10_000)
+    task = bandit(reward=lambda _reply, _example: next(rewards))
     with pytest.raises(TrainingError, match="all sampled replies were right already"):
         train_expert(build_text_model(), task, method="reinforce", steps=2, **FAST)
 

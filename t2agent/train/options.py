@@ -175,14 +175,13 @@ def _suited(objective: str, scale: Scale) -> dict[str, Any]:
     | more | 16 | 8 x 8 | 32, of replies up to 128 tokens; 16 of longer ones |
 
     A larger model learns more from an example and takes longer for it, and is more often right or
-    wrong in all of a few samples. A step never has more prompts than there are examples.
+    wrong in all of a few samples. Its step has no more prompts than there are examples.
     """
-    found: dict[str, Any] = {}
-    if scale.parameters > _SMALL:
-        found = {"prompts": 16, "rows": 32 if (scale.reply or 0) <= 128 else 16}
-        if objective == "reinforce":
-            found |= {"prompts": 8, "samples": 8}
-    prompts = found.get("prompts", _BY_OBJECTIVE[objective].get("prompts", TrainOptions().prompts))
-    if scale.examples is not None and scale.examples < prompts:
-        found["prompts"] = scale.examples
-    return found
+    if scale.parameters <= _SMALL:
+        return {}
+    prompts = 16 if objective == "sft" else 8
+    return {
+        "prompts": prompts if scale.examples is None else min(prompts, scale.examples),
+        "rows": 32 if (scale.reply or 0) <= 128 else 16,
+        **({} if objective == "sft" else {"samples": 8}),
+    }

@@ -164,6 +164,7 @@ class Run:
             finally:
                 if self.folder is not None and self.rows and self.accelerator.is_main_process:
                     write_curve(self.folder, self.rows, self.task.name)
+        self.accelerator.wait_for_everyone()  # what the main process has written is there for all
 
     def record(self) -> dict[str, Any]:
         """How it was trained, for a card; plain JSON."""

@@ -65,7 +65,7 @@ def kept_z(folder: Path) -> dict[str, torch.Tensor]:
 def test_next_token_then_reinforce_is_resumed_bit_for_bit_in_either_phase(tmp_path: Path) -> None:
     whole = train_expert(build_text_model(), task(), checkpoint=tmp_path / "whole", **BOTH)
     broken, phases = tmp_path / "broken", []
-    for at in (6, 5, 12):  # in validation at step 2, in the one between the phases, in sampling
+    for at in (6, 5, 26):  # in validation at step 2, in that between the phases, at step 5
         with pytest.raises(KeyboardInterrupt, match=r"stopped after step \d of 5, .* goes on"):
             train_expert(build_text_model(), task(stopping(at)), checkpoint=broken, **BOTH)
         phases.append(progress(broken)["phase"])
@@ -281,5 +281,4 @@ def test_defaults_suit_base_model_and_task() -> None:
     larger = options_for("reinforce", {}, Scale(135_000_000, 4000, 200))
     assert (larger.prompts, larger.samples, larger.rows) == (8, 8, 16)
     assert options_for("sft", {"rows": 3}, Scale(135_000_000, 4000, 20)).rows == 3
-    # No prompt twice in a step, on account of the defaults.
-    assert options_for("sft", {}, nano._replace(examples=5)).prompts == 5
+    assert options_for("sft", {}, Scale(135_000_000, 5, 20)).prompts == 5

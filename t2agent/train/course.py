@@ -67,11 +67,11 @@ class Course:
         }
         falls = any(phase.options.schedule != "constant" for phase in self.phases)
         return {
+            **own,
+            **first,
             "method": self.method,
             "max_tokens": self.max_tokens,
             "order": "drawn" if self.epochs is None else "epochs",
-            **own,
-            **first,
             **({"steps": self.steps} if falls else {}),
             **({"chosen": self.why} if self.why else {}),
         }

@@ -248,7 +248,7 @@ class Run:
         restore(self.adapter, self.state.best_z)
         self.optimizer = self._fresh_optimizer()
         at.phase, at.begin = at.phase + 1, at.step
-        at.updates = at.skipped = at.stale = 0
+        at.updates = at.signals = at.skipped = at.stale = 0
         return False
 
     def _silent(self, done: int) -> bool:

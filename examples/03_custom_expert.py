@@ -21,7 +21,7 @@ def train(model: T2Model, folder: Path) -> None:
     pairs = {(rng.randint(2, 19), rng.randint(2, 19)) for _ in range(200)}
     examples = [Example(f"What is {a} + {b}?", str(a + b)) for a, b in sorted(pairs)]
     task = ExampleTask("bare-sums", examples, reward="exact")
-    expert = train_expert(model, task, steps=10, max_tokens=24, validation=32)
+    expert = train_expert(model, task, method="reinforce", steps=10, max_tokens=24, validation=32)
     print(f"reward on validation: {expert.card.scores}")
     expert.save(folder)
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         NotCopyableError,
         StepLimitError,
         T2Error,
+        TrainingError,
     )
     from t2agent.experts.expert import Expert, ExpertCard, Mixture
     from t2agent.experts.registry import Registry, register_expert
@@ -74,6 +75,7 @@ __all__ = [
     "T2Error",
     "T2Middleware",
     "T2Model",
+    "TrainingError",
     "__version__",
     "create_t2_agent",
     "register_expert",

@@ -13,6 +13,7 @@ T2Error
 ├── ContextLengthError     the prompt leaves no room for an answer
 ├── GrammarError           a tool or schema that no grammar can be made of
 ├── EndpointError          an endpoint cannot be reached, refuses, or answers nonsense
+├── TrainingError          a training that has nothing to learn from, or is not finite any more
 ├── StepLimitError         an agent took too many steps without an answer
 └── NotCopyableError       what holds a loaded model cannot be pickled
 
@@ -87,6 +88,10 @@ class EndpointError(T2Error, RuntimeError):
     def __init__(self, *args: object, status: int | None = None) -> None:
         super().__init__(*args)
         self.status = status
+
+
+class TrainingError(T2Error, RuntimeError):
+    """A training has nothing to learn from, or its numbers are not finite any more."""
 
 
 class StepLimitError(T2Error, RuntimeError):

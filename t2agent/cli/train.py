@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
-from contextlib import AbstractContextManager
+import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,6 +26,9 @@ from t2agent.cli.options import (
 )
 from t2agent.cli.start import load
 
+if TYPE_CHECKING:
+    from t2agent.experts.registry import Registry
+
 
 def train(
     source: Annotated[
@@ -32,10 +37,19 @@ def train(
     ],
     name: Annotated[str, typer.Option("--name", "-n", help="The new expert's name.")],
     method: Annotated[
-        Literal["reinforce", "sft"],
-        typer.Option(help="Reinforcement learning on rewards, or next-token training on answers."),
-    ] = "reinforce",
-    steps: Annotated[int, typer.Option(min=1, help="The most updates.")] = 40,
+        Literal["auto", "sft", "reinforce", "sft+reinforce"],
+        typer.Option(
+            help="Next-token training on answers, reinforcement learning on rewards, or the one "
+            "and then the other; auto asks the base model and chooses."
+        ),
+    ] = "auto",
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="The most updates.", show_default="40")
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Instead of steps: how often the examples are gone through."),
+    ] = None,
     model: Model = "t2-nano",
     seed: Annotated[int, typer.Option(min=0, help="Of all draws.")] = 0,
     reward: Reward = "auto",
@@ -44,7 +58,8 @@ def train(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Where the run is kept. The same command goes on with a run that was stopped.",
+            help="Where the run is kept, instead of the user's folder. The same command goes on "
+            "with a run that was stopped.",
         ),
     ] = None,
     settings: Settings = None,
@@ -57,84 +72,116 @@ def train(
             "rightly.",
         ),
     ] = "near",
+    anyway: Annotated[
+        bool,
+        typer.Option(
+            "--anyway", help="Register the expert even where it is no better than the base model."
+        ),
+    ] = False,
     replace: Replace = False,
     eligible: Eligible = None,
     as_json: bool = False,
 ) -> Report:
-    """Train an expert and register it, with its training curve, in the user's folder."""
-    from t2agent.paths import base_slug, home
-    from t2agent.train.options import options_for
+    """Train an expert and register it, with its training curve, in the user's folder.
+
+    One that is no better than the base model is left where it was trained.
+    """
+    from t2agent.train.keeping import alone, run_folder
+    from t2agent.train.options import objectives_of
 
     hyper = parsed(settings)
     # Whatever can be wrong is found before minutes of work.
-    options_for(method, hyper)
-    check_free(registry_of(model), name, replace=replace)
+    objectives_of(method, hyper)
+    registry = registry_of(model)
+    check_free(registry, name, replace=replace)
+    _check_writable(registry)
     task = task_of(source, reward, model, needs=("train", "val"))
     apart: Any = {"near": "near", "none": None}.get(negatives, negatives)
     if negatives not in ("near", "none"):
         apart = task_of(negatives, reward, model, needs=("train",))
+    with alone(model, name):
+        pass
 
-    own_run = home() / "runs" / base_slug(model) / name
-    with _alone(own_run, name):
-        base = load(model, show=not as_json)
-        from t2agent.train import attach_record, train_expert
+    base = load(model, show=not as_json)
+    from t2agent.train import attach_record, train_expert
+    from t2agent.train.checkpoint import FINISHED
 
-        run = checkpoint or own_run
+    try:
         expert = train_expert(
             base,
             task,
             method=method,
             steps=steps,
+            epochs=epochs,
             seed=seed,
-            checkpoint=run,
+            checkpoint=checkpoint,
             progress=not as_json,
             name=name,
             description=description,
             negatives=apart,
             **hyper,
         )
-        base.registry.register(expert, replace=replace, persist=True, eligible=eligible)
-        found = base.registry.eligible(name)
-        folder = Path(base.registry.source(name))
-        attach_record(run, folder)
-        if checkpoint is None:
-            shutil.rmtree(run, ignore_errors=True)
+    except KeyboardInterrupt as stopped:
+        command = shlex.join(["t2agent", *sys.argv[1:]])
+        typer.echo(f"{stopped or 'stopped'}:\n    {command}", err=True)
+        raise typer.Exit(130) from stopped
+    run = checkpoint or run_folder(base.name, name)
     card = expert.card
     data = {
         "name": name,
         "model": model,
-        "folder": str(folder),
-        "curve": str(folder / "curve.png"),
-        "metrics": str(folder / "metrics.jsonl"),
+        "method": card.training["method"],
+        "chosen": card.training.get("chosen"),
         "parameters": expert.parameters,
         "scores": dict(card.scores),
-        "eligible": found.eligible,
-        "eligible_reason": found.reason,
         "training": dict(card.training),
     }
     judged = f" ({chosen})" if (chosen := card.training.get("reward")) else ""
-    text = (
+    trained = (
         f"{name}: {expert.parameters:,} parameters, reward{judged} on validation "
         f"{card.scores['val']:.2f} (base model {card.scores['val_base']:.2f}), "
-        f"{card.training['steps']} steps in {card.training['seconds']:.0f} s\n"
+        f"{card.training['method']}, {card.training['steps']} steps in "
+        f"{card.training['seconds']:.0f} s"
+    )
+    if card.scores["val"] <= card.scores["val_base"] and not anyway:
+        data["registered"] = False
+        how = f"t2agent experts add {run / FINISHED}" if checkpoint is None else "--anyway"
+        told = f"Not registered, since it is no better than the base model; {how} does it"
+        return Report(data, f"{trained}\n{told}", ok=False)
+    base.registry.register(expert, replace=replace, persist=True, eligible=eligible)
+    found = base.registry.eligible(name)
+    folder = Path(base.registry.source(name))
+    attach_record(run, folder)
+    if checkpoint is None:
+        shutil.rmtree(run, ignore_errors=True)
+    data |= {
+        "registered": True,
+        "folder": str(folder),
+        "curve": str(folder / "curve.png"),
+        "metrics": str(folder / "metrics.jsonl"),
+        "eligible": found.eligible,
+        "eligible_reason": found.reason,
+    }
+    text = (
+        f"{trained}\n"
         f"Dispatched: {'yes' if found.eligible else 'no'}: {found.reason}\n"
         f"Saved in {folder}"
     )
     return Report(data, text)
 
 
-def _alone(run: Path, name: str) -> AbstractContextManager[object]:
-    """Hold the name of a training. Raises ExpertExistsError where another process trains it."""
-    from filelock import FileLock, Timeout
+def _check_writable(registry: Registry) -> None:
+    """Raise ConfigError where no expert can be saved."""
+    from t2agent.errors import ConfigError
 
-    from t2agent.errors import ExpertExistsError
-
-    run.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(run.parent / f".{name}.lock", timeout=0)
+    folder = registry.user_folder
     try:
-        return lock.acquire()
-    except Timeout as error:
-        raise ExpertExistsError(
-            f"another process is training an expert {name!r} for this model: wait for it, or give "
-            "another name"
-        ) from error
+        folder.mkdir(parents=True, exist_ok=True)
+        written = os.access(folder, os.W_OK | os.X_OK)
+    except OSError:
+        written = False
+    if not written:
+        raise ConfigError(
+            f"no expert can be saved in {folder}; make it a folder that can be written, or set "
+            "T2AGENT_HOME to one"
+        )

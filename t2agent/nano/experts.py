@@ -145,6 +145,7 @@ def _trained(
     return train_expert(
         model,
         task,
+        method="reinforce",
         steps=_STEPS,
         validation=_VALIDATION,
         patience=_PATIENCE,

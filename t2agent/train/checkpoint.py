@@ -7,6 +7,8 @@ first, ``state.json`` is replaced last: a process killed at any point leaves a w
 from __future__ import annotations
 
 import json
+import shutil
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,20 +24,41 @@ from t2agent.files import write_bytes, write_text
 
 FORMAT = 1
 STATE = "state.json"
+FINISHED = "expert"
+"""The folder in a run's own that its expert is saved in once it is trained."""
 
 
 @dataclass(slots=True)
 class Progress:
-    """Where a run stands. ``stale`` counts validations since the last better one, ``skipped``
-    the steps in a row whose gradient was not finite, ``updates`` Adam's steps."""
+    """Where a run stands.
+
+    Attributes:
+        step: steps done.
+        phase: which of the course's phases is on.
+        begin: the step that this phase began after.
+        updates: Adam's steps in this phase.
+        signals: steps of this phase that had something to learn from.
+        lowest, highest: mean rewards of a phase's first steps, as long as none had a signal.
+        skipped: steps in a row whose gradient was not finite.
+        stale: validations since the last better one.
+        best_step: of the best validation.
+        best, base, first: mean rewards on validation: the best, the base model's, and the best
+            before the first step.
+    """
 
     step: int = 0
+    phase: int = 0
+    begin: int = 0
     updates: int = 0
+    signals: int = 0
+    lowest: float = 1.0
+    highest: float = -1.0
     skipped: int = 0
     stale: int = 0
     best_step: int = 0
     best: float = -2.0
     base: float = -2.0
+    first: float = -2.0
     seconds: float = 0.0
 
 
@@ -106,6 +129,39 @@ def load_state(
         )
     _fill(folder, state, optimizer, tensors, progress)
     return True
+
+
+def saved_run(folder: Path) -> dict[str, Any]:
+    """What tells the run that was stopped in a folder from others; empty where there is none."""
+    if (folder / FINISHED).is_dir():
+        return {}
+    try:
+        return dict(json.loads((folder / STATE).read_text("utf-8"))["run"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def make_way(folder: Path, run: Mapping[str, Any]) -> None:
+    """Empty a folder that runs are kept in by their expert's name, unless this run can go on there.
+
+    A run that was finished is deleted. One that was stopped and had other settings, or cannot be
+    read, is set aside with a warning.
+    """
+    if not (folder / STATE).is_file() or (folder / FINISHED).is_dir():
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    saved, wanted = saved_run(folder), json.loads(json.dumps(dict(run)))
+    if saved == wanted:
+        return
+    different = f"had other settings ({_differences(saved, wanted)})" if saved else "is damaged"
+    aside = folder.with_name(f"{folder.name}.stopped")
+    shutil.rmtree(aside, ignore_errors=True)
+    folder.rename(aside)
+    warnings.warn(
+        f"the run that was stopped in {folder} {different}: it is now in {aside}, and training "
+        "starts anew",
+        stacklevel=5,
+    )
 
 
 def _fill(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from accelerate import Accelerator
 
-from t2agent.errors import ConfigError
+from t2agent.errors import TrainingError
 from t2agent.models.generate import Generation, Prompt, encode, generate
 from t2agent.models.likelihood import LOGITS_PER_PASS, Batch, completion_logits, make_batch
 from t2agent.models.model import T2Model
@@ -94,7 +94,7 @@ class Learner:
                 logits = self.model.model(**encode(self.model, prompts[:1])).logits
             if bool(torch.isfinite(logits).all()):
                 raise
-            raise ConfigError(
+            raise TrainingError(
                 "the adapted model's logits are not finite any more; lower learning_rate (now "
                 f"{self.options.learning_rate}), raise kl, or load the base model in float32"
             ) from error

@@ -5,21 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple, cast, get_args
 
 from pydantic import StrictStr
 
 from t2agent.errors import ConfigError
 from t2agent.models.options import Count, CountOrZero, NotNegative, Positive, checked, needs
 
-Method = Literal["reinforce", "sft"]
-METHODS: tuple[str, ...] = ("reinforce", "sft")
+Method = Literal["auto", "sft", "reinforce", "sft+reinforce"]
+METHODS: tuple[str, ...] = get_args(Method)
+Objective = Literal["sft", "reinforce"]
 
-_BY_METHOD: dict[str, dict[str, Any]] = {
+_BY_OBJECTIVE: dict[str, dict[str, Any]] = {
     "reinforce": {},
     # Next-token training has no samples, and by default nothing that holds it at the base.
     "sft": {"kl": 0.0, "samples": 1, "baseline": "none", "prompts": 64},
 }
+_SAMPLED = ("kl", "samples", "baseline", "temperature")
+"""What concerns sampled replies: next-token training before REINFORCE keeps its own."""
 
 _MODULES = "'all', 'attention', 'mlp' or a regular expression"
 _YOUNGER: dict[str, Any] = {"modules": "all", "directions": None}
@@ -27,7 +30,8 @@ _YOUNGER: dict[str, Any] = {"modules": "all", "directions": None}
 
 @checked
 class TrainOptions:
-    """Hyperparameters. The defaults train an expert for t2-nano in 25 to 40 steps.
+    """Hyperparameters. The defaults train an expert for t2-nano in 25 to 40 steps; `options_for`
+    has those for other base models.
 
     The authors of the paper use Adam at 2e-3 with the gradient's norm clipped at 1e-3; here z
     itself is the parameter (they train its logit), which bears a ten times higher rate.
@@ -35,12 +39,19 @@ class TrainOptions:
     Attributes:
         learning_rate: Adam's, for z.
         kl: weight of KL(adapted || base) per token; 0 skips the base model's pass.
-        prompts: prompts per step.
+        prompts: prompts per batch.
+        accumulate: batches per step, of which one update is made.
+        warmup: steps over which the learning rate rises from 0.
+        schedule: of the learning rate after that: "constant", or falling to 0 at the last step,
+            "linear" or as half a "cosine". Each method of "sft+reinforce" has its own.
+        sft_steps: most steps of next-token training in "sft+reinforce"; None: half of them.
         samples: replies sampled for each prompt (reinforce only).
         temperature: of the sampled policy, which is also the one that is trained.
         baseline: "group" takes from each reward the mean of the prompt's other replies;
             "none" takes nothing, as in the paper.
-        max_tokens: longest reply; None takes the task's own ``max_tokens``, else 128.
+        max_tokens: longest reply; None takes the task's own ``max_tokens``, else half as much
+            again as the longest reply that is wanted of the training examples, and 128 where the
+            examples hold answers only, which a reply leads up to.
         clip: largest norm of the gradient over all z.
         validate_every: steps between two validations.
         validation: examples of the validation split, decoded greedily.
@@ -74,6 +85,10 @@ class TrainOptions:
     mixed_precision: Literal["auto", "no", "bf16"] = "auto"
     modules: Annotated[StrictStr, needs(_MODULES)] = "all"
     directions: Count | None = None
+    accumulate: Count = 1
+    warmup: CountOrZero = 0
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    sft_steps: Count | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -102,12 +117,71 @@ class TrainOptions:
         }
 
 
-def options_for(method: str, hyper: Mapping[str, Any]) -> TrainOptions:
-    """The options of a method: its defaults, overridden by ``hyper``.
+class Scale(NamedTuple):
+    """What defaults go by: the base model's parameters, the examples to train on (None: without
+    end), and the tokens of the longest reply that is wanted of them (None: not known)."""
+
+    parameters: int
+    examples: int | None = None
+    reply: int | None = None
+
+
+def options_for(
+    objective: str, hyper: Mapping[str, Any], scale: Scale | None = None
+) -> TrainOptions:
+    """The options of next-token training or REINFORCE: defaults, overridden by ``hyper``.
+
+    scale: what the defaults suit; t2-nano without it.
 
     Raises:
         ConfigError: an unknown method, an unknown name, or a value outside its range.
     """
-    if method not in METHODS:
-        raise ConfigError(f"got the method {method!r}; needed one of {', '.join(METHODS)}")
-    return TrainOptions(**{**_BY_METHOD[method], **hyper})
+    if objective not in _BY_OBJECTIVE:
+        raise ConfigError(f"got the method {objective!r}; needed one of {', '.join(METHODS)}")
+    suited = {} if scale is None else _suited(objective, scale)
+    return TrainOptions(**{**_BY_OBJECTIVE[objective], **suited, **hyper})
+
+
+def objectives_of(
+    method: str, hyper: Mapping[str, Any], scale: Scale | None = None
+) -> dict[Objective, TrainOptions]:
+    """What a method does one after the other, with the options of each.
+
+    Of "sft+reinforce", ``hyper`` holds for both, but what concerns sampled replies (`_SAMPLED`)
+    for REINFORCE alone. "auto" may come to any of them, so it has those of both.
+
+    Raises:
+        ConfigError: as `options_for`.
+    """
+    if method not in ("auto", "sft+reinforce"):
+        return {cast(Objective, method): options_for(method, hyper, scale)}
+    of_first = {name: value for name, value in hyper.items() if name not in _SAMPLED}
+    return {
+        "sft": options_for("sft", of_first, scale),
+        "reinforce": options_for("reinforce", hyper, scale),
+    }
+
+
+_SMALL = 20_000_000
+"""Parameters of a base model up to which t2-nano's defaults hold."""
+
+
+def _suited(objective: str, scale: Scale) -> dict[str, Any]:
+    """Defaults for a base model and a task, where they are not t2-nano's.
+
+    | parameters | prompts, next token | prompts x samples, REINFORCE | rows |
+    |---|---|---|---|
+    | up to 20 million, as t2-nano | 64 | 32 x 4 | 128 |
+    | more | 16 | 8 x 8 | 32, of replies up to 128 tokens; 16 of longer ones |
+
+    A larger model learns more from an example and takes longer for it, and is more often right or
+    wrong in all of a few samples. Its step has no more prompts than there are examples.
+    """
+    if scale.parameters <= _SMALL:
+        return {}
+    prompts = 16 if objective == "sft" else 8
+    return {
+        "prompts": prompts if scale.examples is None else min(prompts, scale.examples),
+        "rows": 32 if (scale.reply or 0) <= 128 else 16,
+        **({} if objective == "sft" else {"samples": 8}),
+    }

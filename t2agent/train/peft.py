@@ -42,8 +42,10 @@ from t2agent.svf.layer import shape
 from t2agent.svf.transform import uncompiled
 from t2agent.tasks.task import Task
 from t2agent.train.adapters import merges, restore
+from t2agent.train.choosing import chosen_course
+from t2agent.train.course import STEPS, check_course
 from t2agent.train.options import Method, TrainOptions
-from t2agent.train.run import Run, checked
+from t2agent.train.run import Run
 from t2agent.train.setup import chosen_layers, frozen_base
 
 if TYPE_CHECKING:
@@ -326,7 +328,7 @@ def train_adapter(
     kind: Kind = "lora",
     rank: int | None = None,
     method: Method = "reinforce",
-    steps: int = 40,
+    steps: int = STEPS,
     seed: int = 0,
     checkpoint: Path | str | None = None,
     progress: bool = True,
@@ -348,18 +350,30 @@ def train_adapter(
         ConfigError: as `train_expert`; or PEFT is not installed or cannot adapt the model.
         ModalityError: the task has images and the model reads text only.
     """
-    options = checked(task, method, steps, {**_HYPER.get(kind, {}), **hyper})
-    if options.directions is not None:
+    hyper = {**_HYPER.get(kind, {}), **hyper}
+    check_course(task, method, steps, None, hyper)
+    if hyper.get("directions") is not None:
         raise ConfigError(
-            f"directions is {options.directions}, but {kind!r} has no singular directions; "
+            f"directions is {hyper['directions']}, but {kind!r} has no singular directions; "
             "leave it out"
         )
     if kind == "lora" and rank is None:
         rank = 8
     with frozen_base(model.model):
-        adapter = PeftAdapter(model, kind, rank, modules=options.modules, seed=seed)
-        run = Run(model, task, method, seed, options, checkpoint, adapter)
-        run.train(steps, progress)
+        course = chosen_course(
+            model,
+            task,
+            method,
+            steps=steps,
+            epochs=None,
+            seed=seed,
+            hyper=hyper,
+            folder=checkpoint,
+        )
+        modules = course.phases[-1].options.modules
+        adapter = PeftAdapter(model, kind, rank, modules=modules, seed=seed)
+        run = Run(model, task, course, seed, checkpoint, adapter)
+        run.train(progress)
     restore(adapter, run.best)
     return Adapted(model, adapter, {**run.record(), **adapter.identity}, run.scores)
 

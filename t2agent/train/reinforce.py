@@ -7,9 +7,10 @@ Source: Transformer-Squared (arXiv 2501.06252), sec. 3.2:
 Deviations: several replies are sampled for each prompt, and a reply's reward counts relative to
 the mean reward of the prompt's other replies (leave-one-out, so the estimate stays unbiased)
 unless ``baseline="none"``; both terms are divided by the number of sampled tokens of the step,
-which Adam does not see; rewards may be any numbers in [-1, 1]. A step whose replies all earn the
-same has no signal: what would be left is the KL term's gradient, which is rounding noise near the
-base model, and Adam makes full steps of it. Such a step computes no gradient.
+which Adam does not see; rewards may be any numbers in [-1, 1]. A step in which no prompt's replies
+differ in reward has no signal: what would be left is the KL term's gradient, which is rounding
+noise near the base model, and Adam makes full steps of it. Such a step moves nothing. In a step
+with a signal, prompts whose replies all earn the same add the KL term alone.
 """
 
 from __future__ import annotations
@@ -18,14 +19,13 @@ from collections.abc import Sequence
 
 from t2agent.tasks.task import Example, Task
 from t2agent.train.judging import judged
-from t2agent.train.learner import Learner, Row, StepFigures
+from t2agent.train.learner import Learner, Row
+from t2agent.train.lesson import Lesson
 from t2agent.train.options import TrainOptions
 
 
-def reinforce_step(
-    learner: Learner, task: Task, examples: Sequence[Example], seed: int
-) -> StepFigures:
-    """Sample replies to the examples, judge them and add to the parameters' ``grad``."""
+def sampled(learner: Learner, task: Task, examples: Sequence[Example], seed: int) -> Lesson:
+    """Replies to the examples, sampled and judged."""
     options = learner.options
     groups = learner.replies(
         examples, samples=options.samples, temperature=options.temperature, seed=seed
@@ -37,10 +37,6 @@ def reinforce_step(
     worth = dict(zip(replies, found, strict=True))
     rewards = [[worth[i, g.text] for g in group] for i, group in enumerate(groups)]
     flat = [value for values in rewards for value in values]
-    tokens = sum(len(g.token_ids) for group in groups for g in group)
-    compared = [flat] if options.baseline == "none" else rewards
-    if all(len(set(values)) == 1 for values in compared):
-        return StepFigures(None, sum(flat) / len(flat), None, tokens)
     rows: dict[tuple[int, tuple[int, ...]], Row] = {}
     for index, (group, values) in enumerate(zip(groups, rewards, strict=True)):
         for generation, weight in zip(group, advantages(values, options), strict=True):
@@ -49,9 +45,15 @@ def reinforce_step(
             seen = rows.get(key, Row(*key, 0.0, 0, length))
             # Equal replies to one prompt have equal gradients: one row stands for all of them.
             rows[key] = Row(*key, seen.weight + weight, seen.count + 1, length)
-    # Without the KL term, a row of weight 0 has no gradient.
-    useful = [row for row in rows.values() if options.kl > 0 or row.weight != 0.0]
-    return learner.backward(examples, useful, tokens, sum(flat) / len(flat))
+    compared = [flat] if options.baseline == "none" else rewards
+    return Lesson(
+        examples,
+        # Without the KL term, a row of weight 0 has no gradient.
+        [row for row in rows.values() if options.kl > 0 or row.weight != 0.0],
+        sum(len(g.token_ids) for group in groups for g in group),
+        sum(flat) / len(flat),
+        any(len(set(values)) > 1 for values in compared),
+    )
 
 
 def advantages(rewards: Sequence[float], options: TrainOptions) -> list[float]:

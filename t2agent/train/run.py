@@ -4,53 +4,67 @@ from __future__ import annotations
 
 import hashlib
 import math
+import random
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from t2agent.errors import ConfigError
+from t2agent.errors import ConfigError, NoSignalWarning, TrainingError
 from t2agent.models.model import T2Model
-from t2agent.models.options import Count, check_option
 from t2agent.progress import progress_bar
-from t2agent.tasks.task import Example, Task, distinct, longest_reply
+from t2agent.tasks.task import Example, Task, distinct, example_key
 from t2agent.train.adapters import Adapter, restore, snapshot
-from t2agent.train.checkpoint import State, load_state, save_state
+from t2agent.train.checkpoint import State, load_state, make_way, save_state
+from t2agent.train.course import Course, Phase, count_of
 from t2agent.train.judging import judged, says_everything
-from t2agent.train.learner import Learner
+from t2agent.train.learner import Learner, StepFigures
 from t2agent.train.metrics import METRIC_NAMES, Metrics, read_metrics, write_curve, write_metrics
-from t2agent.train.options import Method, TrainOptions, options_for
-from t2agent.train.reinforce import reinforce_step
+from t2agent.train.options import TrainOptions
+from t2agent.train.reinforce import sampled
 from t2agent.train.setup import modality_of, start_accelerator
-from t2agent.train.sft import sft_step
+from t2agent.train.sft import wanted
 
 _MAX_SKIPPED = 5  # steps in a row without a finite gradient
+_MAX_SILENT = 5  # first steps without a signal
 _CARD_EXAMPLES = 64
 
+_EPSILON = 1e-7
+"""Adam's, between noise and signal. Components of the gradient that are rounding noise (of the KL
+term at z = 1) measure 4e-11 on t2-nano and 6e-10 on a model of 135 million parameters, root mean
+square; medians of true ones 2e-6 (KL term) to 5e-3 (next token), and of REINFORCE on t2-nano 6e-5,
+with one in a hundred below 2e-7. Noise of 6e-10 makes 6 % of a full step with Adam's usual 1e-8,
+and 0.6 % with this, which takes 5 % from the smallest of the true medians and 0.2 % from
+REINFORCE's."""
 
-def checked(task: Task, method: Method, steps: int, hyper: Mapping[str, Any]) -> TrainOptions:
-    """The options of a run, before any work is done.
 
-    Raises:
-        ConfigError: an option, the steps or the task are unusable.
-    """
-    options = options_for(method, hyper)
-    if not isinstance(task, Task):
-        raise ConfigError(
-            f"task is a {type(task).__name__}; needed a Task, with name, sample and reward: "
-            "ExampleTask makes one of examples"
-        )
-    check_option("steps", steps, Count)
-    return options
+def examples_for(task: Task, seed: int, validation: int) -> tuple[list[Example], list[Example]]:
+    """The examples to validate on, and some of those to train on, as a run with this seed has
+    them."""
+    return (
+        distinct(_draw(task, validation, seed, "val")),
+        distinct(_draw(task, _CARD_EXAMPLES, seed, "train")),
+    )
+
+
+def data_fingerprint(task: Task, validation: Sequence[Example], examples: Sequence[Example]) -> str:
+    """A hash of a task's data: of how many examples it has, and of these."""
+    digest = hashlib.sha256(repr(count_of(task)).encode())
+    for example in (*validation, *examples):
+        digest.update(example_key(example) + example.answer.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:32]
 
 
 class Run:
     """One training run of an adapter, from its first draw to its best values.
 
+    course: what is to be done.
+    checkpoint: the folder that the run is kept in, and resumed from; None keeps nothing.
+    renew: where another run, or one that was finished, lies in that folder, it makes way for this.
     start: values of the adapter's parameters from which training goes on; those that it lacks, and
         without it all, are those of the base model.
     """
@@ -59,43 +73,72 @@ class Run:
         self,
         model: T2Model,
         task: Task,
-        method: Method,
+        course: Course,
         seed: int,
-        options: TrainOptions,
         checkpoint: Path | str | None,
         adapter: Adapter,
         start: Mapping[str, Tensor] | None = None,
+        *,
+        renew: bool = False,
     ) -> None:
         self.start = {} if start is None else start
-        self.model, self.task, self.method, self.seed = model, task, method, seed
-        self.adapter = adapter
+        self.model, self.task, self.course, self.seed = model, task, course, seed
+        self.adapter, self.renew = adapter, renew
         self.folder = None if checkpoint is None else Path(checkpoint)
-        self.accelerator = start_accelerator(model, options)
+        options = [phase.options for phase in course.phases]
+        self.accelerator = [start_accelerator(model, each) for each in options][-1]
         self.state = State(dict(adapter.parameters), snapshot(adapter))
-        self.optimizer = torch.optim.Adam(self.state.z.values(), lr=options.learning_rate)
-        max_tokens = options.max_tokens or longest_reply(task)
-        self.learner = Learner(model, adapter, options, max_tokens, self.accelerator)
-        self.validation = distinct(self._draw(options.validation, "val"))
-        self.examples = distinct(self._draw(_CARD_EXAMPLES, "train"))
+        self.learners = [
+            Learner(model, adapter, each, course.max_tokens, self.accelerator) for each in options
+        ]
+        self.optimizer = self._fresh_optimizer()
+        self.validation, self.examples = examples_for(task, seed, options[-1].validation)
         self.modality = modality_of(model, self.examples)
         self.rows: list[Metrics] = []
         self.identity = {
             "task": task.name,
-            "method": method,
+            "data": data_fingerprint(task, self.validation, self.examples),
             "seed": seed,
             "base_fingerprint": model.fingerprint,
-            "max_tokens": max_tokens,
-            **options.identity(),
+            **course.identity(),
             **adapter.identity,
             **({"start": _fingerprint(self.start)} if self.start else {}),
         }
 
-    def train(self, steps: int, show: bool) -> None:
-        """Run up to ``steps`` updates in all, those of a resumed run among them."""
-        at = self.state.progress
-        resumed = self.folder is not None and load_state(
-            self.folder, self.identity, self.state, self.optimizer
-        )
+    @property
+    def phase(self) -> Phase:
+        """The phase that is on."""
+        return self.course.phases[self.state.progress.phase]
+
+    @property
+    def learner(self) -> Learner:
+        """Of the phase that is on."""
+        return self.learners[self.state.progress.phase]
+
+    @property
+    def options(self) -> TrainOptions:
+        """Of the phase that is on."""
+        return self.phase.options
+
+    @property
+    def learned(self) -> bool:
+        """Whether anything was found on validation that is better than what training began with."""
+        return self.state.progress.best > self.state.progress.first
+
+    def train(self, show: bool) -> None:
+        """Run the course's steps, or those that a resumed run has left of them.
+
+        Raises:
+            TrainingError: the first steps had nothing to learn from, or gradients stay infinite.
+            KeyboardInterrupt: it was interrupted; the message says where it stands.
+        """
+        at, steps = self.state.progress, self.course.steps
+        resumed = False
+        if self.folder is not None:
+            if self.renew and self.accelerator.is_main_process:
+                make_way(self.folder, self.identity)
+            self.accelerator.wait_for_everyone()
+            resumed = load_state(self.folder, self.identity, self.state, self.optimizer)
         if resumed and self.folder is not None:
             at = self.state.progress
             self.rows = read_metrics(self.folder, at.step)
@@ -109,35 +152,70 @@ class Run:
                     if self.start:
                         restore(self.adapter, self.start)
                         self._validate()
+                    at.first = at.best
                     self._keep({**dict.fromkeys(METRIC_NAMES), "step": 0, "val": at.best})
                 bar.advance(min(at.step, steps))
-                while at.step < steps and not self._done():
+                while not self._over():
                     row = self._step()
                     shown = {k: f"{row[k]:.2f}" for k in ("reward", "loss") if row[k] is not None}
                     bar.advance(1, **shown, val=f"{at.best:.2f}")
-                if at.step % self.learner.options.validate_every and not self._done():
-                    # Not kept: a longer run that resumes here must not see this validation.
-                    self._validate()
+            except KeyboardInterrupt as error:
+                raise KeyboardInterrupt(self._stopped()) from error
             finally:
                 if self.folder is not None and self.rows and self.accelerator.is_main_process:
                     write_curve(self.folder, self.rows, self.task.name)
+        self.accelerator.wait_for_everyone()  # what the main process has written is there for all
 
     def record(self) -> dict[str, Any]:
         """How it was trained, for a card; plain JSON."""
-        at = self.state.progress
+        at, course = self.state.progress, self.course
+        phases = [
+            {"method": phase.objective, "hyper": phase.options.to_dict()} for phase in course.phases
+        ]
+        if len(phases) > 1:
+            begun = at.begin if at.phase else at.step
+            phases[0]["steps"], phases[1]["steps"] = begun, at.step - begun
         return {
             "task": self.task.name,
             **({"reward": name} if (name := getattr(self.task, "reward_name", "")) else {}),
-            "method": self.method,
+            "method": course.method,
+            **({"chosen": course.why} if course.why else {}),
+            **({"phases": phases} if len(phases) > 1 else {}),
+            **({"epochs": course.epochs} if course.epochs else {}),
+            "max_tokens": course.max_tokens,
             "steps": at.step,
             "best_step": at.best_step,
             "validation": len(self.validation),
             "seed": self.seed,
             "seconds": round(at.seconds, 1),
             "parameters": self.adapter.free,
-            "hyper": self.learner.options.to_dict(),
+            "hyper": phases[-1]["hyper"],
             **({"start": self.identity["start"]} if self.start else {}),
         }
+
+    def _stopped(self) -> str:
+        """At which step it was interrupted, and how it goes on."""
+        what = f"training {self.task.name!r} was stopped"
+        if not self.rows:
+            return f"{what} before its first step, so nothing was lost"
+        what += f" after step {self.rows[-1]['step']} of {self.course.steps}"
+        if self.folder is None:
+            return f"{what}; it was not kept (checkpoint=False)"
+        return f"{what}, which is kept in {self.folder}: the same call goes on from there"
+
+    def nothing_learned(self) -> str:
+        """What to do where `learned` is False."""
+        at = self.state.progress
+        if at.first >= 1.0:
+            return (
+                f"the base model answers all {len(self.validation)} validation examples rightly, "
+                "so there was nothing to learn; give harder examples"
+            )
+        return (
+            f"learned nothing better than what it began with (reward {at.first:.2f} on "
+            f"{len(self.validation)} validation examples, {at.step} steps); give more steps or "
+            "examples, another learning_rate or method, or a reward with degrees"
+        )
 
     @property
     def scores(self) -> dict[str, float]:
@@ -149,20 +227,94 @@ class Run:
         """The parameters with the best reward on validation so far."""
         return self.state.best_z
 
+    def _over(self) -> bool:
+        """Whether training has come to its end; turns to the next phase where one has.
+
+        Raises:
+            TrainingError: the phase's first steps had no signal, and nothing was learned before.
+        """
+        at, options = self.state.progress, self.options
+        done = at.step - at.begin
+        silent = self._silent(done)
+        stale = options.patience > 0 and at.stale >= options.patience
+        ended = at.best >= 1.0 or stale or silent
+        last = at.phase == len(self.course.phases) - 1
+        if not ended and done < self.phase.steps and at.step < self.course.steps:
+            return False
+        if at.step % options.validate_every and not ended:
+            # Not kept: a longer run that resumes here must not see this validation.
+            self._validate()
+        if last or at.best >= 1.0 or at.step >= self.course.steps:
+            return True
+        restore(self.adapter, self.state.best_z)
+        self.optimizer = self._fresh_optimizer()
+        at.phase, at.begin = at.phase + 1, at.step
+        at.updates = at.signals = at.skipped = at.stale = 0
+        return False
+
+    def _silent(self, done: int) -> bool:
+        """Whether this phase has no signal: none in its first steps, or in all that it has."""
+        at = self.state.progress
+        if at.signals or not done:
+            return False
+        end = done >= self.phase.steps or at.step >= self.course.steps
+        stale = self.options.patience > 0 and at.stale >= self.options.patience
+        if not (done >= _MAX_SILENT or end or stale) or at.best >= 1.0:
+            return False
+        told = f"task {self.task.name!r}, the first {done} step(s) by reinforce: {self._why()}"
+        if not self.learned:
+            raise TrainingError(told)
+        warnings.warn(f"{told}. What was learned before is kept", NoSignalWarning, stacklevel=4)
+        return True
+
+    def _why(self) -> str:
+        """Why a phase has no signal so far, and what to do."""
+        at = self.state.progress
+        if at.lowest >= 1.0:
+            return (
+                "all sampled replies were right already, so there is nothing to learn from; give "
+                "harder examples, or a reward with degrees"
+            )
+        if at.highest <= 0.0 and at.highest - at.lowest < 1e-9:
+            return (
+                "no sampled reply was ever rewarded: teach it first with --method sft "
+                "(method='sft'), give a reward with degrees, or raise temperature (now "
+                f"{self.options.temperature:g})"
+            )
+        return (
+            "all replies to a prompt earned the same (from "
+            f"{at.lowest:.2f} to {at.highest:.2f} in the mean of a step), so none is better than "
+            f"another; raise samples (now {self.options.samples}) or temperature (now "
+            f"{self.options.temperature:g}), or give a reward with degrees"
+        )
+
     def _step(self) -> dict[str, Any]:
-        at, options = self.state.progress, self.learner.options
+        at, options = self.state.progress, self.options
         begin = time.perf_counter()
         step = at.step + 1
-        examples = self._draw(options.prompts, "train", step)
+        examples = self._examples(step, options.prompts * options.accumulate)
         mine = examples[self.accelerator.process_index :: self.accelerator.num_processes]
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.method == "sft":
-            figures = sft_step(self.learner, self.task, mine)
+        if self.phase.objective == "sft":
+            lesson = wanted(self.learner, self.task, mine)
         else:
             seed = _seed(self.seed, "replies", step, self.accelerator.process_index)
-            figures = reinforce_step(self.learner, self.task, mine, seed)
-        # Nothing is learnt where no process has a loss.
-        norm = self._update(figures.loss) if any(self._sum(figures.loss is not None)) else 0.0
+            lesson = sampled(self.learner, self.task, mine, seed)
+        # A process without a signal of its own adds its KL term where another has one.
+        signals, tokens = self._sum(lesson.signal, lesson.tokens)
+        reward, norm = self._mean(lesson.reward), 0.0
+        figures = StepFigures(None, lesson.reward, None, lesson.tokens)
+        if signals:
+            self.optimizer.zero_grad(set_to_none=True)
+            figures = self.learner.backward(
+                lesson.examples, lesson.rows, int(tokens), lesson.reward
+            )
+            norm = self._update(figures.loss)
+            at.signals += 1
+        elif not at.signals and reward is not None:
+            at.lowest, at.highest = min(at.lowest, reward), max(at.highest, reward)
+            if step == at.begin + 1:
+                told = f"task {self.task.name!r}, step {step}: {self._why()}"
+                warnings.warn(told, NoSignalWarning, stacklevel=4)
         at.step = step
         val = None
         if step % options.validate_every == 0:
@@ -170,16 +322,48 @@ class Run:
         at.seconds += time.perf_counter() - begin
         row = {
             "step": step,
-            "loss": _finite(self._mean(figures.loss)),
-            "reward": self._mean(figures.reward),
-            "kl": _finite(self._mean(figures.kl)),
+            "loss": _finite(self._total(figures.loss)),
+            "reward": reward,
+            "kl": _finite(self._total(figures.kl)),
             "grad_norm": _finite(norm),
-            "tokens": figures.tokens,
+            "tokens": int(tokens),
             "seconds": round(time.perf_counter() - begin, 3),
             "val": val,
         }
         self._keep(row)
         return row
+
+    def _examples(self, step: int, count: int) -> list[Example]:
+        """Those of a step: drawn for it, or the next ones of an epoch."""
+        course, at = self.course, self.state.progress
+        if course.epochs is None:
+            return _draw(self.task, count, self.seed, "train", step)
+        found: list[Example] = []
+        place = (step - at.begin - 1) * count
+        while len(found) < count:
+            epoch, inside = divmod(place + len(found), len(course.members))
+            order = list(range(len(course.members)))
+            random.Random(f"{self.seed} {at.phase} {epoch}").shuffle(order)
+            found += [course.members[k] for k in order[inside : inside + count - len(found)]]
+        return found
+
+    def _rate(self) -> float:
+        """The learning rate of the step that is on."""
+        at, options = self.state.progress, self.options
+        done, warmup = at.step - at.begin, options.warmup
+        if done < warmup:
+            return options.learning_rate * (done + 1) / warmup
+        steps = min(self.phase.steps, self.course.steps - at.begin) - warmup
+        gone = (done - warmup) / steps
+        factor = {
+            "constant": 1.0,
+            "linear": 1.0 - gone,
+            "cosine": 0.5 * (1.0 + math.cos(math.pi * gone)),
+        }
+        return options.learning_rate * factor[options.schedule]
+
+    def _fresh_optimizer(self) -> torch.optim.Adam:
+        return torch.optim.Adam(self.state.z.values(), eps=_EPSILON)
 
     def _sum(self, *values: float) -> list[float]:
         """Each, summed over the processes."""
@@ -188,17 +372,19 @@ class Run:
         return found
 
     def _update(self, loss: float | None) -> float:
-        """Average the gradient over the processes, clip it and step; its norm before clipping.
+        """Add up the gradient over the processes, clip it and step; its norm before clipping.
 
         A gradient that is not finite is dropped, with parameters and moments left as they are.
         """
         at = self.state.progress
         for parameter in self.state.z.values():
             gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            parameter.grad = self.accelerator.reduce(gradient, "mean")
+            parameter.grad = self.accelerator.reduce(gradient, "sum")
         self.adapter.mask_gradients()
-        norm = float(nn.utils.clip_grad_norm_(self.state.z.values(), self.learner.options.clip))
+        norm = float(nn.utils.clip_grad_norm_(self.state.z.values(), self.options.clip))
         if math.isfinite(norm):
+            for group in self.optimizer.param_groups:
+                group["lr"] = self._rate()
             self.optimizer.step()
             at.updates, at.skipped = at.updates + 1, 0
         else:
@@ -208,9 +394,9 @@ class Run:
             what = (
                 "a parameter is" if broken else f"the gradients of {at.skipped} steps in a row were"
             )
-            raise ConfigError(
+            raise TrainingError(
                 f"{what} not finite (loss {loss}); lower learning_rate (now "
-                f"{self.learner.options.learning_rate}), raise kl, or load the base model in "
+                f"{self.options.learning_rate}), raise kl, or load the base model in "
                 "float32 or bfloat16"
             )
         return norm
@@ -236,22 +422,11 @@ class Run:
             self.state.best_z = snapshot(self.adapter)
         return value
 
-    def _done(self) -> bool:
-        at, patience = self.state.progress, self.learner.options.patience
-        return at.best >= 1.0 or (patience > 0 and at.stale >= patience)
-
     def _keep(self, row: Metrics) -> None:
         self.rows.append(row)
         if self.folder is not None and self.accelerator.is_main_process:
             write_metrics(self.folder, self.rows)
             save_state(self.folder, self.identity, self.state, self.optimizer)
-
-    def _draw(self, n: int, split: str, step: int = 0) -> list[Example]:
-        seed = _seed(self.seed, split, step)
-        examples = list(self.task.sample(n, seed=seed, split=split))
-        if not examples:
-            raise ConfigError(f"task {self.task.name!r} gave no examples of split {split!r}")
-        return examples
 
     def _mean(self, value: float | None) -> float | None:
         """Of the processes that have one."""
@@ -259,6 +434,19 @@ class Run:
             return value
         total, count = self._sum(*((0.0, 0.0) if value is None else (value, 1.0)))
         return total / count if count else None
+
+    def _total(self, value: float | None) -> float | None:
+        """Over the processes, of which all have one or none has."""
+        if value is None or self.accelerator.num_processes == 1:
+            return value
+        return self._sum(value)[0]
+
+
+def _draw(task: Task, n: int, seed: int, split: str, step: int = 0) -> list[Example]:
+    examples = list(task.sample(n, seed=_seed(seed, split, step), split=split))
+    if not examples:
+        raise ConfigError(f"task {task.name!r} gave no examples of split {split!r}")
+    return examples
 
 
 def _finite(value: float | None) -> float | None:

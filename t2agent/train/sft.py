@@ -11,14 +11,15 @@ from collections.abc import Sequence
 
 from t2agent.models.likelihood import answer_tokens
 from t2agent.tasks.task import Example, Task, whole_reply
-from t2agent.train.learner import Learner, Row, StepFigures
+from t2agent.train.learner import Learner, Row
+from t2agent.train.lesson import Lesson
 
 
-def sft_step(learner: Learner, task: Task, examples: Sequence[Example]) -> StepFigures:
-    """Add the gradient of the mean negative log-probability of the wanted replies."""
+def wanted(learner: Learner, task: Task, examples: Sequence[Example]) -> Lesson:
+    """The wanted replies: the objective is their mean log-probability a token."""
     rows = []
     for index, example in enumerate(examples):
         answer = answer_tokens(learner.model, whole_reply(task, example) or example.answer)
         # The prompt's characters stand for its tokens: the length only decides what runs together.
         rows.append(Row(index, answer, 1.0, 1, len(example.prompt) + len(answer)))
-    return learner.backward(examples, rows, sum(len(row.tokens) for row in rows))
+    return Lesson(examples, rows, sum(len(row.tokens) for row in rows))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,11 +16,15 @@ from t2agent.models.model import T2Model
 from t2agent.tasks.reward import is_right
 from t2agent.tasks.task import Task, distinct
 from t2agent.train.adapters import SvfAdapter
+from t2agent.train.checkpoint import FINISHED
+from t2agent.train.choosing import chosen_course
+from t2agent.train.course import check_course
 from t2agent.train.evaluation import replies
 from t2agent.train.judging import judged
+from t2agent.train.keeping import alone, run_folder
 from t2agent.train.near_misses import near_misses
 from t2agent.train.options import Method
-from t2agent.train.run import Run, checked
+from t2agent.train.run import Run
 from t2agent.train.setup import frozen_base
 
 Negatives = Task | Sequence[str] | Literal["near"] | None
@@ -30,10 +37,11 @@ def train_expert(
     model: T2Model,
     task: Task,
     *,
-    method: Method = "reinforce",
-    steps: int = 40,
+    method: Method = "auto",
+    steps: int | None = None,
+    epochs: int | None = None,
     seed: int = 0,
-    checkpoint: Path | str | None = None,
+    checkpoint: Path | str | Literal[False] | None = None,
     progress: bool = True,
     name: str | None = None,
     description: str = "",
@@ -45,18 +53,27 @@ def train_expert(
 
     Only z is trained, from z = 1 or from another expert's. The z with the best reward on validation
     (these two among them) is returned; its ``scores`` are the mean rewards ``val`` and, of the base
-    model, ``val_base``.
+    model, ``val_base``. Where none was better than that of the start, a warning says so.
     All draws depend on (seed, step) only, so a run that was stopped and resumed from its
     checkpoint ends with the same z as one that was not.
 
     Args:
         model: any base model; with images in the task, a vision-language model.
         task: where examples come from and how replies are judged.
-        method: "reinforce" (`train.reinforce`) or "sft", next-token training (`train.sft`).
-        steps: most updates; training ends before if validation stops improving or is perfect.
+        method: "reinforce" (`train.reinforce`); "sft", next-token training (`train.sft`);
+            "sft+reinforce", the one until validation stalls or its share of the steps is over
+            (`TrainOptions.sft_steps`), then the other from the best z; or "auto", which samples
+            replies of the base model and chooses (`train.choosing`).
+        steps: most updates, 40 if not given; training ends before if validation stops improving or
+            is perfect.
+        epochs: instead of steps, how often the examples to train on are gone through, in another
+            order each time; by each of the two methods of "sft+reinforce".
         seed: of all draws.
         checkpoint: a folder for state, metrics.jsonl and curve.png. A run that is there already
-            is resumed; ``steps`` may differ from then, nothing else may.
+            is resumed; ``steps`` may differ from then, nothing else may. Without it the folder is
+            ``$T2AGENT_HOME/runs/<base>/<name>``, where a run that was stopped is resumed by the
+            same call. Once trained, the expert is in its folder ``expert``, until the next
+            training of this name. False keeps nothing.
         progress: show a bar with the reward on stderr.
         name: the expert's; the task's if not given.
         description: for the card.
@@ -66,39 +83,64 @@ def train_expert(
             them. "near": requests with the words of the examples that want something else, from
             the frames that come with t2agent. A Task: its requests that the base model answers
             rightly, greedily. Or the requests themselves, or None.
-        hyper: fields of `TrainOptions`; ``modules`` and ``directions`` leave part of z at 1.
+        hyper: fields of `TrainOptions`; those that are not given suit model and task
+            (`train.options`). ``modules`` and ``directions`` leave part of z at 1.
             The expert names the chosen modules only, and ``training["parameters"]`` on its card
             counts the values that were free.
 
     Raises:
-        ConfigError: an option or the task is unusable, a reward is not in [-1, 1], the checkpoint
-            is another run's, or gradients stay infinite.
+        ConfigError: an option or the task is unusable, a reward is not in [-1, 1], or the
+            checkpoint is another run's.
+        TrainingError: the first steps had nothing to learn from, or gradients stay infinite.
         ModalityError: the task has images and the model reads text only.
         ExpertMismatchError: ``start`` is for another model.
+        ExpertExistsError: another process trains an expert of this name.
+        KeyboardInterrupt: it was interrupted; the message says at which step, and how to go on.
     """
-    options = checked(task, method, steps, hyper)
+    check_course(task, method, steps, epochs, hyper)
     _check_negatives(negatives)
     if start is not None:
         model.registry.check(start)
     named = check_name(task.name if name is None else name)
-    with frozen_base(model.model):
-        adapter = SvfAdapter.start(model, options)
+    with ExitStack() as stack:
+        folder = None if checkpoint is False else checkpoint
+        if own := checkpoint is None:
+            folder = stack.enter_context(alone(model.name, named))
+        stack.enter_context(frozen_base(model.model))
+        course = chosen_course(
+            model,
+            task,
+            method,
+            steps=steps,
+            epochs=epochs,
+            seed=seed,
+            hyper=hyper,
+            folder=folder,
+        )
+        if course.why and progress:
+            print(f"{named}: {course.method}, since {course.why}", file=sys.stderr)
+        adapter = SvfAdapter.start(model, course.phases[-1].options)
         first = None if start is None else start.z
-        run = Run(model, task, method, seed, options, checkpoint, adapter, first)
-        run.train(steps, progress)
-    examples = tuple(example.prompt for example in run.examples)
-    card = ExpertCard(
-        named,
-        description=description,
-        examples=examples,
-        modality=run.modality,
-        base=model.name,
-        base_fingerprint=model.fingerprint,
-        training=run.record(),
-        scores=run.scores,
-        negatives=_collected(model, negatives, examples, images=run.modality == "image"),
-    )
-    return Expert(card, {key: value.cpu() for key, value in run.best.items()})
+        run = Run(model, task, course, seed, folder, adapter, first, renew=own)
+        run.train(progress)
+        examples = tuple(example.prompt for example in run.examples)
+        card = ExpertCard(
+            named,
+            description=description,
+            examples=examples,
+            modality=run.modality,
+            base=model.name,
+            base_fingerprint=model.fingerprint,
+            training=run.record(),
+            scores=run.scores,
+            negatives=_collected(model, negatives, examples, images=run.modality == "image"),
+        )
+        expert = Expert(card, {key: value.cpu() for key, value in run.best.items()})
+        if own and run.accelerator.is_main_process:
+            expert.save(run_folder(model.name, named) / FINISHED)
+    if not run.learned:
+        warnings.warn(f"{named}: {run.nothing_learned()}", UserWarning, stacklevel=2)
+    return expert
 
 
 def _check_negatives(given: Negatives) -> None:

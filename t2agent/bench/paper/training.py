@@ -227,7 +227,7 @@ class Trained:
             steps=self.plan.steps,
             checkpoint=self._work(work),
             progress=False,
-            **{**self.plan.hyper, **hyper},
+            **{"method": "reinforce", **self.plan.hyper, **hyper},
         )
 
     def _job(self, name: str, domain: str, seed: int, rate: float) -> Job:

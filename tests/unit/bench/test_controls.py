@@ -61,7 +61,14 @@ def test_optional_members_of_the_task_are_kept() -> None:
     assert task.max_tokens == 3
     assert task.reference(EXAMPLES[4]) == "It is 4."
     trained = train_expert(
-        tiny_text_model(), task, steps=1, prompts=2, samples=2, validation=4, progress=False
+        tiny_text_model(),
+        task,
+        method="reinforce",
+        steps=1,
+        prompts=2,
+        samples=2,
+        validation=4,
+        progress=False,
     )
     assert trained.name == "short-random"
 

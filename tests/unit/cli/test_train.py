@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,10 +14,12 @@ from t2agent.experts.expert import Expert
 from t2agent.nano.tasks import TASKS
 from t2agent.paths import base_slug, home
 from t2agent.tasks.paper.rows import ENVIRONMENT
+from t2agent.train import run as training
+from t2agent.train.keeping import alone
 
 QUICK = (
-    "--steps", "2", "--set", "prompts=2", "--set", "samples=2", "--set", "validation=2",
-    "--set", "validate_every=1", "--set", "max_tokens=4",
+    "--method", "sft", "--anyway", "--steps", "2", "--set", "prompts=2", "--set", "samples=2",
+    "--set", "validation=2", "--set", "validate_every=1", "--set", "max_tokens=4",
 )  # fmt: skip
 
 
@@ -27,11 +31,8 @@ def examples(tmp_path: Path) -> Path:
     return file
 
 
-@pytest.mark.parametrize("method", ["reinforce", "sft"])
-def test_an_expert_from_a_file_is_saved_and_registered(run_json, tiny, examples, method):
-    more = ("--set", "samples=1") if method == "sft" else ()
-    report = run_json("train", str(examples), "--name", "speller", "--method", method,
-                      "--model", tiny, *QUICK, *more)  # fmt: skip
+def test_an_expert_from_a_file_is_saved_and_registered(run_json, tiny, examples):
+    report = run_json("train", str(examples), "--name", "speller", "--model", tiny, *QUICK)
 
     folder = Path(report["folder"])
     assert {"curve.png", "metrics.jsonl", "expert.safetensors"} <= {
@@ -39,9 +40,57 @@ def test_an_expert_from_a_file_is_saved_and_registered(run_json, tiny, examples,
     }
     assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
     card = Expert.load(folder).card
-    assert card.training["method"] == method
+    assert card.training["method"] == report["method"] == "sft"
     assert card.training["hyper"]["prompts"] == 2
     assert run_json("experts", "show", "speller", "-m", tiny)["origin"] == str(folder)
+
+
+def test_an_expert_that_learned_nothing_is_not_registered(run, run_json, tiny, examples):
+    line = ("train", str(examples), "--name", "speller", "-m", tiny, *QUICK, "--method")
+
+    learned_nothing = [*line, "sft"]
+    learned_nothing.remove("--anyway")
+    result = run(*learned_nothing)
+    assert result.exit_code == 1
+    assert "Not registered" in result.stdout
+    expert = home() / "runs" / base_slug(tiny) / "speller" / "expert"
+    assert f"t2agent experts add {expert}" in " ".join(result.stdout.split())
+    assert Expert.load(expert).name == "speller"
+
+    nothing_rewarded = run(*line, "reinforce")
+    assert nothing_rewarded.exit_code == 1
+    assert "error: task 'puzzles', the first 2 step(s)" in nothing_rewarded.stderr
+    assert "teach it first with --method sft" in nothing_rewarded.stderr
+    assert "speller" not in json.dumps(run_json("experts", "list", "-m", tiny))
+
+
+def test_interrupted_it_says_how_to_go_on(run, run_json, tiny, examples, monkeypatch):
+    line = ("train", str(examples), "--name", "speller", "-m", tiny, *QUICK)
+    steps = iter([1, 2])
+
+    def step(*args: Any) -> Any:
+        if next(steps, None) == 2:
+            raise KeyboardInterrupt
+        return wanted(*args)
+
+    wanted = training.wanted
+    monkeypatch.setattr(training, "wanted", step)
+    monkeypatch.setattr(sys, "argv", ["t2agent", *line])
+    result = run(*line)
+    assert result.exit_code == 130
+    assert "stopped after step 1 of 2" in result.stderr
+    assert result.stderr.rstrip().endswith(f"t2agent {shlex.join(line)}")
+    assert "Traceback" not in result.stderr
+    whole = run_json(*line)
+    rows = Path(whole["metrics"]).read_text().splitlines()
+    assert [json.loads(row)["step"] for row in rows] == [0, 1, 2]
+
+
+def test_a_folder_that_takes_no_expert_is_told_before(run, tiny, examples, t2agent_home):
+    (t2agent_home / "experts").write_text("no folder")
+    result = run("train", str(examples), "--name", "speller", "-m", tiny, *QUICK)
+    assert result.exit_code == 1
+    assert "no expert can be saved in" in result.stderr
 
 
 def test_the_same_command_goes_on_and_a_finished_run_is_cleared(
@@ -168,7 +217,7 @@ def test_two_trainings_of_one_name_are_refused_before(run, tiny, examples, monke
     again = run(*line)
     assert again.exit_code == 1
     assert "registered" in again.stderr
-    with command._alone(home() / "runs" / base_slug(tiny) / "other", "other"):
+    with alone(tiny, "other"):
         beside = run("train", str(examples), "--name", "other", "-m", tiny, *QUICK)
     assert beside.exit_code == 1
     assert "another process is training an expert 'other'" in beside.stderr

@@ -66,7 +66,16 @@ def test_what_beats_nothing_is_never_chosen():
     task = ExampleTask("sums", examples)
     quick = {"prompts": 2, "samples": 2, "validation": 4, "max_tokens": 4, "validate_every": 1}
     for name in ("one", "two"):
-        expert = train_expert(model, task, steps=1, name=name, progress=False, **quick)
+        expert = train_expert(
+            model,
+            task,
+            method="sft",
+            steps=1,
+            name=name,
+            learning_rate=1e-6,
+            progress=False,
+            **quick,
+        )
         model.registry.register(expert)
         assert expert.card.negatives
     model.registry.register(random_expert(model, "good"))

@@ -43,7 +43,7 @@ def test_a_domain_is_reinforced_at_its_own_rate_and_scored(nano, trainings):
     (one,) = trainings
     assert (one["task"], one["steps"], one["patience"]) == ("json", 60, 8)
     assert one["learning_rate"] == experts.LEARNING_RATES["json"]
-    assert "method" not in one
+    assert one["method"] == "reinforce"
     assert {"val", "val_base", "test", "test_base"} <= expert.card.scores.keys()
     assert expert.card.scores["test_requests"] == 2
     assert expert.card.license == "Apache-2.0"

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from t2agent.errors import NoSignalWarning, TrainingError
 from t2agent.models.decoding import end_token
 from t2agent.models.generate import generate
 from t2agent.models.likelihood import answer_tokens
@@ -45,7 +46,7 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("baseline", ["group", "none"])
 def test_reinforce_learns_a_bandit(baseline: str) -> None:
     model, task = build_text_model(), bandit()
-    expert = train_expert(model, task, steps=10, baseline=baseline, **FAST)
+    expert = train_expert(model, task, method="reinforce", steps=10, baseline=baseline, **FAST)
     assert expert.card.scores["val_base"] < 0.0
     assert expert.card.scores["val"] > 0.9
     # What was learnt holds for requests that were not seen.
@@ -58,7 +59,9 @@ def test_reinforce_learns_a_bandit(baseline: str) -> None:
 
 
 def test_reinforce_learns_with_images() -> None:
-    expert = train_expert(build_vision_model(), bandit(images=True), steps=20, **FAST)
+    expert = train_expert(
+        build_vision_model(), bandit(images=True), method="reinforce", steps=20, **FAST
+    )
     assert expert.card.modality == "image"
     assert expert.card.scores["val"] > max(0.9, expert.card.scores["val_base"])
 
@@ -69,7 +72,14 @@ def test_more_kl_stays_nearer_to_the_base(tmp_path: Path) -> None:
     task = bandit(reward=lambda reply, example: 0.9 * vowel_first(reply, example))
     for folder, kl in ((far, 0.001), (near, 5.0)):
         train_expert(
-            build_text_model(), task, steps=8, kl=kl, patience=0, checkpoint=folder, **FAST
+            build_text_model(),
+            task,
+            method="reinforce",
+            steps=8,
+            kl=kl,
+            patience=0,
+            checkpoint=folder,
+            **FAST,
         )
     assert metrics(near)[-1]["kl"] < 0.5 * metrics(far)[-1]["kl"]
     assert metrics(near)[1]["kl"] == pytest.approx(0.0, abs=1e-5)
@@ -133,14 +143,57 @@ def test_group_advantages_leave_the_reply_out() -> None:
 
 
 @pytest.mark.parametrize("baseline", ["group", "none"])
-@pytest.mark.parametrize("reward", [-1.0, 0.1])
-def test_equal_rewards_move_nothing(baseline: str, reward: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("reward", "steps", "message"),
+    [
+        (-1.0, 20, "first 5 .* no sampled reply was ever rewarded: teach it first with --method"),
+        (0.1, 3, "first 3 .* all replies to a prompt earned the same"),
+    ],
+)
+def test_a_task_without_signal_moves_nothing_and_ends_in_an_error(
+    baseline: str, reward: float, steps: int, message: str, tmp_path: Path
+) -> None:
     task = bandit(reward=lambda _reply, _example: reward)
     options = {**FAST, "baseline": baseline, "checkpoint": tmp_path, "patience": 0}
-    expert = train_expert(build_text_model(), task, steps=3, **options)
-    assert all(bool((z == 1.0).all()) for z in expert.z.values())
-    assert [row["grad_norm"] for row in metrics(tmp_path)[1:]] == [0.0] * 3
-    assert [row["reward"] for row in metrics(tmp_path)[1:]] == pytest.approx([reward] * 3)
+    told = pytest.raises(TrainingError, match=message)
+    with told, pytest.warns(NoSignalWarning, match="step 1"):
+        train_expert(build_text_model(), task, method="reinforce", steps=steps, **options)
+    kept = load_file(next(tmp_path.glob("step-*.safetensors")))
+    assert all(bool((value == 1.0).all()) for value in kept.values())
+    rows = metrics(tmp_path)[1:]
+    assert [row["grad_norm"] for row in rows] == [0.0] * min(steps, 5)
+    assert [row["reward"] for row in rows] == pytest.approx([reward] * min(steps, 5))
+    # The same call again has nothing to sample.
+    with pytest.raises(TrainingError, match=message):
+        train_expert(build_text_model(), task, method="reinforce", steps=steps, **options)
+    assert len(metrics(tmp_path)) == 1 + len(rows)
+
+
+def test_replies_that_are_always_right_are_told_apart() -> None:
+    wrong = [-1.0] * len(bandit().split("val"))  # the base model's greedy replies alone
+    rewards = iter(wrong + [1.0] * 10_000)
+    task = bandit(reward=lambda _reply, _example: next(rewards))
+    with pytest.raises(TrainingError, match="all sampled replies were right already"):
+        train_expert(build_text_model(), task, method="reinforce", steps=2, **FAST)
+
+
+def test_prompts_whose_replies_earn_the_same_add_the_kl_term_alone() -> None:
+    """With signals in some prompts only, the others' rewards do not count, whatever they are."""
+
+    def trained(other: float) -> dict[str, torch.Tensor]:
+        def reward(reply: str, example: Example) -> float:
+            return vowel_first(reply, example) if example.prompt[-1] in "02468" else other
+
+        task = bandit(reward=reward)
+        return dict(
+            train_expert(
+                build_text_model(), task, method="reinforce", steps=1, checkpoint=False, **FAST
+            ).z
+        )
+
+    low, high = trained(-1.0), trained(0.3)
+    assert any(bool((z != 1.0).any()) for z in low.values())
+    assert all(torch.equal(z, high[name]) for name, z in low.items())
 
 
 def test_a_step_without_signal_leaves_what_was_learnt(tmp_path: Path) -> None:
@@ -151,10 +204,10 @@ def test_a_step_without_signal_leaves_what_was_learnt(tmp_path: Path) -> None:
 
     task = bandit(reward=reward)
     options = {**FAST, "checkpoint": tmp_path, "patience": 0}
-    train_expert(model, task, steps=2, **options)
+    train_expert(model, task, method="reinforce", steps=2, **options)
     learnt = load_file(tmp_path / "step-000002.safetensors")
     even[0] = True
-    train_expert(model, task, steps=4, **options)
+    train_expert(model, task, method="reinforce", steps=4, **options)
     after = load_file(tmp_path / "step-000004.safetensors")
     assert learnt.keys() == after.keys()
     assert all(torch.equal(learnt[name], after[name]) for name in learnt if name[:4] != "best")

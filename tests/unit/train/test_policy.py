@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from t2agent.errors import ConfigError
+from t2agent.errors import TrainingError
 from t2agent.experts.expert import Expert
 from t2agent.models.generate import encode
 from t2agent.models.model import T2Model
@@ -132,7 +132,7 @@ def test_logits_that_are_not_finite_are_an_error_not_a_crash() -> None:
     with torch.no_grad():
         for z in trained.adapter.parameters.values():
             z.fill_(1e38)
-    with pytest.raises(ConfigError, match="not finite"):
+    with pytest.raises(TrainingError, match="not finite"):
         trained.replies(EXAMPLES["text"], samples=2, temperature=1.0, seed=0)
 
 

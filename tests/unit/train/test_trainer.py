@@ -13,14 +13,15 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from t2agent.errors import ConfigError, ExpertMismatchError, ModalityError
+from t2agent.errors import ConfigError, ExpertMismatchError, ModalityError, TrainingError
 from t2agent.experts.expert import Expert
 from t2agent.models.prompt import Prompt
 from t2agent.train import Example, ExampleTask, attach_record, train_expert
 from tests.models import build_text_model, tiny_text_model
 
 FAST: dict[str, Any] = {
-    "progress": False, "max_tokens": 3, "prompts": 4, "samples": 4, "validate_every": 2,
+    "method": "reinforce", "progress": False, "max_tokens": 3, "prompts": 4, "samples": 4,
+    "validate_every": 2,
 }  # fmt: skip
 
 
@@ -158,7 +159,7 @@ def test_the_card_tells_how_it_was_trained(tmp_path: Path) -> None:
 def test_training_stops_when_validation_stops_to_improve() -> None:
     expert = train_expert(
         tiny_text_model(), make_task(lambda reply, example: 0.0), steps=50,
-        **{**FAST, "patience": 2, "validate_every": 1},
+        **{**FAST, "method": "sft", "patience": 2, "validate_every": 1},
     )  # fmt: skip
     assert expert.card.training["steps"] == 2
 
@@ -234,10 +235,10 @@ def test_a_damaged_checkpoint_is_named(damage: str, tmp_path: Path) -> None:
 
 
 def test_gradients_that_stay_infinite_end_the_training(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="lower learning_rate"):
+    with pytest.raises(TrainingError, match="lower learning_rate"):
         train_expert(
-            build_text_model(), make_task(lambda r, e: 0.0), method="sft", steps=20,
-            learning_rate=1e30, checkpoint=tmp_path, **{**FAST, "patience": 0},
+            build_text_model(), make_task(lambda r, e: 0.0), steps=20,
+            learning_rate=1e30, checkpoint=tmp_path, **{**FAST, "method": "sft", "patience": 0},
         )  # fmt: skip
     kept = load_file(next(tmp_path.glob("step-*.safetensors")))
     assert all(bool(torch.isfinite(value).all()) for value in kept.values())
@@ -321,5 +322,5 @@ def test_an_example_may_be_at_a_later_step() -> None:
         return 0.0
 
     task = ExampleTask("later", [Example(f"{i} + 32?", "x", steps=steps) for i in range(9)], reward)
-    train_expert(build_text_model(), task, steps=1, **FAST)
+    train_expert(build_text_model(), task, steps=1, **{**FAST, "method": "sft"})
     assert "33" in seen

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,14 +18,28 @@ from tests.models import build_text_model
 
 
 def train(folder: Path) -> None:
-    # Answers of equal length, so that the mean of the processes' means is the mean of all.
-    examples = [Example(f"greet {i}", "ab" if i % 2 else "xy") for i in range(40)]
+    examples = [Example(f"greet {i}", "abcde" if i % 2 else "xy") for i in range(40)]
+    rank = os.environ.get("RANK", "alone")
+    options: dict[str, Any] = {
+        "prompts": 8, "patience": 0, "validate_every": 2, "max_tokens": 3, "progress": False,
+        "mixed_precision": "no", "negatives": None, "checkpoint": folder / "run",
+    }  # fmt: skip
     expert = train_expert(
-        build_text_model(), ExampleTask("t", examples), method="sft", steps=3, prompts=8,
-        patience=0, validate_every=2, max_tokens=3, checkpoint=folder / "run", progress=False,
-        mixed_precision="no",
-    )  # fmt: skip
-    save_file(dict(expert.z), folder / f"z-{os.environ.get('RANK', 'alone')}.safetensors")
+        build_text_model(), ExampleTask("t", examples), method="sft", steps=3, **options
+    )
+    save_file(dict(expert.z), folder / f"z-{rank}.safetensors")
+
+    def here_only(reply: str, example: Example) -> float:
+        return 0.0 if rank == "1" else sum(letter in "aeiou" for letter in reply) / 9
+
+    options["checkpoint"] = folder / "signal"
+    task = ExampleTask("t", examples, here_only)
+    train_expert(build_text_model(), task, method="reinforce", steps=1, **options)
+    run = load_file(folder / "signal" / "step-000001.safetensors")
+    save_file(
+        {name: value for name, value in run.items() if name[:2] == "z:"},
+        folder / f"signal-{rank}.safetensors",
+    )
 
 
 @pytest.mark.slow
@@ -57,6 +72,10 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
         assert torch.equal(first[name], second[name])
         torch.testing.assert_close(first[name], value, atol=2e-4, rtol=0)
         assert not bool((value == 1).all())
+    # A signal in one process alone moves both.
+    first, second = (load_file(pair / f"signal-{rank}.safetensors") for rank in range(2))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    assert any(bool((value != 1).any()) for value in first.values())
     assert sum(1 for _ in (pair / "run").glob("step-*.safetensors")) == 1
 
 

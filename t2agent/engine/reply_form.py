@@ -10,6 +10,7 @@ from typing import Any
 from t2agent.dispatch.tool_offers import ToolSimilarity
 from t2agent.engine.shortlist import Shortlist, ToolPolicy, shortlist, with_shown
 from t2agent.errors import ConfigError
+from t2agent.messages import function_tools
 from t2agent.models.constrained import room
 from t2agent.models.decoding import end_tokens
 from t2agent.models.model import T2Model
@@ -52,11 +53,8 @@ class ReplyForm:
         Raises ConfigError for a tool or a format of another form, and for a choice of a tool that
         is not there.
         """
-        tools = tuple(map(function_tool, given.get("tools") or ()))
+        tools = function_tools(given.get("tools") or ())
         names = [tool["function"]["name"] for tool in tools]
-        twice = {name for name in names if names.count(name) > 1}
-        if twice:
-            raise ConfigError(f"two tools are named {min(twice)!r}; rename one of them")
         choice = chosen(given.get("tool_choice"), names)
         parallel = given.get("parallel_tool_calls")
         asked = given.get("tool_choice")
@@ -213,18 +211,6 @@ def _needing(names: Sequence[str], choice: str) -> str:
     if not names:
         raise ConfigError(f"tool_choice is {choice!r}, but no tool is bound; bind one")
     return choice
-
-
-def function_tool(given: object) -> Mapping[str, Any]:
-    """An OpenAI function tool, checked."""
-    function = given.get("function") if isinstance(given, Mapping) else None
-    name = function.get("name") if isinstance(function, Mapping) else None
-    if not isinstance(given, Mapping) or not isinstance(name, str) or not name:
-        raise ConfigError(
-            f"{given!r:.200} is no tool; give bind_tools LangChain tools, functions, pydantic "
-            "classes or OpenAI's function tools"
-        )
-    return given
 
 
 def _dumped(schema: object) -> str:

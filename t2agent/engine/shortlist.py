@@ -17,9 +17,10 @@ from pydantic import StrictBool
 from t2agent.dispatch.tool_offers import ToolSimilarity, calls_tools, offered_tools, signature
 from t2agent.engine.argument_values import filled, held, numeric
 from t2agent.experts.card import ExpertCard
+from t2agent.messages import asking, text_of
 from t2agent.models.model import T2Model
 from t2agent.models.options import Count, check_option, needs
-from t2agent.models.prompt import Prompt, asking, text_of
+from t2agent.models.prompt import Prompt
 
 Tool = Mapping[str, Any]
 

@@ -24,10 +24,11 @@ from t2agent.engine.break_even import BreakEven
 from t2agent.engine.threads import pieces
 from t2agent.errors import ConfigError
 from t2agent.experts.expert import Expert, Mixture, MixtureLike
+from t2agent.messages import Message, asking, text_of
 from t2agent.models.generate import Cancel, Generation, OnText, Prompt, encode, generate, room
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
-from t2agent.models.prompt import Message, asking, render, text_of
+from t2agent.models.prompt import render
 from t2agent.replies.constraint import Constraint
 
 if TYPE_CHECKING:

@@ -24,14 +24,13 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchFeature
 
 from t2agent.errors import ConfigError, ModalityError
+from t2agent.messages import Message
 from t2agent.models.model import T2Model
 from t2agent.models.options import check_option, needs
 from t2agent.models.template import ChatTemplate
-from t2agent.replies.conversation import joined_text
 from t2agent.replies.format import ToolFormat
 from t2agent.tasks.task import Example
 
-Message = dict[str, Any]
 _ImagesFirst = Annotated[StrictBool, needs("true or false in the checkpoint's config.json")]
 
 
@@ -98,25 +97,6 @@ class RenderedPrompt(Prompt):
         object.__setattr__(self, "breaker", breaker)
         text = self.template.render(self.messages, breaker, self.tools)
         object.__setattr__(self, "text", text)
-
-
-def text_of(message: Message) -> str:
-    """The text of a message, without its images."""
-    return joined_text(message["content"])
-
-
-def asking(messages: Sequence[Message]) -> int:
-    """The place of the message that asks: the user's last, or, where that holds images alone, the
-    one before it that the same turn has. 0 where the user says nothing."""
-    asks = 0
-    for place in reversed(range(len(messages))):
-        if messages[place]["role"] == "user":
-            if text_of(messages[place]):
-                return place
-            asks = asks or place
-        elif asks:
-            break
-    return asks
 
 
 def render(model: T2Model, prompt: Prompt) -> RenderedPrompt:

@@ -11,13 +11,12 @@ from t2agent.dispatch.tool_offers import ToolSimilarity
 from t2agent.engine.shortlist import Shortlist, ToolPolicy, shortlist, with_shown
 from t2agent.errors import ConfigError
 from t2agent.messages import function_tools
+from t2agent.models.calls import call_marks, reply_format
 from t2agent.models.constrained import room
-from t2agent.models.decoding import end_tokens
 from t2agent.models.model import T2Model
-from t2agent.models.prompt import Prompt, open_thoughts, tool_format
+from t2agent.models.prompt import Prompt, open_thoughts
 from t2agent.replies.checking import whole
 from t2agent.replies.constraint import Constraint, json_constraint, tools_constraint
-from t2agent.replies.format import ToolFormat
 from t2agent.replies.parsing import ReplyParser
 from t2agent.replies.schemas import parameters
 
@@ -107,7 +106,7 @@ class ReplyForm:
         """What decoding must keep to after a prompt; None where any text will do."""
         excluded = ""
         if self.tools:
-            form = _format_of(model)
+            form = reply_format(model)
             schema = None if self.schema is None else _object(self.schema)
             found = tools_constraint(
                 form,
@@ -134,7 +133,7 @@ class ReplyForm:
         if self.tools:
             schema = None if self.schema is None else _object(self.schema)
             tools_constraint(
-                _format_of(model), self.tools, choice=self.choice, schema=schema, room=room(model)
+                reply_format(model), self.tools, choice=self.choice, schema=schema, room=room(model)
             )
         elif self.schema is not None:
             json_constraint(self.schema, room=room(model))
@@ -153,19 +152,11 @@ class ReplyForm:
 
     def marks(self, model: T2Model) -> frozenset[int]:
         """The special tokens that belong to calls and so to the text of a reply."""
-        if not self.tools:
-            return frozenset()
-        form = _format_of(model)
-        written = form.write([("a", {"b": "c"}), ("d", {})])
-        return frozenset(
-            number
-            for number, token in model.tokenizer.added_tokens_decoder.items()
-            if token.special and token.content in written
-        )
+        return call_marks(model) if self.tools else frozenset()
 
     def parser(self, model: T2Model) -> ReplyParser | None:
         """What tells a reply's text from its calls; None where no tool can be called."""
-        return ReplyParser(_format_of(model), self.tools) if self.tools else None
+        return ReplyParser(reply_format(model), self.tools) if self.tools else None
 
     def thoughts(self, model: T2Model, prompt: Prompt) -> str:
         """The text up to which a reply is thoughts, where the rest must be JSON; else ""."""
@@ -195,12 +186,6 @@ def chosen(given: object, names: Sequence[str]) -> str:
         f"tool_choice is {given!r}, and the tools are {', '.join(names) or 'none'}; give 'auto', "
         "'any', 'none', or the name of a tool that is bound"
     )
-
-
-def _format_of(model: T2Model) -> ToolFormat:
-    """How the model writes calls, as far as it shows in a reply's text."""
-    ends = model.tokenizer.convert_ids_to_tokens(sorted(end_tokens(model)))
-    return tool_format(model).without_end([str(end) for end in ends])
 
 
 def _object(schema: Mapping[str, Any] | bool) -> Mapping[str, Any]:

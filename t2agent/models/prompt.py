@@ -74,9 +74,24 @@ class Prompt:
 
     @classmethod
     def of(cls, example: Example) -> Prompt:
-        """An example's request as a user's message, and what has happened since."""
-        asked = cls.user(example.prompt, example.image)
-        return cls((*asked.messages, *map(dict, example.steps)), asked.images)
+        """An example's request, with the tools on offer, and what has happened since.
+
+        It is the prompt that `t2agent.ChatT2` makes of the same conversation with the same tools.
+        All tools are shown, also for models of which ChatT2 shows the best few of many: which
+        these are depends on the dispatcher and on what experts have learned by then, and of an
+        expert that has learned to use its tools it shows all together.
+        """
+        if example.messages:
+            asked = cls(tuple(map(_bare, example.messages)), example.images)
+        else:
+            asked = cls.user(example.prompt, example.image)
+        return cls((*asked.messages, *map(dict, example.steps)), asked.images, example.tools)
+
+
+def _bare(message: Mapping[str, Any]) -> Message:
+    """A message of an example with its images' places alone."""
+    parts = [{"type": "image"} if p["type"] == "image" else p for p in message["content"]]
+    return {**message, "content": parts}
 
 
 @dataclass(frozen=True)
@@ -152,6 +167,37 @@ def encode(model: T2Model, prompts: Sequence[Prompt | str]) -> BatchFeature:
 def tool_format(model: T2Model) -> ToolFormat:
     """How the model writes tool calls."""
     return _template(model).tool_format
+
+
+def turn_end(model: T2Model) -> str:
+    """What the chat template writes after an answer, white space around it left out."""
+    return _template(model).turn_end.strip()
+
+
+def reply_tokens(
+    model: T2Model,
+    text: str,
+    calls: Sequence[tuple[str, Mapping[str, Any]]],
+    form: ToolFormat,
+    *,
+    before: str = "",
+) -> list[int]:
+    """The tokens of a reply: its text, and then its calls, (name, arguments) each, in a format.
+
+    ``before`` and the format's marks are the control tokens that they spell; what text and calls
+    spell is text.
+    """
+    template = _template(model)
+    breaker = template.breaker([text, calls])
+    said = template.neutral(text, breaker, role="assistant")
+    written = form.write(template.safe(calls, breaker, "user"))
+    whole = before + (f"{said}\n{written}" if said else written)
+    with model.tokenizer_lock:
+        ids = list(model.tokenizer(whole, add_special_tokens=False, verbose=False)["input_ids"])
+    unit = _unit(model, breaker) if breaker in whole else []
+    for start in reversed(_places(ids, unit)):
+        del ids[start : start + len(unit)]
+    return ids
 
 
 def open_thoughts(model: T2Model, prompt: Prompt) -> str | None:

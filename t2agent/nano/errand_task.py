@@ -33,7 +33,7 @@ MAKERS: Mapping[Maker, float] = {
 
 @dataclass(frozen=True, slots=True)
 class _Step(Example):
-    calls: bool = True
+    calling: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +59,11 @@ class ErrandTask:
         if done < len(problem.calls):
             call = problem.calls[done]
             return _Step(prompt, call_body(call), picture, steps, as_call(call))
-        return _Step(prompt, problem.answer, picture, steps, _answer(problem, rng), calls=False)
+        return _Step(prompt, problem.answer, picture, steps, _answer(problem, rng), calling=False)
 
     def reward(self, reply: str, example: Example) -> float:
         """+1 for the right call or the right answer, else -1 (the paper's reward)."""
-        if isinstance(example, _Step) and not example.calls:
+        if isinstance(example, _Step) and not example.calling:
             right = is_right(reply, example.answer, None)
         else:
             right = is_right_call(reply, example.answer)

@@ -55,13 +55,14 @@ class Shots:
         return scores(self.task, replies, [self.examples[row] for row in rows])
 
     def reference(self, row: int) -> str:
-        """The whole reply that is wanted, "" where none is known.
+        """The text of the whole reply that is wanted, "" where none is known.
 
         The answer is one where it earns a reward above 0, but not where the reward finds it in
         replies of any form.
         """
         answer = self.examples[row].answer
-        whole = not self.bare and self.score(answer, row) > 0
+        called = bool(self.examples[row].calls)
+        whole = not called and not self.bare and self.score(answer, row) > 0
         return self.references[row] or (answer if whole else "")
 
 

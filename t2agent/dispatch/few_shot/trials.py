@@ -13,8 +13,9 @@ import torch
 
 from t2agent.dispatch.few_shot.shots import Shots
 from t2agent.experts.mixture import Mixture
+from t2agent.models.calls import wanted_tokens
 from t2agent.models.generate import Generation, generate
-from t2agent.models.likelihood import answer_tokens, log_likelihoods, rows_per_pass
+from t2agent.models.likelihood import log_likelihoods, rows_per_pass
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
 from t2agent.models.prompt import Prompt
@@ -157,7 +158,11 @@ class Trials:
         found = []
         for row in rows:
             known = self._shots.reference(row)
-            tokens = answer_tokens(self._model, known) if known else self._rewarded(mixtures, row)
+            example = self._shots.examples[row]
+            if known or example.calls:
+                tokens = wanted_tokens(self._model, example, known)
+            else:
+                tokens = self._rewarded(mixtures, row)
             if tokens:
                 found.append((self._prompts[row], tokens[: self._shots.max_tokens]))
         return found

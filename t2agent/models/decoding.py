@@ -44,10 +44,11 @@ def end_token(model: T2Model) -> int:
             f"{model.name} has no end-of-sequence token, so no reply of it has an end; set "
             "tokenizer.eos_token"
         )
-    written = turn_end(model)
-    for number, text in zip(ends, model.tokenizer.convert_ids_to_tokens(list(ends)), strict=True):
-        if text and written.startswith(text):
-            return number
+    if written := turn_end(model):
+        spelled = model.tokenizer.convert_ids_to_tokens(list(ends))
+        for number, text in zip(ends, spelled, strict=True):
+            if text and written.startswith(text):
+                return number
     own = model.tokenizer.eos_token_id
     return int(own if own in ends else ends[0])
 

@@ -170,8 +170,11 @@ def tool_format(model: T2Model) -> ToolFormat:
 
 
 def turn_end(model: T2Model) -> str:
-    """What the chat template writes after an answer, white space around it left out."""
-    return _template(model).turn_end.strip()
+    """What the chat template writes after an answer, white space around it left out; "" where
+    there is no template."""
+    owners = (model.processor, model.tokenizer)
+    own = any(getattr(one, "chat_template", None) for one in owners)
+    return _template(model).turn_end.strip() if own else ""
 
 
 def reply_tokens(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -63,25 +61,25 @@ TALK: list[dict[str, Any]] = [
 ]
 
 
-@contextmanager
-def read_by(model: T2Model) -> Iterator[list[list[int]]]:
-    """The tokens of each prompt that the model reads meanwhile."""
+class _Seen(Exception):
+    """Ends a generation before its first token."""
+
+
+def chat_reads(model: T2Model, messages: list[Any], tools: tuple[Any, ...]) -> list[int]:
+    """The tokens of the prompt that the chat model has the model read."""
+    chat: Any = ChatT2(model, dispatch="off", max_tokens=1)
     seen: list[list[int]] = []
 
     def note(_module: Any, _given: Any, named: dict[str, Any]) -> None:
         seen.append(named["input_ids"][0].tolist())
+        raise _Seen
 
     hook = model.model.register_forward_pre_hook(note, with_kwargs=True)
     try:
-        yield seen
+        with pytest.raises(_Seen):
+            (chat.bind_tools(list(tools)) if tools else chat).invoke(messages)
     finally:
         hook.remove()
-
-
-def chat_reads(model: T2Model, messages: list[Any], tools: tuple[Any, ...]) -> list[int]:
-    chat = ChatT2(model, dispatch="off", max_tokens=1)
-    with read_by(model) as seen:
-        (chat.bind_tools(list(tools)) if tools else chat).invoke(messages)
     return seen[0]
 
 

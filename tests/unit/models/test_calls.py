@@ -61,7 +61,7 @@ TALK: list[dict[str, Any]] = [
 ]
 
 
-class _Seen(Exception):
+class _SeenError(Exception):
     """Ends a generation before its first token."""
 
 
@@ -72,11 +72,11 @@ def chat_reads(model: T2Model, messages: list[Any], tools: tuple[Any, ...]) -> l
 
     def note(_module: Any, _given: Any, named: dict[str, Any]) -> None:
         seen.append(named["input_ids"][0].tolist())
-        raise _Seen
+        raise _SeenError
 
     hook = model.model.register_forward_pre_hook(note, with_kwargs=True)
     try:
-        with pytest.raises(_Seen):
+        with pytest.raises(_SeenError):
             (chat.bind_tools(list(tools)) if tools else chat).invoke(messages)
     finally:
         hook.remove()

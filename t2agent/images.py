@@ -188,17 +188,7 @@ def decode_image(data: bytes) -> Image.Image:
     file format gives a meaning: 32-bit integers and floats.
     """
     try:
-        image = _opened(data)
-        if image.width * image.height > MAX_PIXELS:
-            raise _too_many(f"{image.width} x {image.height}")
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode[0] in "IF":
-            return _scaled(upright, _white(image))
-        if upright.has_transparency_data:
-            seen = upright.convert("RGBA")
-            white = Image.new("RGBA", seen.size, "white")
-            return Image.alpha_composite(white, seen).convert("RGB")
-        return upright.convert("RGB")
+        return as_rgb(_opened(data))
     except ImageRefusedError:
         raise
     except Image.DecompressionBombError as error:
@@ -210,6 +200,23 @@ def decode_image(data: bytes) -> Image.Image:
     except (OSError, ValueError, SyntaxError, IndexError, TypeError, EOFError) as error:
         # What Pillow's decoders raise for damaged files.
         raise ImageRefusedError(f"the image is damaged: {error}; give a whole file") from error
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """An image of Pillow's as `read_image` gives it: RGB, upright, transparent parts white.
+
+    Raises ImageRefusedError for one that is too large, or of numbers without a meaning.
+    """
+    if image.width * image.height > MAX_PIXELS:
+        raise _too_many(f"{image.width} x {image.height}")
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode[0] in "IF":
+        return _scaled(upright, _white(image))
+    if upright.has_transparency_data:
+        seen = upright.convert("RGBA")
+        white = Image.new("RGBA", seen.size, "white")
+        return Image.alpha_composite(white, seen).convert("RGB")
+    return upright.convert("RGB")
 
 
 def _opened(data: bytes) -> Image.Image:

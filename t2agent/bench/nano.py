@@ -108,7 +108,7 @@ def summarise(per_seed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def decide(dispatcher: Dispatcher, examples: Sequence[Example]) -> list[Decision]:
     """What the dispatcher decides for each example."""
-    return dispatcher.dispatch([Request(e.prompt, int(e.image is not None)) for e in examples])
+    return dispatcher.dispatch([Request(e.prompt, len(e.images), e.tools) for e in examples])
 
 
 @dataclass(frozen=True, slots=True)

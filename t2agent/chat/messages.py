@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import (
@@ -17,14 +17,12 @@ from langchain_core.messages import (
 )
 from PIL.Image import Image
 
-from t2agent.errors import ConfigError, ModalityError
+from t2agent.errors import ConfigError
 from t2agent.images import ImagePolicy, data_url, holds_image, is_image_block, read_image
 from t2agent.models.generate import Prompt
-from t2agent.models.prompt import as_unicode, text_of
+from t2agent.models.prompt import as_unicode
+from t2agent.replies.messages import Message, TakeImage, read_message, text_of
 from t2agent.toolbox.images import image_block
-
-TakeImage = Callable[[Mapping[str, Any]], dict[str, Any]]
-"""Turns a block that holds an image into a part of a prompt."""
 
 _ROLES: dict[type[BaseMessage], str] = {
     HumanMessage: "user",
@@ -33,14 +31,6 @@ _ROLES: dict[type[BaseMessage], str] = {
     ToolMessage: "tool",
     FunctionMessage: "tool",
 }
-_TEXTS = ("text", "text-plain")
-# Of an earlier answer: what the model thought, and calls, which the message holds a second time.
-_LEFT_OUT = frozenset(
-    {
-        "reasoning", "thinking", "tool_call", "tool_call_chunk", "invalid_tool_call", "tool_use",
-        "server_tool_call", "server_tool_call_chunk", "server_tool_result",
-    }
-)  # fmt: skip
 
 
 def user_message(text: str, image: Image | None = None) -> HumanMessage:
@@ -110,52 +100,26 @@ def _for_openai(message: dict[str, Any]) -> dict[str, Any]:
     return {**message, "content": message["content"] or None, "tool_calls": written}
 
 
-def _converted(messages: Sequence[BaseMessage], take: TakeImage) -> tuple[dict[str, Any], ...]:
+def _converted(messages: Sequence[BaseMessage], take: TakeImage) -> tuple[Message, ...]:
     if not messages:
         raise ConfigError("no message was given: give at least one, of the user")
     return tuple(_message(message, take) for message in messages)
 
 
-def _message(message: BaseMessage, take: TakeImage) -> dict[str, Any]:
-    converted: dict[str, Any] = {"role": _role(message), "content": []}
-    if isinstance(message.content, str):
-        blocks: Sequence[Any] = [{"type": "text", "text": message.content}]
-    else:
-        # Blocks as they were given: an image is read from any of its forms, and content_blocks
-        # wraps those that LangChain does not know.
-        blocks = message.content
-    for block in blocks:
-        if isinstance(block, str):
-            converted["content"].append({"type": "text", "text": block})
-        elif block.get("type") in _TEXTS:
-            converted["content"].append({"type": "text", "text": _text(block)})
-        elif is_image_block(block):
-            converted["content"].append(take(block))
-        elif block.get("type") not in _LEFT_OUT:
-            raise ModalityError(
-                f"a message holds a block of type {block.get('type')!r}: give text or images"
-            )
-    if isinstance(message, AIMessage) and message.tool_calls:
-        converted["tool_calls"] = [
-            {
-                "type": "function",
-                "id": call["id"] or "",
-                "function": {"name": call["name"], "arguments": call["args"]},
-            }
+def _message(message: BaseMessage, take: TakeImage) -> Message:
+    # Blocks as they were given: an image is read from any of its forms, and content_blocks wraps
+    # those that LangChain does not know.
+    given: dict[str, Any] = {"role": _role(message), "content": message.content}
+    if isinstance(message, AIMessage):
+        given["tool_calls"] = [
+            {"id": call["id"], "name": call["name"], "arguments": call["args"]}
             for call in message.tool_calls
         ]
     if isinstance(message, ToolMessage):
-        converted["tool_call_id"] = message.tool_call_id
-    if isinstance(message, ToolMessage | FunctionMessage) and message.name:
-        converted["name"] = message.name
-    return converted
-
-
-def _text(block: Mapping[str, Any]) -> str:
-    text = block.get("text", "")
-    if not isinstance(text, str):
-        raise ConfigError(f"a text block holds a {type(text).__name__}: give a string in 'text'")
-    return text
+        given["tool_call_id"] = message.tool_call_id
+    if isinstance(message, ToolMessage | FunctionMessage):
+        given["name"] = message.name or None
+    return read_message(given, take)
 
 
 def _role(message: BaseMessage) -> str:

@@ -25,8 +25,9 @@ from langchain_core.utils.function_calling import (
 from langchain_core.utils.pydantic import TypeBaseModel, is_basemodel_subclass
 from pydantic import BaseModel
 
-from t2agent.engine.reply_form import FIELDS, ReplyForm, chosen, function_tool
+from t2agent.engine.reply_form import FIELDS, ReplyForm, chosen
 from t2agent.errors import ConfigError
+from t2agent.replies.messages import function_tool
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
 

@@ -87,7 +87,7 @@ class ClassificationTask:
         return exact(reply, example)
 
     def _question(self, example: Example, label: str) -> Example:
-        request = Request(example.prompt, int(example.image is not None))
+        request = Request(example.prompt, len(example.images), example.tools)
         names = [
             n for n in self._tasks if n != OTHERS and (request.images or n not in self._seeing)
         ]

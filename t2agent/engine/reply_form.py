@@ -10,12 +10,13 @@ from typing import Any
 from t2agent.dispatch.tool_offers import ToolSimilarity
 from t2agent.engine.shortlist import Shortlist, ToolPolicy, shortlist, with_shown
 from t2agent.errors import ConfigError
+from t2agent.models.calls import call_marks, reply_format
 from t2agent.models.constrained import room
 from t2agent.models.model import T2Model
 from t2agent.models.prompt import Prompt, open_thoughts
-from t2agent.models.tool_replies import marks_of, reply_format
 from t2agent.replies.checking import whole
 from t2agent.replies.constraint import Constraint, json_constraint, tools_constraint
+from t2agent.replies.messages import function_tools
 from t2agent.replies.parsing import ReplyParser
 from t2agent.replies.schemas import parameters
 
@@ -51,11 +52,8 @@ class ReplyForm:
         Raises ConfigError for a tool or a format of another form, and for a choice of a tool that
         is not there.
         """
-        tools = tuple(map(function_tool, given.get("tools") or ()))
+        tools = function_tools(given.get("tools") or ())
         names = [tool["function"]["name"] for tool in tools]
-        twice = {name for name in names if names.count(name) > 1}
-        if twice:
-            raise ConfigError(f"two tools are named {min(twice)!r}; rename one of them")
         choice = chosen(given.get("tool_choice"), names)
         parallel = given.get("parallel_tool_calls")
         asked = given.get("tool_choice")
@@ -154,7 +152,7 @@ class ReplyForm:
 
     def marks(self, model: T2Model) -> frozenset[int]:
         """The special tokens that belong to calls and so to the text of a reply."""
-        return marks_of(model) if self.tools else frozenset()
+        return call_marks(model) if self.tools else frozenset()
 
     def parser(self, model: T2Model) -> ReplyParser | None:
         """What tells a reply's text from its calls; None where no tool can be called."""
@@ -198,18 +196,6 @@ def _needing(names: Sequence[str], choice: str) -> str:
     if not names:
         raise ConfigError(f"tool_choice is {choice!r}, but no tool is bound; bind one")
     return choice
-
-
-def function_tool(given: object) -> Mapping[str, Any]:
-    """An OpenAI function tool, checked."""
-    function = given.get("function") if isinstance(given, Mapping) else None
-    name = function.get("name") if isinstance(function, Mapping) else None
-    if not isinstance(given, Mapping) or not isinstance(name, str) or not name:
-        raise ConfigError(
-            f"{given!r:.200} is no tool; give bind_tools LangChain tools, functions, pydantic "
-            "classes or OpenAI's function tools"
-        )
-    return given
 
 
 def _dumped(schema: object) -> str:

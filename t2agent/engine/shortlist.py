@@ -19,7 +19,8 @@ from t2agent.engine.argument_values import filled, held, numeric
 from t2agent.experts.card import ExpertCard
 from t2agent.models.model import T2Model
 from t2agent.models.options import Count, check_option, needs
-from t2agent.models.prompt import Prompt, asking, text_of
+from t2agent.models.prompt import Prompt
+from t2agent.replies.messages import asking, text_of
 
 Tool = Mapping[str, Any]
 

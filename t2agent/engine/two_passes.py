@@ -27,8 +27,9 @@ from t2agent.experts.expert import Expert, Mixture, MixtureLike
 from t2agent.models.generate import Cancel, Generation, OnText, Prompt, encode, generate, room
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
-from t2agent.models.prompt import Message, asking, render, text_of
+from t2agent.models.prompt import render
 from t2agent.replies.constraint import Constraint
+from t2agent.replies.messages import Message, asking, text_of
 
 if TYPE_CHECKING:
     from t2agent.dispatch import SearchResult

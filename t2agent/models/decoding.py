@@ -16,6 +16,7 @@ from transformers import StoppingCriteria
 
 from t2agent.errors import ConfigError
 from t2agent.models.model import T2Model
+from t2agent.models.prompt import turn_end
 from t2agent.replies.parsing import overlap
 
 Read = Callable[[Sequence[int]], str]
@@ -32,8 +33,8 @@ def end_tokens(model: T2Model) -> tuple[int, ...]:
 
 
 def end_token(model: T2Model) -> int:
-    """The one of `end_tokens` that a reply is trained to end with: the tokenizer's own where it is
-    among them, else the first.
+    """The one of `end_tokens` that a reply is trained to end with: that with which the chat
+    template ends an answer, else the tokenizer's own, else the first.
 
     Raises ConfigError where there is none.
     """
@@ -43,6 +44,11 @@ def end_token(model: T2Model) -> int:
             f"{model.name} has no end-of-sequence token, so no reply of it has an end; set "
             "tokenizer.eos_token"
         )
+    if written := turn_end(model):
+        spelled = model.tokenizer.convert_ids_to_tokens(list(ends))
+        for number, text in zip(ends, spelled, strict=True):
+            if text and written.startswith(text):
+                return number
     own = model.tokenizer.eos_token_id
     return int(own if own in ends else ends[0])
 

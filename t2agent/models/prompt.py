@@ -27,11 +27,10 @@ from t2agent.errors import ConfigError, ModalityError
 from t2agent.models.model import T2Model
 from t2agent.models.options import check_option, needs
 from t2agent.models.template import ChatTemplate
-from t2agent.replies.conversation import joined_text
 from t2agent.replies.format import ToolFormat
+from t2agent.replies.messages import Message
 from t2agent.tasks.task import Example
 
-Message = dict[str, Any]
 _ImagesFirst = Annotated[StrictBool, needs("true or false in the checkpoint's config.json")]
 
 
@@ -75,9 +74,24 @@ class Prompt:
 
     @classmethod
     def of(cls, example: Example) -> Prompt:
-        """An example's request as a user's message, and what has happened since."""
-        asked = cls.user(example.prompt, example.image)
-        return cls((*asked.messages, *map(dict, example.steps)), asked.images)
+        """An example's request, with the tools on offer, and what has happened since.
+
+        It is the prompt that `t2agent.ChatT2` makes of the same conversation with the same tools.
+        All tools are shown, also for models of which ChatT2 shows the best few of many: which
+        these are depends on the dispatcher and on what experts have learned by then, and of an
+        expert that has learned to use its tools it shows all together.
+        """
+        if example.messages:
+            asked = cls(tuple(map(_bare, example.messages)), example.images)
+        else:
+            asked = cls.user(example.prompt, example.image)
+        return cls((*asked.messages, *map(dict, example.steps)), asked.images, example.tools)
+
+
+def _bare(message: Mapping[str, Any]) -> Message:
+    """A message of an example with its images' places alone."""
+    parts = [{"type": "image"} if p["type"] == "image" else p for p in message["content"]]
+    return {**message, "content": parts}
 
 
 @dataclass(frozen=True)
@@ -98,25 +112,6 @@ class RenderedPrompt(Prompt):
         object.__setattr__(self, "breaker", breaker)
         text = self.template.render(self.messages, breaker, self.tools)
         object.__setattr__(self, "text", text)
-
-
-def text_of(message: Message) -> str:
-    """The text of a message, without its images."""
-    return joined_text(message["content"])
-
-
-def asking(messages: Sequence[Message]) -> int:
-    """The place of the message that asks: the user's last, or, where that holds images alone, the
-    one before it that the same turn has. 0 where the user says nothing."""
-    asks = 0
-    for place in reversed(range(len(messages))):
-        if messages[place]["role"] == "user":
-            if text_of(messages[place]):
-                return place
-            asks = asks or place
-        elif asks:
-            break
-    return asks
 
 
 def render(model: T2Model, prompt: Prompt) -> RenderedPrompt:
@@ -172,6 +167,40 @@ def encode(model: T2Model, prompts: Sequence[Prompt | str]) -> BatchFeature:
 def tool_format(model: T2Model) -> ToolFormat:
     """How the model writes tool calls."""
     return _template(model).tool_format
+
+
+def turn_end(model: T2Model) -> str:
+    """What the chat template writes after an answer, white space around it left out; "" where
+    there is no template."""
+    owners = (model.processor, model.tokenizer)
+    own = any(getattr(one, "chat_template", None) for one in owners)
+    return _template(model).turn_end.strip() if own else ""
+
+
+def reply_tokens(
+    model: T2Model,
+    text: str,
+    calls: Sequence[tuple[str, Mapping[str, Any]]],
+    form: ToolFormat,
+    *,
+    before: str = "",
+) -> list[int]:
+    """The tokens of a reply: its text, and then its calls, (name, arguments) each, in a format.
+
+    ``before`` and the format's marks are the control tokens that they spell; what text and calls
+    spell is text.
+    """
+    template = _template(model)
+    breaker = template.breaker([text, calls])
+    said = template.neutral(text, breaker, role="assistant")
+    written = form.write(template.safe(calls, breaker, "user"))
+    whole = before + (f"{said}\n{written}" if said else written)
+    with model.tokenizer_lock:
+        ids = list(model.tokenizer(whole, add_special_tokens=False, verbose=False)["input_ids"])
+    unit = _unit(model, breaker) if breaker in whole else []
+    for start in reversed(_places(ids, unit)):
+        del ids[start : start + len(unit)]
+    return ids
 
 
 def open_thoughts(model: T2Model, prompt: Prompt) -> str | None:

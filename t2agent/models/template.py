@@ -163,7 +163,7 @@ class ChatTemplate:
         safe = [self._message(message, breaker) for message in turns]
         chats: list[Way] = [(safe, {})]
         if tools or any(m.get("tool_calls") or m["role"] == "tool" for m in safe):
-            offered = [self._safe(tool, breaker, "tool") for tool in tools]
+            offered = [self.safe(tool, breaker, "tool") for tool in tools]
             chats = ways(safe, offered, self.tool_format)
         for chat, given in chats:
             told = without_system(chat)
@@ -184,7 +184,13 @@ class ChatTemplate:
             self._try(("system", "system probe"), ("user", _PROBE)) or "system probe"
         )
 
-    def _try(self, *turns: tuple[str, str]) -> str | None:
+    @functools.cached_property
+    def turn_end(self) -> str:
+        """What it writes after the last answer of a conversation, such as <|im_end|>."""
+        text = self._try(("user", "Hi"), ("assistant", _PROBE), generation=False) or ""
+        return text.rpartition(_PROBE)[2]
+
+    def _try(self, *turns: tuple[str, str], generation: bool = True) -> str | None:
         """What the template makes of messages of (role, text); None where it refuses them."""
         messages: list[dict[str, Any]] = [
             {"role": role, "content": as_parts(text) if role in self._parts else text}
@@ -193,7 +199,7 @@ class ChatTemplate:
         ways: tuple[dict[str, Any], ...] = ({}, {"tools": []})
         for extra in ways:
             try:
-                return self._apply(messages, **extra)
+                return self._apply(messages, generation=generation, **extra)
             except REFUSALS:
                 continue
         return None
@@ -213,8 +219,8 @@ class ChatTemplate:
         rest = {key: value for key, value in message.items() if key != "content"}
         if not rest.get("tool_calls", True):  # some templates ask whether there is a list at all
             del rest["tool_calls"]
-        safe: dict[str, Any] = self._safe(rest, breaker, "user")
-        safe["content"] = self._safe(parts, breaker, role)
+        safe: dict[str, Any] = self.safe(rest, breaker, "user")
+        safe["content"] = self.safe(parts, breaker, role)
         parts = safe["content"]
         images = any(part["type"] == "image" for part in parts)
         if not (self._parts and (images or role in self._parts)):
@@ -223,16 +229,17 @@ class ChatTemplate:
             )
         return safe
 
-    def _safe(self, value: Any, breaker: str, role: str) -> Any:
+    def safe(self, value: Any, breaker: str, role: str) -> Any:
+        """The value with `neutral` of all its texts."""
         if isinstance(value, str):
             return self.neutral(value, breaker, role=role)
         if isinstance(value, Mapping):
             return {
-                self._safe(key, breaker, role): self._safe(item, breaker, role)
+                self.safe(key, breaker, role): self.safe(item, breaker, role)
                 for key, item in value.items()
             }
         if isinstance(value, list | tuple):
-            return [self._safe(item, breaker, role) for item in value]
+            return [self.safe(item, breaker, role) for item in value]
         return value
 
     def _placeholder(self) -> str:

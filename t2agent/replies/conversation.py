@@ -15,9 +15,9 @@ from itertools import groupby
 from typing import Any
 
 from t2agent.replies.format import ToolFormat, as_text
+from t2agent.replies.messages import Message, joined_text
 from t2agent.replies.schemas import parameters, properties
 
-Message = dict[str, Any]
 Way = tuple[list[Message], dict[str, Any]]
 """A conversation, and the tools under the template's name for them."""
 
@@ -268,23 +268,6 @@ def images_first(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
             turn = [{**turn[0], "content": parts}]
         arranged += turn
     return arranged
-
-
-def joined_text(*contents: Any) -> str:
-    """The text of some contents, with space where an image, or the end of a content, stood between
-    two texts."""
-    text, apart = "", False
-    for content in contents:
-        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        for part in parts:
-            if part["type"] == "text" and part["text"]:
-                open_end = apart and text and not text[-1].isspace()
-                gap = " " if open_end and not part["text"][0].isspace() else ""
-                text, apart = text + gap + part["text"], False
-            else:
-                apart = apart or part["type"] != "text"
-        apart = True
-    return text
 
 
 def without_system(messages: list[Message]) -> list[Message] | None:

@@ -1,67 +1,74 @@
-"""Tasks made of a user's own examples, and the files that these are read from.
-
-Examples are read from JSON lines; the image files that they name lie beside them, and none is read
-from elsewhere.
-"""
+"""Tasks made of a user's own examples: of a list, of JSON-lines files, of data sets."""
 
 from __future__ import annotations
 
-import json
 import warnings
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, get_args, overload
 
-from t2agent.errors import ConfigError, ImageRefusedError
+from t2agent.errors import ConfigError, T2Error
+from t2agent.tasks.conversations import FOR_REWARDS, KNOWN, NEEDED, Turns, examples_of
 from t2agent.tasks.reward import score
 from t2agent.tasks.rewards.choice import Reward, reward_function
 from t2agent.tasks.rewards.named import NamedReward
+from t2agent.tasks.sources import DatasetRows, JsonLines, Rows
 from t2agent.tasks.task import SPLITS, Example, check_split, drawn, example_key
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 _SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
+_NAMES = {
+    **{name: name for name in SPLITS},
+    **dict.fromkeys(("validation", "valid", "dev", "eval"), "val"),
+}
+_LOOKED_AT = 20_000  # examples whose answers tell which reward fits, and with which it is tried
 
 
 class ExampleTask:
     """A task over a fixed list of examples.
 
-    Splits: examples with the same prompt (and image) always fall into the same split, by a hash
-    of these two: 80 % train, 10 % validation, 10 % test. Where that leaves a split empty, a prompt
-    of a larger one is moved there: train is filled first, then validation, then test, so two
-    different prompts are enough to train and validate. Once no split is empty, adding examples
-    moves none of those that were there.
+    Splits: examples with the same prompt (and image, or the same messages and tools) always fall
+    into the same split, by a hash of these: 80 % train, 10 % validation, 10 % test. Where that
+    leaves a split empty, a prompt of a larger one is moved there: train is filled first, then
+    validation, then test, so two different prompts are enough to train and validate. Once no split
+    is empty, adding examples moves none of those that were there.
 
     Args:
         name: the task's name.
-        examples: at least one.
+        examples: at least one; or the splits that they already have, {"train": ..., "val": ...,
+            "test": ...}. Without one for validation, a tenth of train is (and another the test,
+            without one of that).
         reward: by name, a regular expression in slashes, a sum of these with weights, or a
             function of (reply, example) that returns a number in [-1, 1]: see
             `t2agent.tasks.rewards` and `rewards.choice.reward_function`. "auto": by what the
-            examples and their answers look like; `reward_name` says what that is.
+            examples and their answers look like; `reward_name` says what that is. A reward by
+            name looks at up to 20,000 examples, evenly spaced.
 
     Raises:
-        ConfigError: no examples, no name, an unknown reward, or an example that lacks what a
-            reward by name needs, such as an answer that "contains" would find in any reply.
+        ConfigError: no examples, no name, an unknown split or reward, or an example that lacks
+            what a reward by name needs, such as an answer that "contains" would find in any reply.
     """
 
     def __init__(
         self,
         name: str,
-        examples: Sequence[Example],
+        examples: Sequence[Example] | Mapping[str, Sequence[Example]],
         reward: Reward = "auto",
     ) -> None:
         if not isinstance(name, str) or not name.strip():
             raise ConfigError(f"got the task name {name!r}; needed a string that is not empty")
-        if not examples:
-            raise ConfigError(f"task {name!r} has no examples; give at least one, better fifty")
         self.name = name
-        self._reward = reward_function(reward, examples)
+        self._splits = _given(examples) if isinstance(examples, Mapping) else _split(examples)
+        if not len(self):
+            raise ConfigError(f"task {name!r} has no examples; give at least one, better fifty")
+        step = -(-len(self) // _LOOKED_AT)
+        parts = self._splits.values()
+        seen = [_judged(part[place]) for part in parts for place in range(0, len(part), step)]
+        self._reward = reward_function(reward, seen)
         lacking = self._named.lacks if self._named else lambda _: ""
-        if told := next(filter(None, map(lacking, examples)), ""):
+        if told := next(filter(None, map(lacking, seen)), ""):
             raise ConfigError(f"task {name!r}: {told}")
-        self._splits = _split(examples)
 
     @classmethod
     def from_jsonl(
@@ -70,19 +77,60 @@ class ExampleTask:
         *,
         name: str | None = None,
         reward: Reward = "auto",
+        turns: Turns = "last",
     ) -> ExampleTask:
-        """Read one example a line: ``{"prompt": ..., "answer": ..., "image": "a.png"}``.
+        """Read one example a line: ``{"prompt": ..., "answer": ..., "image": "a.png"}``, or a
+        conversation in one of the forms of `t2agent.tasks.conversations`, with tools or without.
 
-        ``image`` is optional: a file beside or below the JSON-lines file, never outside its
-        folder. Other fields are ignored, and a warning names them; so are empty lines.
-        ``name`` is the file's stem if not given.
+        ``image`` and ``images`` are optional: files beside or below the JSON-lines file, never
+        outside its folder. Other fields are ignored, and a warning names them; so are empty lines.
+        ``name`` is the file's stem if not given. A file that ends in .jsonl.gz is read as well.
+        ``turns``: "last" for the last message of the assistant as what is wanted, "all" for one
+        example of each; those of one conversation fall into one split.
+
+        The file may be larger than memory: all lines are read and checked once, one by one, and
+        again when they are sampled. In memory stay some 30 bytes an example.
 
         Raises:
             ConfigError: the file cannot be read or has no examples, or a line is bad; the
-                message names the line and what is needed.
+                message names the line, the field and what is needed. Later, when examples are
+                sampled: the file has been changed.
         """
         file = Path(path)
-        return cls(file.stem if name is None else name, read_examples(file), reward)
+        stem = file.name.removesuffix(".gz").removesuffix(".jsonl")
+        stem = file.stem if stem == file.name else stem
+        examples = RowExamples(JsonLines(file, NEEDED), turns)
+        return cls(stem if name is None else name, examples, reward)
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Any,
+        *,
+        name: str | None = None,
+        reward: Reward = "auto",
+        turns: Turns = "last",
+    ) -> ExampleTask:
+        """Take the rows of a `datasets.Dataset`, or of a `DatasetDict` with its splits.
+
+        A row is as a line of `from_jsonl`; its images are PIL's, as `datasets.Image` gives them. A
+        list of dicts is taken as well. ``name`` is the data set's own if not given.
+
+        Rows are read when they are sampled, so the data set may be larger than memory; other
+        arguments are as of `from_jsonl`.
+
+        Raises:
+            ConfigError: a streamed data set, one without rows or with other splits than train,
+                validation and test, or a bad row; the message names row and field.
+        """
+        if isinstance(dataset, Mapping):
+            parts = {split: DatasetRows(rows) for split, rows in dataset.items()}
+            own = next((rows.name for rows in parts.values()), "")
+            examples: Any = {split: RowExamples(rows, turns) for split, rows in parts.items()}
+        else:
+            rows = DatasetRows(dataset)
+            own, examples = rows.name, RowExamples(rows, turns)
+        return cls(own if name is None else name, examples, reward)
 
     def __len__(self) -> int:
         return sum(len(members) for members in self._splits.values())
@@ -90,21 +138,22 @@ class ExampleTask:
     def split(self, split: str) -> tuple[Example, ...]:
         """All examples of a split, in the order given."""
         check_split(split)
-        return self._splits[split]
+        return tuple(self._splits[split])
 
     def sample(self, n: int, *, seed: int, split: str = "train") -> list[Example]:
         """``n`` examples drawn with this seed: without repeats while there are enough.
 
         Raises:
-            ConfigError: the split is unknown or empty.
+            ConfigError: the split is unknown or empty, or a file has been changed.
         """
-        pool = self.split(split)
+        check_split(split)
+        pool = self._splits[split]
         if not pool:
             raise ConfigError(
                 f"the {split!r} split of task {self.name!r} is empty: {len(self)} example(s) in "
                 f"all; give at least {SPLITS.index(split) + 1} different prompts"
             )
-        return drawn(pool, n, seed, split)
+        return [pool[place] for place in drawn(range(len(pool)), n, seed, split)]
 
     def reward(self, reply: str, example: Example) -> float:
         """The reward that the task was made with."""
@@ -131,119 +180,153 @@ class ExampleTask:
         return self._reward if isinstance(self._reward, NamedReward) else None
 
 
-def _split(examples: Sequence[Example]) -> dict[str, tuple[Example, ...]]:
-    keys = [example_key(example) for example in examples]
-    place = {key: _place(key) for key in set(keys)}
-    for rank, split in enumerate(SPLITS):
-        members = {name: sorted(k for k, s in place.items() if s == name) for name in SPLITS}
-        # A split gives its last member only to one that matters more.
-        donors = [name for name in SPLITS if len(members[name]) > (name not in SPLITS[rank:])]
-        if not members[split] and donors:
-            place[members[max(donors, key=lambda name: len(members[name]))][-1]] = split
-    pairs = list(zip(examples, keys, strict=True))
-    return {name: tuple(e for e, key in pairs if place[key] == name) for name in SPLITS}
-
-
-def _place(key: bytes) -> str:
-    position = int.from_bytes(key[:8], "big") / 2**64
-    if position < _SHARES["train"]:
-        return "train"
-    return "val" if position < _SHARES["train"] + _SHARES["val"] else "test"
-
-
-_KNOWN = ("prompt", "answer", "image")
-_OTHER = ("labels", "must_say", "test", "test_list", "entry_point")  # what rewards look at
-_NEEDED = 'needed {"prompt": string, "answer": string} and optionally "image": path'
-
-
 def read_examples(path: Path) -> list[Example]:
-    """The examples of a file, one JSON object a line; images are decoded to RGB.
+    """The examples of a file, all of them, as `ExampleTask.from_jsonl` reads them.
+
+    Raises ConfigError as that does.
+    """
+    return list(RowExamples(JsonLines(path, NEEDED)))
+
+
+class RowExamples(Sequence[Example]):
+    """Examples that are made of a file's or a data set's rows each time they are asked for.
+
+    All rows are gone through once, one at a time, and so checked; what is kept of an example is
+    its row's position, its turn and 8 bytes of its key: some 20 bytes.
+
+    rows: where they are. turns: as of `examples_of`.
 
     One warning names all the fields that are ignored.
 
-    Raises:
-        ConfigError: the file cannot be read or a line is bad; the message names the line.
+    Attributes:
+        keys: the first 8 bytes of what is asked, as a number, as of `example_key`. Turns of one
+            conversation have the same one.
+
+    Raises ConfigError where there are no examples, or for a bad row, which the message names.
     """
-    examples = []
-    unknown: set[str] = set()
-    for place, fields in json_lines(path, _NEEDED):
-        unknown |= fields.keys() - {*_KNOWN, *_OTHER}
-        try:
-            image = fields.get("image")
-            photograph = None if image is None else image_in(path.parent, image)
-            texts = _text(fields, "prompt"), _text(fields, "answer")
-            other = {name: fields[name] for name in _OTHER if name in fields}
-            examples.append(Example(*texts, photograph, other=other))
-        except ConfigError as error:
-            raise ConfigError(f"{place}: {error}") from error
-    if not examples:
-        raise ConfigError(f"{path} holds no examples; each line {_NEEDED}")
-    if unknown:
-        warnings.warn(
-            f"{path.name}: unknown fields are ignored: {', '.join(map(repr, sorted(unknown)))}; "
-            f"known are {', '.join(_KNOWN)}",
-            stacklevel=2,
-        )
-    return examples
+
+    def __init__(self, rows: Rows, turns: Turns = "last") -> None:
+        if turns not in get_args(Turns):
+            raise ConfigError(f"turns is {turns!r}; needed 'last' or 'all'")
+        self._rows, self._turns = rows, turns
+        self._positions, self._places, self.keys = array("Q"), array("L"), array("Q")
+        unknown: set[str] = set()
+        for position, place, row in rows:
+            unknown |= row.keys() - {*KNOWN, *FOR_REWARDS}
+            try:
+                found = examples_of(row, rows.image, turns)
+            except T2Error as error:
+                raise ConfigError(f"{place}: {error}") from error
+            key = int.from_bytes(example_key(found[0])[:8], "big")
+            for number in range(len(found)):
+                self._positions.append(position)
+                self._places.append(number)
+                self.keys.append(key)
+        if not self.keys:
+            raise ConfigError(f"{rows.name} holds no examples; each row {NEEDED}")
+        if unknown:
+            warnings.warn(
+                f"{rows.name}: unknown fields are ignored: "
+                f"{', '.join(map(repr, sorted(unknown)))}; known are {', '.join(KNOWN)}",
+                stacklevel=3,
+            )
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @overload
+    def __getitem__(self, place: int) -> Example: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Example]: ...
+    def __getitem__(self, place: int | slice) -> Example | list[Example]:
+        """The example, or those, read now."""
+        if isinstance(place, slice):
+            return [self[one] for one in range(*place.indices(len(self)))]
+        row = self._rows.at(self._positions[place])
+        return examples_of(row, self._rows.image, self._turns)[self._places[place]]
 
 
-def json_lines(path: Path, needed: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The objects of a JSON-lines file, and where each stands; empty lines are passed over.
+@dataclass(frozen=True, slots=True)
+class _Chosen(Sequence[Example]):
+    """Some of the examples, by their places."""
 
-    Raises:
-        ConfigError: the file cannot be read, or a line is no JSON object, with what is ``needed``.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read the examples in {path}: {error.strerror or error}; "
-            "give the path of a JSON-lines file"
-        ) from error
-    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        place = f"{path}, line {number}"
-        try:
-            fields = json.loads(line.decode("utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(f"{place}: not a JSON object in UTF-8 ({error}); {needed}") from error
-        if not isinstance(fields, dict):
-            raise ConfigError(f"{place}: {needed}, got JSON of type {type(fields).__name__}")
-        yield place, fields
+    examples: Sequence[Example]
+    places: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @overload
+    def __getitem__(self, place: int) -> Example: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Example]: ...
+    def __getitem__(self, place: int | slice) -> Example | Sequence[Example]:
+        if isinstance(place, slice):
+            return _Chosen(self.examples, self.places[place])
+        return self.examples[self.places[place]]
 
 
-def _text(fields: dict[str, Any], name: str) -> str:
-    if name not in fields:
-        raise ConfigError(f"no {name!r} among the fields {sorted(fields)}; {_NEEDED}")
-    value = fields[name]
-    if not isinstance(value, str):
-        raise ConfigError(f"{name!r} is {value!r}, not a string; {_NEEDED}")
-    return value
+def _judged(example: Example) -> Example:
+    """What a reward looks at: without images and what was said before, which may be large."""
+    if not example.messages and example.image is None:
+        return example
+    return replace(example, prompt=example.prompt or "?", image=None, messages=())
 
 
-def image_in(folder: Path, name: object) -> Image:
-    """The image of a file in or below ``folder``, whose path in it is ``name``.
+def _split(
+    examples: Sequence[Example], names: Sequence[str] = SPLITS
+) -> dict[str, Sequence[Example]]:
+    """The splits of these names; the shares of others go to train."""
+    keys = _keys(examples)
+    moved: dict[int, str] = {}
+    if {_place(key, names) for key in keys} != {*names}:
+        moved = _filled(set(keys), names)
+    found = {name: array("L") for name in SPLITS}
+    for number, key in enumerate(keys):
+        found[moved.get(key) or _place(key, names)].append(number)
+    return {name: _Chosen(examples, places) for name, places in found.items()}
 
-    Raises:
-        ConfigError: ``name`` is no path or leads out of the folder, or `read_image_file` refuses
-            the file.
-    """
-    if not isinstance(name, str):
-        raise ConfigError(f"'image' is {name!r}; needed the path of an image file")
-    root = folder.resolve()
-    try:
-        # Links are followed first, so that one cannot lead out of the folder.
-        file = (root / name).resolve(strict=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"the image {name!r} is not there; paths start at the file") from error
-    if not file.is_relative_to(root) or not file.is_file():
-        raise ConfigError(
-            f"the image {name!r} is not a file in the examples' own folder; copy it there"
-        )
-    from t2agent.images import read_image_file
 
-    try:
-        return read_image_file(file)
-    except ImageRefusedError as error:
-        raise ConfigError(f"the image {name!r} cannot be decoded: {error}") from error
+def _filled(keys: set[int], names: Sequence[str]) -> dict[int, str]:
+    """The split of each key, where one would be empty without moving some."""
+    place = {key: _place(key, names) for key in keys}
+    for rank, split in enumerate(names):
+        members = {name: sorted(k for k, s in place.items() if s == name) for name in names}
+        # A split gives its last member only to one that matters more.
+        donors = [name for name in names if len(members[name]) > (name not in names[rank:])]
+        if not members[split] and donors:
+            place[members[max(donors, key=lambda name: len(members[name]))][-1]] = split
+    return place
+
+
+def _place(key: int, names: Sequence[str]) -> str:
+    position = key / 2**64
+    if position < _SHARES["train"]:
+        return "train"
+    found = "val" if position < _SHARES["train"] + _SHARES["val"] else "test"
+    return found if found in names else "train"
+
+
+def _given(splits: Mapping[str, Sequence[Example]]) -> dict[str, Sequence[Example]]:
+    """Splits as they were given; those that are missing are taken out of train."""
+    found: dict[str, Sequence[Example]] = {}
+    for name, examples in splits.items():
+        split = _NAMES.get(name)
+        if split is None or split in found:
+            raise ConfigError(
+                f"got the splits {', '.join(map(repr, splits))}; needed 'train', and optionally "
+                f"one for validation and one for the test, of {', '.join(map(repr, _NAMES))}"
+            )
+        found[split] = examples
+    if "val" not in found:
+        missing = [name for name in SPLITS if name == "train" or name not in found]
+        own = _split(found.pop("train", ()), missing)
+        found = {**own, **found}
+    return {name: found.get(name, ()) for name in SPLITS}
+
+
+def _keys(examples: Sequence[Example]) -> Sequence[int]:
+    """The first 8 bytes of what each asks, as a number."""
+    if isinstance(examples, RowExamples):
+        return examples.keys
+    return [int.from_bytes(example_key(one)[:8], "big") for one in examples]

@@ -12,11 +12,11 @@ from typing import Any
 
 from t2agent.errors import ConfigError
 from t2agent.experts.expert import Mixture, MixtureLike
+from t2agent.models.calls import judged_marks
 from t2agent.models.generate import generate
 from t2agent.models.model import T2Model
 from t2agent.models.options import Count, GenerationOptions, check_option
 from t2agent.models.prompt import Prompt
-from t2agent.models.tool_replies import call_marks
 from t2agent.progress import Bar, progress_bar
 from t2agent.tasks.reward import is_right, scores
 from t2agent.tasks.task import Example, Task, distinct, longest_reply
@@ -117,7 +117,7 @@ def replies(
             for start in range(0, len(places), _ROWS):
                 rows = places[start : start + _ROWS]
                 prompts = [Prompt.of(examples[k]) for k in rows]
-                found = generate(model, prompts, options, keep=call_marks(model, examples))
+                found = generate(model, prompts, options, keep=judged_marks(model, examples))
                 for k, generation in zip(rows, found, strict=True):
                     texts[k] = generation.text
                 if bar is not None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import mean
 
+from t2agent.models.calls import readable
 from t2agent.models.model import T2Model
-from t2agent.models.tool_replies import readable
 from t2agent.tasks.reward import scores
 from t2agent.tasks.rewards.texts import named_labels, values_to_say
 from t2agent.tasks.task import Example, Task

@@ -9,11 +9,11 @@ import torch
 from accelerate import Accelerator
 
 from t2agent.errors import TrainingError
+from t2agent.models.calls import judged_marks
 from t2agent.models.generate import Generation, Prompt, encode, generate
 from t2agent.models.likelihood import LOGITS_PER_PASS, Batch, completion_logits, make_batch
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
-from t2agent.models.tool_replies import call_marks
 from t2agent.tasks.task import Example
 from t2agent.train.adapters import Adapter
 from t2agent.train.options import TrainOptions
@@ -76,7 +76,7 @@ class Learner:
                     max_tokens=self.max_tokens, temperature=temperature, seed=seed + start
                 )
                 part = prompts[start : start + at_once]
-                flat = self._generate(part, options, samples, call_marks(self.model, examples))
+                flat = self._generate(part, options, samples, judged_marks(self.model, examples))
                 replies += [flat[i * samples : (i + 1) * samples] for i in range(len(part))]
         return replies
 

@@ -41,7 +41,7 @@ class RandomReward:
     def reward(self, reply: str, example: Example) -> float:
         """+1 or -1, each for half of all replies."""
         digest = hashlib.sha256(repr((self.seed, example.prompt, reply)).encode())
-        if example.image is not None:  # many images may share a prompt
+        if example.image is not None or example.messages:  # many may share a prompt
             digest.update(example_key(example))
         return 1.0 if digest.digest()[0] & 1 else -1.0
 

@@ -230,8 +230,7 @@ class Experiments:
             example = self.suite.tasks[domain].sample(1, seed=number + 1000, split="val")[0]
             limit = longest_reply(self.suite.tasks[domain])
             started = time.perf_counter()
-            prompt = Prompt.user(example.prompt, example.image)
-            (answer,) = engine.answer([prompt], GenerationOptions(max_tokens=limit))
+            (answer,) = engine.answer([Prompt.of(example)], GenerationOptions(max_tokens=limit))
             if number >= 0:  # those before warm up
                 whole += time.perf_counter() - started
                 first += answer.decision.seconds

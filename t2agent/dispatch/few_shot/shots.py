@@ -56,13 +56,14 @@ class Shots:
         return scores(self.task, replies, [self.examples[row] for row in rows])
 
     def reference(self, row: int) -> str:
-        """The whole reply that is wanted, "" where none is known.
+        """The text of the whole reply that is wanted, "" where none is known.
 
         The answer is one where it earns the full reward, but not where the reward finds it in
         replies of any form.
         """
         answer = self.examples[row].answer
-        whole = not self.bare and is_right(self.score(answer, row))
+        called = bool(self.examples[row].calls)
+        whole = not called and not self.bare and is_right(self.score(answer, row))
         return self.references[row] or (answer if whole else "")
 
 

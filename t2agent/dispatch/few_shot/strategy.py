@@ -278,7 +278,7 @@ def _named(decision: Decision, found: Adapted | None, strategy: str) -> Decision
 
 def _guess(experts: Experts, shots: Shots, names: Sequence[str]) -> Mixture:
     """The embedding dispatcher's mean probabilities over the examples, of the top experts."""
-    requests = [Request(e.prompt, int(e.image is not None)) for e in shots.examples]
+    requests = [Request(e.prompt, len(e.images), e.tools) for e in shots.examples]
     total: dict[str, float] = {}
     for decision in EmbeddingDispatcher(experts).dispatch(requests):
         for name in decision.scores.keys() & set(names):

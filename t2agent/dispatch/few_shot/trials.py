@@ -14,12 +14,12 @@ import torch
 
 from t2agent.dispatch.few_shot.shots import Shots
 from t2agent.experts.mixture import Mixture
+from t2agent.models.calls import judged_marks, readable, wanted_tokens
 from t2agent.models.generate import Generation, generate
-from t2agent.models.likelihood import answer_tokens, log_likelihoods, rows_per_pass
+from t2agent.models.likelihood import log_likelihoods, rows_per_pass
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
 from t2agent.models.prompt import Prompt
-from t2agent.models.tool_replies import call_marks, readable
 from t2agent.progress import Bar
 
 Pair = tuple[Mixture, int]  # and the number of an example
@@ -159,7 +159,11 @@ class Trials:
         found = []
         for row in rows:
             known = self._shots.reference(row)
-            tokens = answer_tokens(self._model, known) if known else self._rewarded(mixtures, row)
+            example = self._shots.examples[row]
+            if known or example.calls:
+                tokens = wanted_tokens(self._model, example, known)
+            else:
+                tokens = self._rewarded(mixtures, row)
             if tokens:
                 found.append((self._prompts[row], tokens[: self._shots.max_tokens]))
         return found
@@ -188,7 +192,7 @@ class Trials:
                 options,
                 samples=len(draws),
                 cancel=self._stop.cancel,
-                keep=call_marks(self._model, self._shots.examples),
+                keep=judged_marks(self._model, self._shots.examples),
                 alike=True,
             )
         if self._stop.cancel.is_set():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from t2agent.errors import ConfigError
-from t2agent.tasks.examples import json_lines
+from t2agent.tasks.sources import json_lines
 
 ENVIRONMENT = "T2AGENT_TASK_DATA"
 """The variable that names a folder with a folder for each task."""

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from t2agent.errors import ConfigError, ImageRefusedError
-from t2agent.tasks.examples import image_in
 from t2agent.tasks.paper.base import RealTask
 from t2agent.tasks.paper.rows import Source
+from t2agent.tasks.sources import image_in
 from t2agent.tasks.task import Example
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ def json_fields(reply: str, example: Example) -> float:
 
 
 def calls(reply: str, example: Example) -> float:
-    """How right the calls of tools are in a reply, as `t2agent.models.tool_replies.readable` has
+    """How right the calls of tools are in a reply, as `t2agent.models.calls.readable` has
     it: a JSON list of {"name", "arguments"} where it calls, else its words.
 
     Where calls are wanted: +1 for all of them and no others. A call is right by the share of its

@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw
 from t2agent import images
 from t2agent.errors import ConfigError
 from t2agent.images import decode_image
-from t2agent.tasks.examples import image_in, read_examples
+from t2agent.tasks.examples import read_examples
+from t2agent.tasks.sources import image_in
 from t2agent.train import ExampleTask
 
 
@@ -190,5 +191,6 @@ def test_unknown_fields_are_named_once(tmp_path: Path) -> None:
         assert len(read_examples(file)) == 3
     [warning] = caught
     assert str(warning.message) == (
-        "more.jsonl: unknown fields are ignored: 'Image', 'id'; known are prompt, answer, image"
+        "more.jsonl: unknown fields are ignored: 'Image', 'id'; known are prompt, answer, image, "
+        "images, messages, completion, tools, calls, functions, parallel_tool_calls"
     )

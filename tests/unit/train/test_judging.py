@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from t2agent.models.calls import judged_marks, readable
 from t2agent.models.model import T2Model
 from t2agent.models.prompt import tool_format
-from t2agent.models.tool_replies import call_marks, readable
 from t2agent.train import Example, ExampleTask
 from t2agent.train.evaluation import accuracy
 from t2agent.train.judging import judged, says_everything
@@ -30,7 +30,7 @@ def test_calls_are_read_by_the_models_format(model: T2Model) -> None:
     for said in ("It is noon.", tool_format(model).write([("sundial", {})])):
         assert readable(model, ASKED, said) == said
     assert readable(model, Example("Time?", "x"), text) == text
-    assert call_marks(model, [Example("Time?", "x")]) == frozenset()
+    assert judged_marks(model, [Example("Time?", "x")]) == frozenset()
 
     task = ExampleTask("times", [ASKED])
     replies = [text, text[:-12], "noon", read]

@@ -12,15 +12,17 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from t2agent.errors import NoSignalWarning, TrainingError
+from t2agent.models.calls import wanted_tokens
 from t2agent.models.decoding import end_token
 from t2agent.models.generate import generate
-from t2agent.models.likelihood import answer_tokens
+from t2agent.models.likelihood import answer_tokens, log_likelihoods
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
 from t2agent.models.prompt import Prompt
 from t2agent.train import Example, ExampleTask, TrainOptions, train_expert
 from t2agent.train.reinforce import advantages
 from tests.models import build_text_model, build_vision_model, tiny_text_model
+from tests.unit.replies.families import FAMILIES, model_with
 
 FAST: dict[str, Any] = {
     "progress": False, "max_tokens": 3, "prompts": 8, "samples": 8, "mixed_precision": "no",
@@ -211,3 +213,29 @@ def test_a_step_without_signal_leaves_what_was_learnt(tmp_path: Path) -> None:
     after = load_file(tmp_path / "step-000004.safetensors")
     assert learnt.keys() == after.keys()
     assert all(torch.equal(learnt[name], after[name]) for name in learnt if name[:4] != "best")
+
+
+def test_next_token_training_learns_calls() -> None:
+    model = model_with(FAMILIES["phi-4-mini"], real=False)
+    tool = {"type": "function", "function": {"name": "now", "parameters": {"type": "object"}}}
+    asked = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "The time?"}]
+    call = {"name": "now", "arguments": {}}
+    example = Example(messages=tuple(asked), tools=(tool,), calls=(call,))
+    task = ExampleTask("t", {"train": [example], "val": [example]}, lambda _reply, _example: -1.0)
+
+    def likely() -> float:
+        completion = (0, wanted_tokens(model, example))
+        return float(log_likelihoods(model, [Prompt.of(example)], [completion]).detach())
+
+    before = likely()
+    options: dict[str, Any] = {
+        "validation": 1,
+        "max_tokens": 2,
+        "kl": 0.0,
+        "learning_rate": 0.1,
+        "patience": 0,
+    }
+    expert = train_expert(model, task, method="sft", steps=3, progress=False, **options)
+    assert expert.card.examples == ("The time?",)
+    with model.adapted(expert):
+        assert likely() > before

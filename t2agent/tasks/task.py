@@ -38,7 +38,7 @@ class Example:
         messages: a conversation that the reply goes on from, in OpenAI's form: roles system (or
             developer), user, assistant and tool; contents a string or parts. An image is a part
             with a PIL image, {"type": "image", "image": image}, or with its bytes (a data: URL,
-            base64); paths and addresses are refused. Kept in the form of `t2agent.replies.messages`.
+            base64); paths and addresses are refused. Kept as `t2agent.replies.messages` has it.
         tools: what may be called, as OpenAI's function tools.
         calls: the calls that are wanted, {"name": ..., "arguments": {...}} each; none, with tools:
             a reply in words is.

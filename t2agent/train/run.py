@@ -231,7 +231,7 @@ class Run:
         """Whether training has come to its end; turns to the next phase where one has.
 
         Raises:
-            TrainingError: the phase's first steps had no signal, and nothing was learned before.
+            TrainingError: the first steps of all had no signal.
         """
         at, options = self.state.progress, self.options
         done = at.step - at.begin
@@ -262,9 +262,10 @@ class Run:
         if not (done >= _MAX_SILENT or end or stale) or at.best >= 1.0:
             return False
         told = f"task {self.task.name!r}, the first {done} step(s) by reinforce: {self._why()}"
-        if not self.learned:
+        if at.phase == 0:
             raise TrainingError(told)
-        warnings.warn(f"{told}. What was learned before is kept", NoSignalWarning, stacklevel=4)
+        told += ". Training ends with what was best before"
+        warnings.warn(told, NoSignalWarning, stacklevel=4)
         return True
 
     def _why(self) -> str:
@@ -276,10 +277,14 @@ class Run:
                 "harder examples, or a reward with degrees"
             )
         if at.highest <= 0.0 and at.highest - at.lowest < 1e-9:
+            teach = (
+                "teach it for more steps (sft_steps)"
+                if at.phase
+                else "teach it first with --method sft (method='sft')"
+            )
             return (
-                "no sampled reply was ever rewarded: teach it first with --method sft "
-                "(method='sft'), give a reward with degrees, or raise temperature (now "
-                f"{self.options.temperature:g})"
+                f"no sampled reply was ever rewarded: {teach}, give a reward with degrees, or "
+                f"raise temperature (now {self.options.temperature:g})"
             )
         return (
             "all replies to a prompt earned the same (from "

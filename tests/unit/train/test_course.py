@@ -99,15 +99,12 @@ def test_reinforce_begins_where_next_token_was_best_once_that_stalls(tmp_path: P
 
 
 def test_without_a_signal_reinforce_keeps_what_next_token_taught() -> None:
-    taught = ExampleTask("dogs", [Example(f"say {i}", "dog") for i in range(40)], "exact")
-    options = {**BOTH, "steps": 30, "sft_steps": 20, "learning_rate": 0.05, "validate_every": 10}
-    expert = train_expert(build_text_model(), taught, **options)
-    assert expert.card.scores["val"] > expert.card.scores["val_base"]
     calls = iter([-1.0] * 4 + [0.0] * 10_000)  # better after next-token training, but never again
     flat = task(lambda reply, example: next(calls))
-    with pytest.warns(NoSignalWarning, match="What was learned before is kept"):
+    with pytest.warns(NoSignalWarning, match=r"first 5 step\(s\).*what was best before"):
         expert = train_expert(build_text_model(), flat, **{**BOTH, "steps": 20, "sft_steps": 2})
     assert expert.card.training["steps"] == 2 + 5
+    assert (expert.card.training["best_step"], expert.card.scores["val"]) == (6, 0.0)
 
 
 class Seen(ExampleTask):

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from t2agent.errors import ConfigError
-from t2agent.models.likelihood import answer_tokens
+from t2agent.models.calls import wanted_tokens
 from t2agent.models.model import T2Model
 from t2agent.models.options import Count, check_option
 from t2agent.tasks.reward import scores
-from t2agent.tasks.task import Example, Task, whole_reply
+from t2agent.tasks.task import Example, Task, answer_text, whole_reply
 from t2agent.train.options import METHODS, Method, Objective, Scale, TrainOptions, objectives_of
 
 STEPS = 40
 """The most updates of a training where nobody says how many."""
 
 _PROBED = 8  # examples whose answers are tried inside a sentence
+_NUMBER = re.compile(r"[-$]*[\d,]*\.?\d+ ?%?")
 _WORDS_AROUND = "I would say that it is {}, I think."
 _ROOM = 8  # tokens more than half as many again as the longest reply
 _LONGEST = 128  # tokens of a reply of which only the result is known
@@ -140,16 +142,16 @@ def reply_room(
     given = hyper.get("max_tokens") or getattr(task, "max_tokens", None)
     if given is not None:
         return int(given)
-    wanted = [text for text in _wanted(task, examples) if text]
-    if not wanted or not _are_whole(task, examples):
+    known = [example for example in examples if _wanted(task, example)]
+    if not known or not _are_whole(task, examples):
         return _LONGEST
-    longest = max(len(answer_tokens(model, text)) for text in wanted)
+    longest = max(len(wanted_tokens(model, one, whole_reply(task, one))) for one in known)
     return longest + longest // 2 + _ROOM
 
 
 def are_taught(task: Task, examples: Sequence[Example]) -> bool:
     """Whether the examples hold replies to learn: whole ones that all earn the full reward."""
-    wanted = _wanted(task, examples)
+    wanted = [_wanted(task, example) for example in examples]
     return (
         all(wanted)
         and _are_whole(task, examples)
@@ -157,22 +159,22 @@ def are_taught(task: Task, examples: Sequence[Example]) -> bool:
     )
 
 
-def _wanted(task: Task, examples: Sequence[Example]) -> list[str]:
-    """The text that next-token training would teach of each example; "" where there is none."""
-    return [whole_reply(task, example) or example.answer for example in examples]
+def _wanted(task: Task, example: Example) -> str:
+    """What next-token training would teach of an example, as a reward reads it; "" for nothing."""
+    return whole_reply(task, example) or answer_text(example)
 
 
 def _are_whole(task: Task, examples: Sequence[Example]) -> bool:
     """Whether what is wanted is a whole reply, not only the result that a reply leads up to.
 
-    It is where the examples have references, and where an answer no longer counts as right once
-    there are words around it.
+    Such a result is a bare number that counts as right with words around it, where no example has
+    a reference: of a label, a text, JSON or calls, nothing else has to come first.
     """
     if any(whole_reply(task, example) for example in examples):
         return True
-    some = [example for example in examples if example.answer][:_PROBED]
-    inside = [_WORDS_AROUND.format(example.answer) for example in some]
-    return bool(some) and max(scores(task, inside, some)) < 1.0
+    results = [one for one in examples if _NUMBER.fullmatch(one.answer.strip())][:_PROBED]
+    inside = [_WORDS_AROUND.format(one.answer) for one in results]
+    return not results or max(scores(task, inside, results)) < 1.0
 
 
 def count_of(task: Task) -> int | None:

@@ -348,7 +348,7 @@ def test_the_splits_of_a_data_set() -> None:
 
 def test_real_rows(shared_data: Path) -> None:
     folder = shared_data / "real"
-    with pytest.warns(UserWarning, match="must_say"):
+    with pytest.warns(UserWarning, match="'service'"):
         answers = read_examples(folder / "tool_answers_dev.jsonl.gz")
     assert {message["role"] for e in answers for message in e.messages} >= {"assistant", "tool"}
     with pytest.warns(UserWarning, match="'source'"):

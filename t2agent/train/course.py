@@ -167,14 +167,17 @@ def _wanted(task: Task, example: Example) -> str:
 def _are_whole(task: Task, examples: Sequence[Example]) -> bool:
     """Whether what is wanted is a whole reply, not only the result that a reply leads up to.
 
-    Such a result is a bare number that counts as right with words around it, where no example has
-    a reference: of a label, a text, JSON or calls, nothing else has to come first.
+    A reply leads up to a result where that counts as right with words around it: by a reward that
+    looks for it anywhere, or as a bare number. Of other answers that a reward by name judges (a
+    label, JSON, calls) nothing has to come first.
     """
     if any(whole_reply(task, example) for example in examples):
         return True
-    results = [one for one in examples if _NUMBER.fullmatch(one.answer.strip())][:_PROBED]
-    inside = [_WORDS_AROUND.format(one.answer) for one in results]
-    return not results or max(scores(task, inside, results)) < 1.0
+    results = [example for example in examples if example.answer]
+    if getattr(task, "reward_name", "") and not getattr(task, "earned_by_saying_everything", ()):
+        results = [one for one in results if _NUMBER.fullmatch(one.answer.strip())]
+    inside = [_WORDS_AROUND.format(one.answer) for one in results[:_PROBED]]
+    return not inside or max(scores(task, inside, results[:_PROBED])) < 1.0
 
 
 def count_of(task: Task) -> int | None:

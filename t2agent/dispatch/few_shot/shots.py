@@ -10,7 +10,7 @@ from t2agent.errors import ConfigError
 from t2agent.experts.card import Modality
 from t2agent.models.prompt import Prompt
 from t2agent.tasks.examples import ExampleTask
-from t2agent.tasks.reward import is_right, score, scores
+from t2agent.tasks.reward import score, scores
 from t2agent.tasks.rewards.choice import Reward
 from t2agent.tasks.task import Example, Task, longest_reply, whole_reply
 
@@ -58,12 +58,12 @@ class Shots:
     def reference(self, row: int) -> str:
         """The text of the whole reply that is wanted, "" where none is known.
 
-        The answer is one where it earns the full reward, but not where the reward finds it in
+        The answer is one where it earns a reward above 0, but not where the reward finds it in
         replies of any form.
         """
         answer = self.examples[row].answer
         called = bool(self.examples[row].calls)
-        whole = not called and not self.bare and is_right(self.score(answer, row))
+        whole = not called and not self.bare and self.score(answer, row) > 0
         return self.references[row] or (answer if whole else "")
 
 

@@ -212,7 +212,7 @@ class ChatT2(ReadsImages, Settings, Binding):
 
     def _see(self, options: builtins.dict[str, Any]) -> None:
         form = {name: options[name] for name in FIELDS if name in options}
-        ReplyForm.of(form).check(self.t2)
+        ReplyForm.of(form).check(self.t2, self._shows(self.engine, options))
 
     def get_token_ids(self, text: str) -> list[int]:
         """The tokens of a text by itself, without those that begin or end a sequence."""
@@ -358,10 +358,14 @@ class ChatT2(ReadsImages, Settings, Binding):
             return form, prompt, Shortlist()
         asked = choice is None or isinstance(choice, Given)
         deciding = engine if asked else engine.dispatching(choice)
-        most, copying = ((given or {}).get(name, getattr(self, name)) for name in self._more)
-        cards = (engine.registry or engine.model.registry).cards().values()
-        policy = ToolPolicy.of(engine.model, most, copying, known_tools(cards))
+        policy = self._shows(engine, given or {})
         return form.shown(prompt, policy, engine.similarity, partial(deciding.wants_tools, prompt))
+
+    def _shows(self, engine: Engine, given: Mapping[str, Any]) -> ToolPolicy:
+        """How tools are shown, by a call's own options before the object's."""
+        most, copying = (given.get(name, getattr(self, name)) for name in self._more)
+        cards = (engine.registry or engine.model.registry).cards().values()
+        return ToolPolicy.of(engine.model, most, copying, known_tools(cards))
 
     def _result(self, answer: Answer, form: ReplyForm, call: Call, tools: Shortlist) -> ChatResult:
         if answer.generation.finish_reason == "cancelled":

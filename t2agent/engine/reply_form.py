@@ -10,7 +10,7 @@ from typing import Any
 from t2agent.dispatch.tool_offers import ToolSimilarity
 from t2agent.engine.shortlist import Shortlist, ToolPolicy, foreseen, shortlist, with_shown
 from t2agent.errors import ConfigError
-from t2agent.models.constrained import compiled, room
+from t2agent.models.constrained import compiled, compiled_exactly, room
 from t2agent.models.decoding import end_tokens
 from t2agent.models.model import T2Model
 from t2agent.models.prompt import Prompt, open_thoughts, tool_format
@@ -144,6 +144,7 @@ class ReplyForm:
             found = replace(self, tools=tools).constraint(model, replace(prompt, tools=tools))
             if found is not None:
                 compiled(model, found)
+                compiled_exactly(model, found)
 
     def misfit(self, value: object, tool: str | None = None) -> str | None:
         """Why a finished value does not fit: arguments of a tool, or a reply that must be JSON.

@@ -35,7 +35,6 @@ from t2agent.engine.reply_form import FIELDS, ReplyForm
 from t2agent.engine.shortlist import Shortlist, ToolPolicy, known_tools
 from t2agent.engine.threads import giving_back_threads, pump
 from t2agent.engine.two_passes import Answer, Engine, Given
-from t2agent.errors import GrammarError
 from t2agent.experts.expert import Mixture, MixtureLike
 from t2agent.models.prompt import Prompt, encode, render
 from t2agent.tasks.rewards.choice import Reward
@@ -213,7 +212,7 @@ class ChatT2(ReadsImages, Settings, Binding):
 
     def _see(self, options: builtins.dict[str, Any]) -> None:
         form = {name: options[name] for name in FIELDS if name in options}
-        ReplyForm.of(form).check(self.t2)
+        ReplyForm.of(form).check(self.t2, self._shows(self.engine, options))
 
     def get_token_ids(self, text: str) -> list[int]:
         """The tokens of a text by itself, without those that begin or end a sequence."""
@@ -299,7 +298,7 @@ class ChatT2(ReadsImages, Settings, Binding):
                 call.engine.model.name,
                 called=reader.called,
                 tools=tools,
-                misfits=reader.misfits,
+                misfits=reader.misfits.found,
             )
             yield ChatGenerationChunk(
                 message=AIMessageChunk(
@@ -309,7 +308,7 @@ class ChatT2(ReadsImages, Settings, Binding):
                     chunk_position="last",
                 )
             )
-            _refuse(problem, form, piece)
+            reader.misfits.refuse(problem, piece.generation.text, piece.generation.finish_reason)
 
     async def _astream(
         self,
@@ -359,10 +358,14 @@ class ChatT2(ReadsImages, Settings, Binding):
             return form, prompt, Shortlist()
         asked = choice is None or isinstance(choice, Given)
         deciding = engine if asked else engine.dispatching(choice)
-        most, copying = ((given or {}).get(name, getattr(self, name)) for name in self._more)
-        cards = (engine.registry or engine.model.registry).cards().values()
-        policy = ToolPolicy.of(engine.model, most, copying, known_tools(cards))
+        policy = self._shows(engine, given or {})
         return form.shown(prompt, policy, engine.similarity, partial(deciding.wants_tools, prompt))
+
+    def _shows(self, engine: Engine, given: Mapping[str, Any]) -> ToolPolicy:
+        """How tools are shown, by a call's own options before the object's."""
+        most, copying = (given.get(name, getattr(self, name)) for name in self._more)
+        cards = (engine.registry or engine.model.registry).cards().values()
+        return ToolPolicy.of(engine.model, most, copying, known_tools(cards))
 
     def _result(self, answer: Answer, form: ReplyForm, call: Call, tools: Shortlist) -> ChatResult:
         if answer.generation.finish_reason == "cancelled":
@@ -370,14 +373,15 @@ class ChatT2(ReadsImages, Settings, Binding):
             raise CancelledError("the batch of this call was given up before its reply was whole")
         reader = ReplyReader.of(form, call.engine.model, call.prompt)
         message: AIMessage = reader.message(answer.generation.text)
-        _refuse(reader.problem(), form, answer)
+        found = answer.generation
+        reader.misfits.refuse(reader.problem(), found.text, found.finish_reason)
         message.usage_metadata = usage(answer)
         message.response_metadata = metadata(
             answer,
             call.engine.model.name,
             called=reader.called,
             tools=tools,
-            misfits=reader.misfits,
+            misfits=reader.misfits.found,
         )
         return ChatResult(generations=[ChatGeneration(message=message)])
 
@@ -398,18 +402,6 @@ class ChatT2(ReadsImages, Settings, Binding):
         params = super()._get_ls_params(stop=stop, **kwargs)
         self._trace(params, kwargs)
         return params
-
-
-def _refuse(problem: str | None, form: ReplyForm, answer: Answer) -> None:
-    """Raise GrammarError for a reply that is not the JSON that was asked for."""
-    if problem is None or form.keep:
-        return
-    cut = answer.generation.finish_reason == "length"
-    then = "give more max_tokens" if cut else "ask again, or give a schema that can be held"
-    raise GrammarError(
-        f"the reply does not fit the schema of response_format: {problem}; {then}, or take it as "
-        f"it is with on_misfit='keep'. The reply: {answer.generation.text!r:.300}"
-    )
 
 
 def _parts(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field
 from langchain_core.messages import AIMessage, AIMessageChunk, InvalidToolCall, ToolCall
 from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
 
+from t2agent.chat.misfits import Misfits
 from t2agent.engine.reply_form import ReplyForm
 from t2agent.models.model import T2Model
 from t2agent.models.prompt import Prompt
@@ -23,13 +23,12 @@ class ReplyReader:
     parser: what tells text from calls; None where no tool can be called.
     thoughts: the text up to which the reply is thoughts, which are left out since the rest must
     be JSON; "" where it has none.
-    form: what was asked for; what does not fit it is told in ``misfits``.
+    misfits: what checks it against the form that was asked for.
     """
 
     parser: ReplyParser | None
     thoughts: str = ""
-    form: ReplyForm = field(default_factory=ReplyForm)
-    misfits: list[str] = field(init=False, default_factory=list)
+    misfits: Misfits = field(default_factory=Misfits)
     _said: str = field(init=False, default="")
     _checked: int = field(init=False, default=0)
     _held: str = field(init=False, default="")
@@ -38,7 +37,7 @@ class ReplyReader:
     @classmethod
     def of(cls, form: ReplyForm, model: T2Model, prompt: Prompt) -> ReplyReader:
         """The reader of a reply to a prompt, in the form that was asked for."""
-        return cls(form.parser(model), form.thoughts(model, prompt), form)
+        return cls(form.parser(model), form.thoughts(model, prompt), Misfits(form))
 
     def message(self, text: str) -> AIMessage:
         """The whole reply; calls that cannot be read, or do not fit the schema of their tool, are
@@ -74,22 +73,9 @@ class ReplyReader:
     def problem(self) -> str | None:
         """Why the finished reply is not the JSON that was asked for; None where it is, and where
         it calls tools."""
-        if self.form.schema is None:
-            return None
-        text = self._said
-        if self.parser is not None:
-            if self.parser.calls:
-                return None
-            text = self.parser.content
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            problem: str | None = f"it is no JSON: {error}"
-        else:
-            problem = self.form.misfit(value)
-        if problem is not None:
-            self.misfits.append(problem)
-        return problem
+        if self.parser is None:
+            return self.misfits.of_text(self._said)
+        return None if self.parser.calls else self.misfits.of_text(self.parser.content)
 
     def _thought(self, text: str, *, last: bool) -> str:
         """The text without the thoughts before it."""
@@ -135,13 +121,7 @@ class ReplyReader:
         arguments = call.parsed()
         if arguments is None:
             return "no JSON object" if call.complete else "the call is cut short"
-        misfit = self.form.misfit(arguments, call.name)
-        if misfit is None:
-            return None
-        problem = f"the arguments do not fit the schema of {call.name!r}: {misfit}"
-        if problem not in self.misfits:
-            self.misfits.append(problem)
-        return problem
+        return self.misfits.of_call(call.name, arguments)
 
     def _id(self, place: int) -> str:
         while len(self._ids) <= place:

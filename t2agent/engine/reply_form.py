@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from t2agent.dispatch.tool_offers import ToolSimilarity
-from t2agent.engine.shortlist import Shortlist, ToolPolicy, shortlist, with_shown
+from t2agent.engine.shortlist import Shortlist, ToolPolicy, foreseen, shortlist, with_shown
 from t2agent.errors import ConfigError
 from t2agent.models.calls import call_marks, reply_format
-from t2agent.models.constrained import room
+from t2agent.models.constrained import compiled, compiled_exactly, room
 from t2agent.models.model import T2Model
 from t2agent.models.prompt import Prompt, open_thoughts
 from t2agent.replies.checking import whole
@@ -124,19 +124,24 @@ class ReplyForm:
         thoughts = open_thoughts(model, prompt)
         return found if thoughts is None else found.after(thoughts, excluded)
 
-    def check(self, model: T2Model) -> None:
+    def check(self, model: T2Model, policy: ToolPolicy) -> None:
         """See that replies can be held to the form, and compile what holds them.
+
+        Compiled is what requests will ask for: all tools, or each alone where one is shown. Where
+        several of more tools are shown, or values are copied from the request, a grammar is the
+        request's own, and is compiled with the first of its kind.
 
         Raises GrammarError, which names tool and property, where they can be neither held nor
         checked, or where nothing fits; ConfigError as `constraint`.
         """
-        if self.tools:
-            schema = None if self.schema is None else _object(self.schema)
-            tools_constraint(
-                reply_format(model), self.tools, choice=self.choice, schema=schema, room=room(model)
-            )
-        elif self.schema is not None:
-            json_constraint(self.schema, room=room(model))
+        prompt = self.prompt(Prompt.user("?"))  # what it says changes no grammar
+        self.constraint(model, prompt)  # of all tools: each is looked at
+        named = None if self.choice in ("auto", "required") else self.choice
+        for tools in foreseen(self.tools, policy, named) if self.tools else [()]:
+            found = replace(self, tools=tools).constraint(model, replace(prompt, tools=tools))
+            if found is not None:
+                compiled(model, found)
+                compiled_exactly(model, found)
 
     def misfit(self, value: object, tool: str | None = None) -> str | None:
         """Why a finished value does not fit: arguments of a tool, or a reply that must be JSON.

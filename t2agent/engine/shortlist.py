@@ -25,6 +25,7 @@ from t2agent.replies.messages import asking, text_of
 Tool = Mapping[str, Any]
 
 _AT_ONCE = 4  # tools that an expert for tools has seen together
+_AHEAD = 16  # tools for each of which a grammar is made before the first request
 
 _Most = Annotated[Count | None, needs("a whole number of at least 1, None or 'auto'")]
 _Copying = Annotated[StrictBool, needs("True, False or 'auto'")]
@@ -125,6 +126,22 @@ def shortlist(
         free = bool(called or images)
         fillable = tuple(_fillable(tool, texts, policy, similarity, free=free) for tool in shown)
     return Shortlist(shown, fillable, len(tools), scores)
+
+
+def foreseen(
+    tools: tuple[Tool, ...], policy: ToolPolicy, named: str | None
+) -> Sequence[tuple[Tool, ...]]:
+    """What requests will show of these tools, as far as it can be told before them.
+
+    named: the tool that must be called, if any.
+    """
+    if policy.copying:
+        return []
+    if policy.most is None or (named is None and _manageable(tools, policy)):
+        return [tools]
+    if named is not None:
+        return [tuple(tool for tool in tools if _name(tool) == named)]
+    return [(tool,) for tool in tools] if policy.most == 1 and len(tools) <= _AHEAD else []
 
 
 def _fillable(

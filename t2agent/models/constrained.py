@@ -21,6 +21,7 @@ from transformers import LogitsProcessor
 
 from t2agent.errors import ConfigError, GrammarError
 from t2agent.models.decoding import end_tokens
+from t2agent.models.lengths import Lengths, accepts, of_bytes
 from t2agent.models.model import T2Model
 from t2agent.replies.constraint import Constraint
 
@@ -91,6 +92,11 @@ class _Row:
 
         self._matcher = xgrammar.GrammarMatcher(compiled(model, constraint))
         self._tokens = Tokens.of(model)
+        exact = compiled_exactly(model, constraint)
+        if exact is None:
+            self._exact = None
+        else:
+            self._exact, self._lengths = xgrammar.GrammarMatcher(exact), model.attached(_lengths)
         self._speller = Speller(self._tokens, keep)
         self._marks = tuple(mark.encode() for mark in constraint.marks)
         self._tails = tuple(tail.encode() for tail in constraint.tails)
@@ -111,6 +117,8 @@ class _Row:
         if self.ended or self._stuck:
             return
         self._stuck = not self._matcher.accept_token(token)
+        if self._exact is not None and not self._stuck:
+            self._stuck = not self._exact.accept_string(self._tokens.texts[token])
         if self._trigger and not self._stuck:
             self._tail = (self._tail + self._tokens.texts[token])[-len(self._trigger) :]
 
@@ -129,6 +137,8 @@ class _Row:
         self._matcher.fill_next_token_bitmask(mask, place)
         if not free(self._matcher):
             mask[place] &= self._shown
+        if self._exact is not None:
+            self._lengths.hold(mask[place], self._matcher, self._exact)
         if self._plan:
             # An end is gone to without looking again: half of a mark may be text, too.
             self._force(mask, place, self._plan)
@@ -136,7 +146,7 @@ class _Row:
         if self._unlooked:
             self._unlooked -= 1
             return
-        end = ending(self._matcher, self._marks, self._tails)
+        end = ending(self._exact or self._matcher, self._marks, self._tails)
         if end is None:
             self._unlooked = _PAUSE
             return
@@ -211,10 +221,10 @@ def _ending(
             return bytes(text)
         piece = _forced(matcher)
         if not piece or not matcher.accept_string(piece):
-            whole = (one for one in tails if _ends_part(matcher.fork(), one, marks))
+            whole = (one for one in tails if _ends_part(matcher, one, marks))
             if _in_text(matcher):
                 # A mark may be text, too: it must lead out of it.
-                ends = [one for one in (*marks, b'"') if _leads_out(matcher.fork(), one)]
+                ends = [one for one in (*marks, b'"') if _leads_out(matcher, one)]
                 tried: Iterable[bytes] = chain(ends, whole, _turned(step))
             else:
                 tried = chain(marks, order[:2], whole, order, _turned(step))
@@ -226,19 +236,22 @@ def _ending(
 
 
 def _in_text(matcher: Any) -> bool:
-    return bool(matcher.fork().accept_string(_NO_JSON))
+    return accepts(matcher, _NO_JSON)
 
 
 def _leads_out(matcher: Any, end: bytes) -> bool:
-    return bool(matcher.accept_string(end)) and not _in_text(matcher)
+    return accepts(matcher, end, lambda: not _in_text(matcher))
 
 
 def _ends_part(matcher: Any, tail: bytes, marks: Sequence[bytes]) -> bool:
     """Whether a string or number is whole after the tail: digits alone may lead on for ever."""
-    if not matcher.accept_string(tail):
-        return False
-    after = (b",", b"}", b"]", *marks)
-    return tail.endswith(b'"') or matcher.is_completed() or any(map(matcher.accept_string, after))
+
+    def whole() -> bool:
+        after = (b",", b"}", b"]", *marks)
+        ended = tail.endswith(b'"') or matcher.is_completed()
+        return ended or any(accepts(matcher, one) for one in after)
+
+    return accepts(matcher, tail, whole)
 
 
 def _forced(matcher: Any) -> bytes:
@@ -333,6 +346,7 @@ class Tokens:
         made_of: what changes with the tokenizer.
         guards: text -> what tells the tokens that would complete it; made once, over all tokens.
         grammars: those that were compiled.
+        exact: those that were compiled for bytes.
     """
 
     compiler: Any
@@ -343,6 +357,7 @@ class Tokens:
     made_of: tuple[int, frozenset[int]]
     guards: dict[bytes, Any] = field(default_factory=dict)
     grammars: Compiled = field(default_factory=lambda: Compiled())
+    exact: Compiled = field(default_factory=lambda: Compiled())
 
     @classmethod
     def of(cls, model: T2Model) -> Tokens:
@@ -363,8 +378,20 @@ def compiled(model: T2Model, constraint: Constraint) -> Any:
             "eos_token_id of its generation config"
         )
     tokens = Tokens.of(model)
+    return _made(tokens.grammars, constraint.tag, tokens.compiler)
+
+
+def compiled_exactly(model: T2Model, constraint: Constraint) -> Any:
+    """What `Constraint.exact` holds, for bytes: with few tokens, many states are compiled at once.
+    None where there is none; raises GrammarError as `compiled`."""
+    if not constraint.exact:
+        return None
+    return _made(Tokens.of(model).exact, constraint.exact_tag, of_bytes())
+
+
+def _made(known: Compiled, tag: str, compiler: Any) -> Any:
     try:
-        return tokens.grammars.of(constraint.tag, tokens.compiler.compile_structural_tag)
+        return known.of(tag, compiler.compile_structural_tag)
     except (RuntimeError, ValueError, TypeError) as error:
         raise GrammarError(
             f"no grammar can be made of the schema: {' '.join(str(error).split())[:400]}. "
@@ -412,6 +439,11 @@ class Compiled:
 
 def _made_of(model: T2Model) -> tuple[int, frozenset[int]]:
     return len(model.tokenizer), frozenset(end_tokens(model))
+
+
+def _lengths(model: T2Model) -> Lengths:
+    tokens = Tokens.of(model)
+    return Lengths(tokens.texts, tokens.made_of[1])
 
 
 def _tokens(model: T2Model) -> Tokens:

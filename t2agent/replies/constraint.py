@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -33,6 +33,8 @@ class Constraint:
         trigger: the text in a free reply that must be followed by a call; "" for none.
         part: about the longest text that one more token can make necessary.
         tails: what may end its strings and numbers, from any place in them, shortest first.
+        exact: the format with the lengths of long strings, which ``format`` leaves free; "" where
+            it holds all.
     """
 
     format: str
@@ -40,11 +42,25 @@ class Constraint:
     trigger: str = ""
     part: str = ""
     tails: tuple[str, ...] = ()
+    exact: str = ""
 
     @property
     def tag(self) -> str:
         """The structural tag."""
-        return f'{{"type": "structural_tag", "format": {self.format}}}'
+        return _tag(self.format)
+
+    @property
+    def exact_tag(self) -> str:
+        """That of the exact format; "" where there is none."""
+        return self.exact and _tag(self.exact)
+
+    def exactly(self, made: Iterable[Grammar]) -> Constraint:
+        """The same with what these grammars, of which it is made, leave to exact ones."""
+        found = self.format
+        for one in made:
+            if one.exact:
+                found = found.replace(json.dumps(one.ebnf), json.dumps(one.exact))
+        return self if found == self.format else replace(self, exact=found)
 
     def after(self, thoughts: str, excluded: str = "") -> Constraint:
         """The same for a reply to a prompt that has already begun thoughts: they come first.
@@ -56,8 +72,17 @@ class Constraint:
             {"type": "any_text", "excludes": excludes},
             {"type": "const_string", "value": thoughts + "\n\n"},
         ]
-        whole = {"type": "sequence", "elements": [*ended, json.loads(self.format)]}
-        return replace(self, format=json.dumps(whole), marks=(*self.marks, thoughts))
+
+        def whole(then: str) -> str:
+            return json.dumps({"type": "sequence", "elements": [*ended, json.loads(then)]})
+
+        exact = self.exact and whole(self.exact)
+        marks = (*self.marks, thoughts)
+        return replace(self, format=whole(self.format), marks=marks, exact=exact)
+
+
+def _tag(form: str) -> str:
+    return f'{{"type": "structural_tag", "format": {form}}}'
 
 
 def json_constraint(schema: Schema | bool, *, room: float = math.inf) -> Constraint:
@@ -68,7 +93,8 @@ def json_constraint(schema: Schema | bool, *, room: float = math.inf) -> Constra
     Raises GrammarError where the schema is none, or where nothing fits it.
     """
     made = grammar({"type": "object"} if isinstance(schema, bool) else schema, room=room)
-    return Constraint(json.dumps(_grammar(made)), part=made.part, tails=made.tails)
+    found = Constraint(json.dumps(_grammar(made)), part=made.part, tails=made.tails)
+    return found.exactly([made])
 
 
 def tools_constraint(
@@ -114,16 +140,19 @@ def tools_constraint(
         section = _sequence([{"type": "const_string", "value": form.before}, section])
     marks = _marks(form, functions)
     part = _part(form, functions, held, whole=several or choice == "auto")
-    tails = {tail for one in held for made in one.made for tail in made.tails}
+    grammars = [made for one in held for made in one.made]
+    tails = {tail for made in grammars for tail in made.tails}
     if choice != "auto":
-        return Constraint(json.dumps(section), marks, part=part, tails=_ordered(tails))
+        found = Constraint(json.dumps(section), marks, part=part, tails=_ordered(tails))
+        return found.exactly(grammars)
     if schema is None:
         free = json.dumps(_free(form, tags, section, several))
-        return Constraint(free, marks, form.trigger, part, _ordered(tails))
+        return Constraint(free, marks, form.trigger, part, _ordered(tails)).exactly(grammars)
     made = grammar(schema, room=room)
     both = {"type": "or", "elements": [section, _grammar(made)]}
     part = max(part, made.part, key=len)
-    return Constraint(json.dumps(both), marks, part=part, tails=_ordered(tails | {*made.tails}))
+    found = Constraint(json.dumps(both), marks, part=part, tails=_ordered(tails | {*made.tails}))
+    return found.exactly([*grammars, made])
 
 
 def _ordered(tails: set[str]) -> tuple[str, ...]:

@@ -34,6 +34,8 @@ class Grammar:
         part: about the longest text that a single step makes necessary.
         least: a shortest text.
         weight: about the states that a compiler makes masks for.
+        exact: the rules with the lengths of long strings, where ``ebnf`` leaves them free; "" where
+            it holds all.
     """
 
     ebnf: str
@@ -41,6 +43,7 @@ class Grammar:
     part: str
     least: str
     weight: float
+    exact: str = ""
 
 
 def literal(value: Any) -> Expr:

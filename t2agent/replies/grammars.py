@@ -39,6 +39,9 @@ from t2agent.replies.languages import TEXT, Automaton, Language, LanguageError
 
 _FINITE = 256  # values of a kind that are counted up
 _RULES = 20_000
+_COUNTED = 6000  # rules of a grammar that is followed character by character
+_MOST = 1024  # characters that are counted
+_LONG = 16  # characters from which on a string's length may be left to such a grammar
 
 
 def members(schema: Any) -> list[tuple[str, Any, bool]]:
@@ -72,8 +75,9 @@ def grammar(
 
     part: the schema of one of its `members`, which is then meant.
     plain: strings are written as they are, up to this mark, which they may not hold; other values
-        are JSON. None where all is JSON. room: the greatest weight; where more is needed, less is
-        held: first long strings are free, then all strings, then what stands deep.
+        are JSON. None where all is JSON. room: the greatest weight; where more is needed, the
+        lengths of long strings stand in ``exact`` alone. Where that is not enough, less is held:
+        first long strings are free, then all strings, then what stands deep.
 
     Raises GrammarError where nothing fits the schema, and as `whole`.
     """
@@ -88,6 +92,10 @@ def grammar(
         except RecursionError:
             error = GrammarError("it is nested too deep; give a flatter schema")
             continue
+        if made.weight > room and level == 0 and made.ebnf.count("\n") <= _COUNTED:
+            loose = _Maker(given, level, plain, loose=True)
+            less = loose.made(given.root if part is None else part)
+            made = replace(made, ebnf=less.ebnf, weight=less.weight, exact=made.ebnf)
         if made.weight <= room or level == 3:
             return made
     raise error or GrammarError("it is too large for a grammar; give a smaller schema")
@@ -101,11 +109,12 @@ class _Maker(Parts):
     """Makes the rules of a schema.
 
     level: 0 holds all; 1 leaves long patterns free; 2 all strings; 3 all within the first value.
+    loose: whether lengths of long strings are left to another grammar.
     """
 
-    def __init__(self, given: Whole, level: int, plain: str | None) -> None:
+    def __init__(self, given: Whole, level: int, plain: str | None, *, loose: bool = False) -> None:
         super().__init__(given, level)
-        self._plain = plain
+        self._plain, self._loose = plain, loose
         self._rules: dict[str, Expr] = {}
         self._known: dict[Any, str] = {}
         self._tails: set[str] = set()
@@ -210,7 +219,7 @@ class _Maker(Parts):
             return ("alt", [("text", one) for one in kind.values if isinstance(one, str)])
         if not quoted and self._plain:
             first = regular.chars(regular.without(regular.ANY[1], ((ord(self._plain[0]),) * 2,)))
-            if _repeats(text) is not None:
+            if regular.counted(text) is not None:
                 text = regular.both(text, regular.repeated(first, 0, None))
             else:
                 mark = regular.sequence(TEXT, regular.literal(self._plain), TEXT)
@@ -220,51 +229,66 @@ class _Maker(Parts):
     def _text(self, text: Language, *, quoted: bool) -> Expr:
         mark = '"' if quoted else ""
         inner = self._rule(("text", text, quoted), lambda: self._inner(text, quoted))
-        return ("seq", [("text", mark), inner, ("text", mark)])
+        return ("seq", [("text", mark), inner])
 
     def _inner(self, text: Language, quoted: bool) -> Expr:
-        counted = _repeats(text)
+        """A string from after its first mark on."""
+        end: Expr = ("text", '"' * quoted)
+        counted = regular.counted(text)
         if counted is not None:
             allowed, low, high = counted
             if self._level:
                 high = None
-            if max(low, high or 0) <= regular.MOST:
+            size = max(low, high or 0)
+            if self._loose and quoted and allowed == regular.ANY[1] and _LONG < size <= _MOST:
+                return self._counting(allowed, 0, None, quoted, free=False)
+            if size <= (_MOST if quoted else regular.MOST):
                 return self._counting(allowed, low, high, quoted)
             plain = regular.within(allowed, PLAIN) if quoted else allowed
-            return ("times", ("set", plain), low, high)
+            return ("seq", [("times", ("set", plain), low, high), end])
         automaton = self.automaton(text)
         if automaton is not None:
-            return self._states(automaton, quoted, text)
-        structural = None if self._level else _structure(text)
+            return ("seq", [self._states(automaton, quoted, text), end])
+        structural = None if self._level else regular.structural(text)
         if structural is None:
             return self._counting(regular.ANY[1], 0, None, quoted)
-        return self._built(structural, quoted)
+        return ("seq", [self._built(structural, quoted), end])
 
-    def _counting(self, allowed: regular.Ranges, low: int, high: int | None, quoted: bool) -> Expr:
-        """So many of these characters: a rule for each number, since what crosses from a rule to
-        another within a repetition would be tried token by token."""
+    def _counting(
+        self,
+        allowed: regular.Ranges,
+        low: int,
+        high: int | None,
+        quoted: bool,
+        *,
+        free: bool = True,
+    ) -> Expr:
+        """So many of these characters, and the mark that ends them: a rule for each number, since
+        what crosses from a rule to another within a repetition would be tried token by token. The
+        mark stands in the rules: else the end of each would be the end of all before it.
+        free: where nothing is counted, characters may be written by their numbers, too."""
         most = low if high is None else high
+        free = free and most == 0
+        end: Expr = ("text", '"' * quoted)
         one = escaped(regular.plain(allowed)) if quoted else regular.plain(allowed)
         self._tails |= {one * size + '"' * quoted for size in range(1, min(low, 300) + 1)}
 
-        def state(number: int) -> Expr:
-            return self._rule((allowed, low, high, quoted, number), lambda: made(number))
-
         def made(number: int) -> Expr:
-            ways: list[Expr] = [("text", "")] if number >= low else []
+            ways: list[Expr] = [end if most else ("text", "")] if number >= low else []
             if high is not None and number == high:
                 return ("alt", ways)
-            then = (allowed, low, high, quoted, min(number + 1, most))
+            then = (allowed, low, high, quoted, free, min(number + 1, most))
             after: Expr = ("rule", self._known.setdefault(then, f"r{len(self._known)}"))
-            each = characters(allowed, quoted, free=most == 0)
+            each = characters(allowed, quoted, free=free)
             return ("alt", ways + [("seq", [way, after]) for way in each])
 
         for number in range(most + 1):
-            key = (allowed, low, high, quoted, number)
+            key = (allowed, low, high, quoted, free, number)
             name = self._known.setdefault(key, f"r{len(self._known)}")
             if name not in self._rules:
                 self._rules[name] = made(number)
-        return state(0)
+        first: Expr = ("rule", self._known[allowed, low, high, quoted, free, 0])
+        return first if most else ("seq", [first, end])
 
     def _built(self, term: Language, quoted: bool) -> Expr:
         kind = term[0]
@@ -465,24 +489,3 @@ class _Maker(Parts):
 
 def _key(value: Any) -> str:
     return json.dumps(value, sort_keys=False, default=repr)
-
-
-def _repeats(text: Language) -> tuple[regular.Ranges, int, int | None] | None:
-    """The characters and bounds of a language that only counts them."""
-    if text[0] == "repeat" and text[1][0] == "chars":
-        return text[1][1], text[2], text[3]
-    return None
-
-
-def _structure(text: Language) -> Language | None:
-    """The term, where it can be written without an automaton."""
-    if text[0] in ("and", "not", "multiple"):
-        return None
-    if text[0] == "or":
-        inner = text[1]
-    elif text[0] == "seq":
-        inner = text.parts[1:]
-    else:
-        inner = text.parts[1:2] if text[0] == "repeat" else ()
-    ok = all(_structure(one) is not None for one in inner)
-    return text if ok else None

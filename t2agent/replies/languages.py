@@ -200,6 +200,27 @@ def length(low: int, high: int | None) -> Language:
     return repeated(ANY, low, high)
 
 
+def counted(text: Language) -> tuple[Ranges, int, int | None] | None:
+    """The characters and bounds of a language that only counts them."""
+    if text[0] == "repeat" and text[1][0] == "chars":
+        return text[1][1], text[2], text[3]
+    return None
+
+
+def structural(text: Language) -> Language | None:
+    """A term, where it can be written without an automaton."""
+    if text[0] in ("and", "not", "multiple"):
+        return None
+    if text[0] == "or":
+        inner = text[1]
+    elif text[0] == "seq":
+        inner = text.parts[1:]
+    else:
+        inner = text.parts[1:2] if text[0] == "repeat" else ()
+    ok = all(structural(one) is not None for one in inner)
+    return text if ok else None
+
+
 def multiple(of: int) -> Language:
     """Digits of a number that a whole number divides."""
     return Language.of("multiple", of, 0)

@@ -168,7 +168,6 @@ def measure(folder: Path, schemas: int = 300, seeds: int = 10) -> dict[str, Any]
         start = time.perf_counter()
         try:
             form = ReplyForm.of({"response_format": response})
-            form.check(model)
             held = form.constraint(model, Prompt.user("Go"))
             assert held is not None
             compiled(model, held)

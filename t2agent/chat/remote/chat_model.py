@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import json
 import os
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Self
 
@@ -16,12 +17,14 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.model_profile import ModelProfile
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages.tool import invalid_tool_call, tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from pydantic import AliasChoices, ConfigDict, Field, SecretStr, ValidationError
 
 from t2agent.chat.images import ReadsImages
 from t2agent.chat.messages import to_openai
+from t2agent.chat.misfits import Misfits
 from t2agent.chat.remote.routing import Route, Router, check_dispatch
 from t2agent.chat.settings import CHOICE, LANGCHAIN, choice_of, digests
 from t2agent.chat.tool_calling import Binding
@@ -31,6 +34,7 @@ from t2agent.engine.two_passes import Choice, last_request
 from t2agent.errors import ConfigError, EndpointError
 from t2agent.experts.registry import Registry
 from t2agent.models.options import GenerationOptions
+from t2agent.replies.parsing import Call
 
 URL = "http://localhost:8000/v1"
 """Where `vllm serve` listens by default."""
@@ -49,6 +53,7 @@ class _Call:
     """One request: its body without the model, and all that decides on the model."""
 
     body: Mapping[str, Any]
+    form: ReplyForm
     request: Request
     choice: Choice
     model: str | None
@@ -80,7 +85,9 @@ class ChatT2Remote(ReadsImages, Binding):
     ``seed``, ``logprobs``, ``top_logprobs``, ``extra_body``; one of ``expert`` (a name or an
     Expert), ``mixture`` (of one expert) and ``dispatch`` ("embedding", "off" or a Dispatcher); or
     ``model``, a model of the endpoint's, which then answers. Tools and structured output are as of
-    `ChatT2`; that replies keep to them is up to the endpoint.
+    `ChatT2`. While a reply is decoded, that it keeps to them is up to the endpoint; when it is
+    finished it is checked here, and what does not fit is told as of `ChatT2`: in
+    ``invalid_tool_calls``, or by GrammarError.
 
     `batch` asks for all at once, in threads (or tasks); the endpoint makes batches of it. Closing
     a stream, or cancelling a task, closes the connection, which ends the generation at vLLM.
@@ -210,9 +217,9 @@ class ChatT2Remote(ReadsImages, Binding):
     ) -> ChatResult:
         call, route = self._begun(messages, stop, kwargs)
         while True:
-            begun = time.perf_counter()
+            reply = _Reply(route, Misfits(call.form))
             try:
-                return _result(self.router.endpoint.complete(call.to(route)), route, begun)
+                return reply.result(self.router.endpoint.complete(call.to(route)))
             except EndpointError as error:
                 route = self._rerouted(call, route, error)
 
@@ -225,10 +232,9 @@ class ChatT2Remote(ReadsImages, Binding):
     ) -> ChatResult:
         call, route = await asyncio.to_thread(self._begun, messages, stop, kwargs)
         while True:
-            begun = time.perf_counter()
+            reply = _Reply(route, Misfits(call.form))
             try:
-                found = await self.router.endpoint.acomplete(call.to(route))
-                return _result(found, route, begun)
+                return reply.result(await self.router.endpoint.acomplete(call.to(route)))
             except EndpointError as error:
                 route = await asyncio.to_thread(self._rerouted, call, route, error)
 
@@ -241,10 +247,10 @@ class ChatT2Remote(ReadsImages, Binding):
     ) -> Iterator[ChatGenerationChunk]:
         call, route = self._begun(messages, stop, kwargs)
         while True:
-            begun = time.perf_counter()
+            reply = _Reply(route, Misfits(call.form))
             try:
                 for chunk in self.router.endpoint.stream(call.to(route), usage=call.usage):
-                    yield _piece(chunk, route, begun)
+                    yield from reply.pieces(chunk)
                 return
             except EndpointError as error:
                 route = self._rerouted(call, route, error)
@@ -258,12 +264,13 @@ class ChatT2Remote(ReadsImages, Binding):
     ) -> AsyncIterator[ChatGenerationChunk]:
         call, route = await asyncio.to_thread(self._begun, messages, stop, kwargs)
         while True:
-            begun = time.perf_counter()
+            reply = _Reply(route, Misfits(call.form))
             chunks = self.router.endpoint.astream(call.to(route), usage=call.usage)
             try:
                 async with aclosing(chunks):
                     async for chunk in chunks:
-                        yield _piece(chunk, route, begun)
+                        for piece in reply.pieces(chunk):
+                            yield piece
                 return
             except EndpointError as error:
                 route = await asyncio.to_thread(self._rerouted, call, route, error)
@@ -286,7 +293,7 @@ class ChatT2Remote(ReadsImages, Binding):
         body = {"messages": converted, **_form(form, given), **body}
         usage = bool(given.get("stream_usage", self.stream_usage))
         request = last_request(converted, images, form.tools)
-        call = _Call(body, request, choice, model, usage)
+        call = _Call(body, form, request, choice, model, usage)
         return call, self._routed(call)
 
     def _routed(self, call: _Call) -> Route:
@@ -397,26 +404,76 @@ def _form(form: ReplyForm, given: Mapping[str, Any]) -> dict[str, Any]:
     return body
 
 
-def _told(message: BaseMessage, route: Route, begun: float) -> None:
-    """Complete a message's metadata by what is known here; the times are as of ChatT2."""
-    seconds = time.perf_counter() - begun
-    first = route.decision.seconds
-    message.response_metadata = {
-        "model_name": route.model,
-        **message.response_metadata,
-        "dispatch": route.decision.to_dict(),
-        "served": route.to_dict(),
-        "seconds": seconds,
-        "first_pass_share": first / (first + seconds) if first + seconds > 0 else 0.0,
-    }
+@dataclass(slots=True)
+class _Reply:
+    """What comes of one request: checked against what was asked for, and completed by what is known
+    here. Raises, where the whole is there, GrammarError as `Misfits.refuse`."""
 
+    route: Route
+    misfits: Misfits
+    begun: float = field(default_factory=time.perf_counter)
+    text: str = ""
+    calls: builtins.list[Call] = field(default_factory=list)
 
-def _result(found: ChatResult, route: Route, begun: float) -> ChatResult:
-    _told(found.generations[0].message, route, begun)
-    return found
+    def result(self, found: ChatResult) -> ChatResult:
+        """A whole reply, in which calls that do not fit their tool's schema are invalid ones."""
+        message = found.generations[0].message
+        assert isinstance(message, AIMessage)
+        called = message.tool_calls or message.invalid_tool_calls
+        good = []
+        for call in message.tool_calls:
+            problem = self.misfits.of_call(call["name"], call["args"])
+            if problem is None:
+                good.append(call)
+                continue
+            arguments = json.dumps(call["args"], ensure_ascii=False)
+            message.invalid_tool_calls.append(
+                invalid_tool_call(name=call["name"], args=arguments, id=call["id"], error=problem)
+            )
+        message.tool_calls = good
+        self.text = str(message.content)
+        self._refuse(self._told(message, called=bool(called)), message)
+        return found
 
+    def pieces(self, chunk: ChatGenerationChunk) -> Iterator[ChatGenerationChunk]:
+        """A piece of a stream, before the last of which calls that do not fit are made ones that
+        cannot be read."""
+        message = chunk.message
+        assert isinstance(message, AIMessageChunk)
+        self.text += str(message.content)
+        for piece in message.tool_call_chunks:
+            if (place := piece["index"] or 0) >= len(self.calls):
+                self.calls.append(Call(piece["name"] or ""))
+            self.calls[place].arguments += piece["args"] or ""
+        if "finish_reason" not in message.response_metadata:
+            yield chunk
+            return
+        for place, call in enumerate(self.calls):
+            call.complete = True
+            arguments = call.parsed()
+            if arguments is None or self.misfits.of_call(call.name, arguments) is not None:
+                spoiled = tool_call_chunk(name=None, args=call.spoiler(), id=None, index=place)
+                made = AIMessageChunk(content="", tool_call_chunks=[spoiled])
+                yield ChatGenerationChunk(message=made)
+        problem = self._told(message, called=bool(self.calls))
+        yield chunk
+        self._refuse(problem, message)
 
-def _piece(chunk: ChatGenerationChunk, route: Route, begun: float) -> ChatGenerationChunk:
-    if "finish_reason" in chunk.message.response_metadata:
-        _told(chunk.message, route, begun)
-    return chunk
+    def _told(self, message: BaseMessage, *, called: bool) -> str | None:
+        """Complete the metadata, whose times are as of ChatT2; why the text does not fit."""
+        problem = None if called else self.misfits.of_text(self.text)
+        seconds = time.perf_counter() - self.begun
+        first = self.route.decision.seconds
+        message.response_metadata = {
+            "model_name": self.route.model,
+            **message.response_metadata,
+            "dispatch": self.route.decision.to_dict(),
+            "served": self.route.to_dict(),
+            "seconds": seconds,
+            "first_pass_share": first / (first + seconds) if first + seconds > 0 else 0.0,
+            **({"misfits": self.misfits.found} if self.misfits.found else {}),
+        }
+        return problem
+
+    def _refuse(self, problem: str | None, message: BaseMessage) -> None:
+        self.misfits.refuse(problem, self.text, message.response_metadata.get("finish_reason"))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import random
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import Any
 
 import pytest
+import torch
 import xgrammar
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -165,6 +167,53 @@ def test_a_token_that_is_refused_ends_the_reply_and_not_the_constraint() -> None
     assert set(allowed) == set(tokens.made_of[1])
     row.accept(allowed[0], tokens.made_of[1])
     assert row.ended
+
+
+LENGTHS: dict[str, Any] = {
+    "most": {"type": "string", "maxLength": 40},
+    "least": {"type": "string", "minLength": 30},
+    "both, beside short ones": {
+        "type": "object",
+        "properties": {
+            "a": {"type": "string", "maxLength": 3},
+            "b": {"type": "string", "minLength": 20, "maxLength": 25},
+            "c": {"type": "string", "pattern": "^[b-f]{2}$"},
+            "d": {"type": "string"},
+        },
+        "required": ["a", "b", "c", "d"],
+    },
+}
+
+
+@pytest.mark.parametrize("name", LENGTHS)
+def test_lengths_beside_the_grammar_are_those_within_it(name: str) -> None:
+    model = random_model(real=False)
+    size = model.model.config.get_text_config().vocab_size
+    beside = json_constraint(LENGTHS[name], room=30)
+    assert beside.exact
+    assert beside.exact == json_constraint(LENGTHS[name]).format
+    tokens = Tokens.of(model)
+    ends = tokens.made_of[1]
+    masks = xgrammar.allocate_token_bitmask(2, size)
+    for seed in range(3):
+        rows = [
+            _Row(model, one, frozenset(), size) for one in (json_constraint(LENGTHS[name]), beside)
+        ]
+        rng, text = random.Random(seed), b""
+        for left in range(300, 0, -1):
+            for place, row in enumerate(rows):
+                row.fill(masks, place, left)
+            bits = ((masks[:, :, None] >> torch.arange(32)) & 1).flatten(1)[:, :size]
+            assert torch.equal(bits[0], bits[1]), text
+            allowed = bits[0].nonzero().flatten().tolist()
+            token = rng.choice([one for one in allowed if one not in ends] or allowed)
+            for row in rows:
+                row.accept(token, ends)
+            if token in ends:
+                break
+            text += tokens.texts[token]
+        assert rows[0].ended
+        assert fits(json.loads(text), LENGTHS[name])
 
 
 def test_others_compile_while_one_does() -> None:

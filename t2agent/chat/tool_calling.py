@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any, Literal
@@ -29,6 +30,10 @@ from t2agent.engine.reply_form import FIELDS, ReplyForm, chosen, function_tool
 from t2agent.errors import ConfigError
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
+
+_CONVERTED = {"properties", "name", "function", "toolSpec"}
+"""What a dict has one of that LangChain converts whole: a schema of an object, or a tool."""
+_ABOUT = {"title", "description"}
 
 
 class Binding(BaseChatModel):
@@ -135,9 +140,7 @@ class Binding(BaseChatModel):
             response: builtins.dict[str, Any] = {"type": "json_object"}
             if schema is not None:
                 try:
-                    given = _recursive(schema, strict) or convert_to_json_schema(
-                        schema, strict=strict
-                    )
+                    given = _own(schema, strict) or convert_to_json_schema(schema, strict=strict)
                 except (TypeError, ValueError) as error:
                     raise ConfigError(
                         f"{schema!r:.200} is no schema: {error}; give a pydantic or TypedDict "
@@ -175,30 +178,35 @@ def _converted(tool: Any, strict: bool | None) -> builtins.dict[str, Any]:
             "hints and a docstring, pydantic or TypedDict classes, or OpenAI's function tools"
         ) from error
     function_tool(found)
-    own = _recursive(getattr(tool, "tool_call_schema", tool), strict)
+    own = _own(getattr(tool, "tool_call_schema", tool), strict)
     if own is not None:
         found["function"]["parameters"] = own
     return found
 
 
-def _recursive(given: Any, strict: bool | None) -> builtins.dict[str, Any] | None:
-    """The own schema of a pydantic class that holds itself, which LangChain's conversion loses;
-    None for others."""
-    if not (isinstance(given, type) and issubclass(given, BaseModel)):
-        return None
-    schema = given.model_json_schema()
-    targets = schema.get("$defs", {})
-    below = {name: set(_referred(one)) for name, one in targets.items()}
-    for _ in below:
-        for names in below.values():
-            names |= {far for near in list(names) for far in below.get(near, ())}
-    if not any(name in names for name, names in below.items()):
+def _own(given: Any, strict: bool | None) -> builtins.dict[str, Any] | None:
+    """The own schema of what LangChain's conversion loses: of a JSON schema without properties
+    beside its title, and of a pydantic class that holds itself; None for others."""
+    if isinstance(given, dict):
+        if "title" not in given or given.keys() & _CONVERTED or given.keys() <= _ABOUT:
+            return None
+        schema = copy.deepcopy(given)
+    elif isinstance(given, type) and issubclass(given, BaseModel):
+        schema = {"title": given.__name__, **given.model_json_schema()}
+        targets = schema.get("$defs", {})
+        below = {name: set(_referred(one)) for name, one in targets.items()}
+        for _ in below:
+            for names in below.values():
+                names |= {far for near in list(names) for far in below.get(near, ())}
+        if not any(name in names for name, names in below.items()):
+            return None
+    else:
         return None
     if strict:
-        for one in (schema, *targets.values()):
+        for one in (schema, *schema.get("$defs", {}).values()):
             if "properties" in one:
                 one.update(required=list(one["properties"]), additionalProperties=False)
-    return {"title": given.__name__, **schema}
+    return schema
 
 
 def _referred(schema: Any) -> Iterator[str]:

@@ -121,3 +121,23 @@ def test_nothing_is_said_on_stderr(chat: ChatT2, capfd: pytest.CaptureFixture[st
     chat.bind(response_format=response(schema)).invoke("go", seed=1)
     assert time.process_time() - start < 20
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"title": "R", "type": "object", "allOf": [of(x=DIGIT), of(y=DIGIT)]},
+        {"title": "R", "$ref": "#/$defs/it", "$defs": {"it": of(x=DIGIT, y=DIGIT)}},
+        {"title": "R", "description": "F.", "oneOf": [of(x=DIGIT, y=DIGIT, kind={"const": "a"})]},
+    ],
+)
+@pytest.mark.parametrize("strict", [None, True])
+def test_a_schema_without_properties_of_its_own(chat: ChatT2, schema: Any, strict: Any) -> None:
+    """LangChain's conversion leaves the title of it."""
+    for method in ("json_schema", "function_calling"):
+        if strict and method == "function_calling":
+            continue  # LangChain refuses it
+        made = chat.with_structured_output(schema, method=method, strict=strict, seed=1)
+        found = made.invoke("go")
+        assert found["x"] in range(10)
+        assert found["y"] in range(10)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any, Literal
@@ -31,8 +30,8 @@ from t2agent.errors import ConfigError
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
 
-_CONVERTED = {"properties", "name", "function", "toolSpec"}
-"""What a dict has one of that LangChain converts whole: a schema of an object, or a tool."""
+_NAMED = {"name", "function", "toolSpec"}
+"""What a dict has one of that is no schema but a tool."""
 _ABOUT = {"title", "description"}
 
 
@@ -122,6 +121,7 @@ class Binding(BaseChatModel):
                 "with method 'function_calling' the schema is itself the tool that is called; "
                 "give further tools with method 'json_schema'"
             )
+        schema = _as_function(schema)
         asked = {"kwargs": {"method": method, "strict": strict}, "schema": schema}
         if method == "function_calling":
             assert schema is not None
@@ -140,7 +140,9 @@ class Binding(BaseChatModel):
             response: builtins.dict[str, Any] = {"type": "json_object"}
             if schema is not None:
                 try:
-                    given = _own(schema, strict) or convert_to_json_schema(schema, strict=strict)
+                    given = _recursive(schema, strict) or convert_to_json_schema(
+                        schema, strict=strict
+                    )
                 except (TypeError, ValueError) as error:
                     raise ConfigError(
                         f"{schema!r:.200} is no schema: {error}; give a pydantic or TypedDict "
@@ -170,6 +172,7 @@ class Binding(BaseChatModel):
 
 
 def _converted(tool: Any, strict: bool | None) -> builtins.dict[str, Any]:
+    tool = _as_function(tool)
     try:
         found = convert_to_openai_tool(tool, strict=strict)
     except (TypeError, ValueError, AttributeError, KeyError) as error:
@@ -178,35 +181,43 @@ def _converted(tool: Any, strict: bool | None) -> builtins.dict[str, Any]:
             "hints and a docstring, pydantic or TypedDict classes, or OpenAI's function tools"
         ) from error
     function_tool(found)
-    own = _own(getattr(tool, "tool_call_schema", tool), strict)
+    own = _recursive(getattr(tool, "tool_call_schema", tool), strict)
     if own is not None:
         found["function"]["parameters"] = own
     return found
 
 
-def _own(given: Any, strict: bool | None) -> builtins.dict[str, Any] | None:
-    """The own schema of what LangChain's conversion loses: of a JSON schema without properties
-    beside its title, and of a pydantic class that holds itself; None for others."""
-    if isinstance(given, dict):
-        if "title" not in given or given.keys() & _CONVERTED or given.keys() <= _ABOUT:
-            return None
-        schema = copy.deepcopy(given)
-    elif isinstance(given, type) and issubclass(given, BaseModel):
-        schema = {"title": given.__name__, **given.model_json_schema()}
-        targets = schema.get("$defs", {})
-        below = {name: set(_referred(one)) for name, one in targets.items()}
-        for _ in below:
-            for names in below.values():
-                names |= {far for near in list(names) for far in below.get(near, ())}
-        if not any(name in names for name, names in below.items()):
-            return None
-    else:
+def _as_function(given: Any) -> Any:
+    """A JSON schema whose keywords LangChain's conversion would leave, since it has no properties
+    of its own or several types, as OpenAI's function, which it converts whole; others as they are.
+    """
+    if not isinstance(given, dict) or "title" not in given or given.keys() & _NAMED:
+        return given
+    if "properties" in given and not isinstance(given.get("type"), list):
+        return given
+    rest = {key: value for key, value in given.items() if key not in _ABOUT}
+    about = {key: given[key] for key in ("description",) if key in given}
+    return {"name": given["title"], **about, "parameters": rest} if rest else given
+
+
+def _recursive(given: Any, strict: bool | None) -> builtins.dict[str, Any] | None:
+    """The own schema of a pydantic class that holds itself, which LangChain's conversion loses;
+    None for others."""
+    if not (isinstance(given, type) and issubclass(given, BaseModel)):
+        return None
+    schema = given.model_json_schema()
+    targets = schema.get("$defs", {})
+    below = {name: set(_referred(one)) for name, one in targets.items()}
+    for _ in below:
+        for names in below.values():
+            names |= {far for near in list(names) for far in below.get(near, ())}
+    if not any(name in names for name, names in below.items()):
         return None
     if strict:
-        for one in (schema, *schema.get("$defs", {}).values()):
+        for one in (schema, *targets.values()):
             if "properties" in one:
                 one.update(required=list(one["properties"]), additionalProperties=False)
-    return schema
+    return {"title": given.__name__, **schema}
 
 
 def _referred(schema: Any) -> Iterator[str]:

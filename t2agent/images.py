@@ -191,14 +191,7 @@ def decode_image(data: bytes) -> Image.Image:
         image = _opened(data)
         if image.width * image.height > MAX_PIXELS:
             raise _too_many(f"{image.width} x {image.height}")
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode[0] in "IF":
-            return _scaled(upright, _white(image))
-        if upright.has_transparency_data:
-            seen = upright.convert("RGBA")
-            white = Image.new("RGBA", seen.size, "white")
-            return Image.alpha_composite(white, seen).convert("RGB")
-        return upright.convert("RGB")
+        return as_rgb(image)
     except ImageRefusedError:
         raise
     except Image.DecompressionBombError as error:
@@ -210,6 +203,21 @@ def decode_image(data: bytes) -> Image.Image:
     except (OSError, ValueError, SyntaxError, IndexError, TypeError, EOFError) as error:
         # What Pillow's decoders raise for damaged files.
         raise ImageRefusedError(f"the image is damaged: {error}; give a whole file") from error
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """An image as `decode_image` gives it: upright, on white, 8 bits a channel.
+
+    Raises ImageRefusedError for numbers of which black and white are not known.
+    """
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode[0] in "IF":
+        return _scaled(upright, _white(image))
+    if upright.has_transparency_data:
+        seen = upright.convert("RGBA")
+        white = Image.new("RGBA", seen.size, "white")
+        return Image.alpha_composite(white, seen).convert("RGB")
+    return upright.convert("RGB")
 
 
 def _opened(data: bytes) -> Image.Image:

@@ -4,7 +4,8 @@ Figures wanted: the registry opens in under 1 s when it was opened before; dispa
 takes under 1.5 times as long as with ten experts; the vectors in memory stay within the budget.
 
 The experts are t2-nano's, their vectors random, each for one errand (a verb and an object) with a
-few example requests. They are written once, into a user folder of the run's own.
+few example requests, and 128 of what it is not for. They are written once, into a user folder of
+the run's own.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from t2agent.experts.card import ExpertCard
 from t2agent.experts.folder import CONFIG_FILE, VECTORS_FILE
 from t2agent.experts.registry import Registry
 from t2agent.models.model import T2Model
+from t2agent.train.near_misses import near_misses
 
 _VERBS = (
     "book cancel repair compare describe schedule translate review measure design clean replace "
@@ -48,6 +50,7 @@ _EXAMPLES = (
     "what does it cost to {verb} a {thing}",
     "when could you {verb} our {thing}",
 )
+_NEGATIVES = 128  # a card, as many as training collects
 _UNSEEN = "could somebody {verb} this old {thing} for me"
 _FEW = "few"
 _OPENINGS = 5
@@ -117,10 +120,12 @@ def _write(parent: Path, model: T2Model, errands: Sequence[tuple[str, str]]) -> 
     expert(model, 0).save(pattern)
     config = json.loads((pattern / CONFIG_FILE).read_text(encoding="utf-8"))
     for verb, thing in errands:
+        own = tuple(text.format(verb=verb, thing=thing) for text in _EXAMPLES)
         card = ExpertCard(
             _name(verb, thing),
             description=f"Helps to {verb} a {thing}.",
-            examples=tuple(text.format(verb=verb, thing=thing) for text in _EXAMPLES),
+            examples=own,
+            negatives=near_misses(own, _NEGATIVES),
             base=model.name,
             base_fingerprint=model.fingerprint,
             scores={"val": 1.0, "val_base": -1.0},  # else dispatch would not choose it

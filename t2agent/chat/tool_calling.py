@@ -31,6 +31,10 @@ from t2agent.replies.messages import function_tool
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
 
+_NAMED = {"name", "function", "toolSpec"}
+"""What a dict has one of that is no schema but a tool."""
+_ABOUT = {"title", "description"}
+
 
 class Binding(BaseChatModel):
     """What binds tools and schemas to a chat model."""
@@ -118,6 +122,7 @@ class Binding(BaseChatModel):
                 "with method 'function_calling' the schema is itself the tool that is called; "
                 "give further tools with method 'json_schema'"
             )
+        schema = _as_function(schema)
         asked = {"kwargs": {"method": method, "strict": strict}, "schema": schema}
         if method == "function_calling":
             assert schema is not None
@@ -168,6 +173,7 @@ class Binding(BaseChatModel):
 
 
 def _converted(tool: Any, strict: bool | None) -> builtins.dict[str, Any]:
+    tool = _as_function(tool)
     try:
         found = convert_to_openai_tool(tool, strict=strict)
     except (TypeError, ValueError, AttributeError, KeyError) as error:
@@ -180,6 +186,19 @@ def _converted(tool: Any, strict: bool | None) -> builtins.dict[str, Any]:
     if own is not None:
         found["function"]["parameters"] = own
     return found
+
+
+def _as_function(given: Any) -> Any:
+    """A JSON schema whose keywords LangChain's conversion would leave, since it has no properties
+    of its own or several types, as OpenAI's function, which it converts whole; others as they are.
+    """
+    if not isinstance(given, dict) or "title" not in given or given.keys() & _NAMED:
+        return given
+    if "properties" in given and not isinstance(given.get("type"), list):
+        return given
+    rest = {key: value for key, value in given.items() if key not in _ABOUT}
+    about = {key: given[key] for key in ("description",) if key in given}
+    return {"name": given["title"], **about, "parameters": rest} if rest else given
 
 
 def _recursive(given: Any, strict: bool | None) -> builtins.dict[str, Any] | None:

@@ -25,7 +25,7 @@ from t2agent.experts.card import Modality
 from t2agent.experts.mixture import Mixture
 from t2agent.models.options import Count, Number, Positive, check_option, needs
 
-_VERSION = 7  # raise it with whatever changes decisions
+_VERSION = 8  # raise it with whatever changes decisions
 
 _FITTED = "or None to have it cross-validated"
 _Temperature = Annotated[Positive | None, needs(f"a finite number above 0, {_FITTED}")]

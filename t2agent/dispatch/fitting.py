@@ -41,6 +41,8 @@ _NAMES = {
     "reasoning": "reasoning",
 }
 _AGREE = 0.5
+_MOST_NEGATIVES = 8_192
+"""Of all labels together: encoding them takes the most of the first request's time."""
 _KEPT_BYTES = 160 << 20
 _KNOWN: OrderedDict[bytes, Fitted] = OrderedDict()
 _LOCK = threading.Lock()
@@ -82,13 +84,16 @@ def fit(
 ) -> Fitted | None:
     """Fit to the examples of each label, in canonical order; None where there are no labels.
 
-    negatives: what some labels are not for; those of other labels are passed over. The latest fits
-    are kept for the process: chat models of the same experts share them.
+    negatives: what some labels are not for, in canonical order; those of other labels are passed
+    over, and of very many an equal number of each label counts. The latest fits are kept for the
+    process: chat models of the same experts share them.
     """
     if not examples:
         return None
     key = hashlib.sha256(repr((vectors.identity, temperature, threshold)).encode())
-    negatives = {k: negatives[k] for k in examples if k in negatives} if negatives else {}
+    apart = {k: negatives[k] for k in examples if k in negatives} if negatives else {}
+    share = _MOST_NEGATIVES // max(1, len(apart))  # drawn, since the order is
+    negatives = {k: texts[: max(1, share)] for k, texts in apart.items()}
     for given in (examples, negatives):
         for label, texts in given.items():
             key.update(repr((label, tuple(texts))).encode("utf-8", "surrogatepass"))

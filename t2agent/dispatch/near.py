@@ -61,11 +61,14 @@ def fit_near(
         return found
     from sklearn.linear_model import LogisticRegression
 
+    every = np.concatenate(list(others.values()))
+    start = 0
     for label, apart in others.items():
         # What nobody is for, or other labels are not, may still be what this one is for.
-        rest = [vectors for k, vectors in others.items() if k != label]
-        more = np.concatenate([general[:0], *rest])
-        more = more[:: 1 + len(more) // _MOST_OTHERS]
+        rest = len(every) - len(apart)
+        places = np.arange(0, rest, 1 + rest // _MOST_OTHERS)
+        more = every[np.where(places < start, places, places + len(apart))]
+        start += len(apart)
         parts = [own[label], apart, *(unlike(one, own[label]) for one in (general, more))]
         rows = np.concatenate(parts)
         weights = np.repeat([1.0, 1.0, 1.0, _OTHERS], [len(part) for part in parts])

@@ -33,6 +33,7 @@ _MADE = {
 _SEEN = ("train",)
 _CERTAIN = 1.645  # standard errors: 95 %, one-sided
 _UNKNOWN = 64  # examples that a score stands for where nobody says: as many as training takes
+_SIZES = (3, 5, 10, 20, 50, 100, 200, 500, 1_000)
 _ADDED = 1  # right and wrong replies each: with three examples, all right proves nothing yet
 
 
@@ -58,8 +59,28 @@ def by_card(card: ExpertCard) -> Eligibility:
         told = f"{key} {score:.2f}, base model {base:.2f}"
         if _is_above(score, base, examples):
             return Eligibility(True, told)
-        close = close or f"{told}: no proof that it is better ({examples} examples)"
-    return Eligibility(False, close or "nothing shows that it beats the base model")
+        close = close or f"{told}: {_missing(score, base, examples)}"
+    missing = close or "no score stands beside the base model's: measure it (t2agent experts eval)"
+    return Eligibility(False, f"{missing}, or allow it all the same ({_allowing(card)})")
+
+
+def _missing(score: float, base: float, examples: int) -> str:
+    """What a score lacks that is not certainly above the base model's, and what to do."""
+    if score <= base:
+        return "no better than the base model; train it longer, or on more examples"
+    enough = next((n for n in _SIZES if n > examples and _is_above(score, base, n)), None)
+    few = f"{examples} unseen example{'s' * (examples != 1)}"
+    if enough is None:
+        return f"too close to tell by {few}; train it longer, or on more examples"
+    return (
+        f"too few to be sure, {few}, where {enough} may do; train with more examples (of a file, "
+        "a tenth is kept for this), measure on more (t2agent experts eval)"
+    )
+
+
+def _allowing(card: ExpertCard) -> str:
+    model = f" -m {card.base}" if card.base not in ("", "t2-nano") else ""
+    return f"t2agent experts eligible {card.name} --yes{model}"
 
 
 def _compared(card: ExpertCard) -> Iterator[tuple[str, float, float, int]]:

@@ -403,10 +403,12 @@ def room(model: T2Model) -> float:
     """How large a grammar may be for a model's tokens, so that it is compiled within two seconds.
 
     A state takes up to 0.16 microseconds of a core for each token (measured for Qwen 2's 151,000);
-    xgrammar works on all cores, up to 8.
+    xgrammar works on all cores that the process may use, up to 8.
     """
     tokens: int = model.model.config.get_text_config().vocab_size
-    return _STATES * min(os.cpu_count() or 1, 8) / int(tokens)
+    own = getattr(os, "sched_getaffinity", None)  # not everywhere
+    cores = len(own(0)) if own is not None else os.cpu_count() or 1
+    return _STATES * min(cores, 8) / int(tokens)
 
 
 class Compiled:

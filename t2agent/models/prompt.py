@@ -24,6 +24,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchFeature
 
 from t2agent.errors import ConfigError, ModalityError
+from t2agent.images import as_rgb
 from t2agent.models.model import T2Model
 from t2agent.models.options import check_option, needs
 from t2agent.models.template import ChatTemplate
@@ -67,10 +68,14 @@ class Prompt:
 
     @classmethod
     def user(cls, text: str, image: Image | None = None) -> Prompt:
-        """One message of a user: an image, if given, and then the text."""
+        """One message of a user: an image, if given, and then the text.
+
+        The image is seen as a message's is. Raises ImageRefusedError where it cannot be.
+        """
         content: list[dict[str, str]] = [] if image is None else [{"type": "image"}]
         content.append({"type": "text", "text": text})
-        return cls(({"role": "user", "content": content},), () if image is None else (image,))
+        images = () if image is None else (as_rgb(image),)
+        return cls(({"role": "user", "content": content},), images)
 
     @classmethod
     def of(cls, example: Example) -> Prompt:

@@ -53,13 +53,14 @@ _KNOWN_BY = {
     "tools": "calendars, alarms, timers, prices, flights, the weather, weekdays, reminders, lamps, "
     "hotels, thermostats, dates, colours, stock, files, maps, appointments, stars, "
     "temperature, crosswords, dice, currencies, experts, assistants",
-    "read": "number, numbers, digits, picture, pictures, image, images, photo, sign, writing, "
-    "numeral, sticker",
+    "read": "number, numbers, digits, digit, numeral, printed number, written number, figure, "
+    "sign, writing",
     "chart": "chart, bars, bar chart, axis, diagram, tallest bar, graph, red bar, columns, legend",
     "count": "shapes, circles, squares, triangles, red shapes, figures, colours, blue circles, "
     "pattern, objects",
 }
-"""Domain -> the words that near requests, which its expert is not for, are made with."""
+"""Domain -> the words that near requests, which its expert is not for, are made with; for images,
+those of what is to be seen in them."""
 _REAL = ("math", "code", "reasoning")  # domains that have real example prompts
 _OWN_EXAMPLES = 256
 _SCORED = 200

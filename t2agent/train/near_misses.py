@@ -10,6 +10,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import cycle
 
 _ABOUT = """
 Who came up with {word} first?|When was {word} first heard of?|What is the story behind {word}?
@@ -39,8 +40,8 @@ Why does {word} remind people of {other}?|I like {word} more than {other}, am I 
 Write a dialogue between {word} and {other}.|Would you give a friend {word} or {other}?
 """
 _IMAGES = """
-Who made this image?|Make the {word} in the image larger.
-Repaint the {word} in other colours, please.
+Who made this image?|Make the {word} in the image larger.|Which painter made the {word}?
+Repaint the {word} in other colours, please.|In which colours is the {word} in the image?
 What might the {word} in the picture stand for?|Do you find the {word} pretty?
 Does the {word} suit the rest of the picture?|Write a poem inspired by the {word} in this picture.
 In which style is the {word} drawn?|May I publish this picture of the {word}?
@@ -52,6 +53,19 @@ When was this picture of the {word} made?|Is this picture suitable for a poster?
 Describe the atmosphere of the picture.|Is the image blurred?|What is in the background?
 Turn the picture upside down.|Which animals are to be seen?|Who are the people in the image?
 Where was this picture taken?|Is it a photo or a drawing?|What kind of frame would suit it?
+What lies next to the {word} in the image?|What does the {word} in the picture cover?
+What is the {word} in the picture made of?|How old may the {word} in the image be?
+Cut the {word} out of the picture.|Replace the {word} in the image by a tree.
+Draw another {word} into the picture.|Turn the {word} in the image round.
+Darken the {word} in the image a little.|Has somebody painted over the {word}?
+Does the {word} in the image bring bad luck?|What would a priest say about the {word}?
+Is the {word} in the picture well drawn?|Why does the {word} in the image look so odd?
+How many people own such a picture of the {word}?|What is this picture of the {word} worth?
+Who owns the {word} in the picture?|To whom was the {word} in the image shown?
+What is the {word} in the picture called in Spanish?|Tell a tale about the {word} in the image.
+Is the {word} in the image genuine?|Print the picture of the {word} on a cup.
+Where could I hang the picture of the {word}?|Does the {word} in the picture make you sad?
+Which camera took the {word} in the image?|What is the message of the {word} in this picture?
 """
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _WORDS = 16  # that an expert is known by
@@ -72,19 +86,18 @@ def near_misses(
         examples: what the expert is for.
         n: the most.
         words: those that it is known by; None for those that its examples have most often.
-        images: whether the examples come with images; half of the requests then ask about one.
+        images: whether the examples come with images; three of four requests then ask about one.
         seed: of the draw.
     """
     words = _telling(examples) if words is None else list(words)
     if not words:
         return []
     draw = random.Random(seed)
-    plain = [*_frames(_ABOUT), *_frames(_PAIRED)]
+    plain, seen = cycle([*_frames(_ABOUT), *_frames(_PAIRED)]), cycle(_frames(_IMAGES))
     found: dict[str, None] = {}
     for turn in range(4 * n):
-        frames = _frames(_IMAGES) if images and turn % 2 else plain
+        frame = next(seen if images and turn % 4 else plain)
         word, other = (draw.sample(words, 2) * 2)[:2] if len(words) > 1 else (words[0], "life")
-        frame = frames[(turn // 2 if images else turn) % len(frames)]
         found.setdefault(frame.format(word=word, other=other))
         if len(found) == n:
             break

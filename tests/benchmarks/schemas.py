@@ -1,20 +1,25 @@
 """Replies on random weights against schemas of public collections: what fits, what is told.
 
-    python -m tests.benchmarks.schemas FOLDER [SCHEMAS] [SEEDS]
+    python -m tests.benchmarks.schemas FOLDER TOKENIZER [--schemas 300] [--seeds 10] [--part 1/2]
 
-FOLDER: JSON Schema's own test suite, as the source distribution of `jsonschema` holds it (json/),
-or the npm package json-schema-test-suite. Beside it stand pydantic models and tools as MCP servers
-describe them, written here. Each step of a reply has random scores, which is what random weights
-give. "fits": the reply fits its schema by `jsonschema`; "told": the schema is refused when it is
-bound, or the reply's own check finds that it does not fit; "silent": neither.
+FOLDER: JSON Schema's own test suite, as the source distribution of `jsonschema` holds it (json/).
+Beside it stand pydantic models and tools as MCP servers describe them, written here. TOKENIZER: a
+folder with a tokenizer and a chat template, such as Qwen 2's. The model is a small Llama with
+random weights for its tokens, and ChatT2 asks it as a user would, at temperature 1: for structured
+output, and for a call of a tool whose argument the schema is. Schemas with references within
+themselves are no argument's, and are asked for as structured output alone.
+
+"fits": the value fits its schema by `jsonschema`; "told": the schema is refused when it is bound,
+the reply raises, or the call is invalid with its reason; "silent": neither. A compile lasts from
+binding to the first token, in seconds of a processor; with --seeds 0 there is nothing else.
 """
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import enum
 import json
-import sys
 import time
 import uuid
 import warnings
@@ -26,17 +31,13 @@ from typing import Annotated, Any, Literal
 import jsonschema
 import torch
 from pydantic import BaseModel, Field, create_model
+from transformers import AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from t2agent.engine.reply_form import ReplyForm
+from t2agent import ChatT2
 from t2agent.errors import T2Error
-from t2agent.models.constrained import Constrained, Tokens, compiled
-from t2agent.models.decoding import end_tokens
 from t2agent.models.model import T2Model
-from t2agent.models.prompt import Prompt
-from t2agent.replies.constraint import Constraint
-from tests.models import build_text_model
 
-TOKENS = 160
+TOKENS = 64
 
 
 class Colour(enum.Enum):
@@ -131,79 +132,116 @@ def of_suite(folder: Path) -> Iterator[tuple[str, Any]]:
             yield f"{file.stem}: {group['description']}", group["schema"]
 
 
-def replies(model: T2Model, held: Constraint, seeds: int) -> list[str]:
-    """What random scores write under a constraint."""
-    ends, tokens = end_tokens(model), Tokens.of(model)
-    rows = Constrained(model, [held] * seeds, ends=ends, limit=TOKENS, start=0)
-    ids = torch.zeros((seeds, 0), dtype=torch.long)
-    rng = torch.Generator().manual_seed(1)
-    done = torch.zeros(seeds, dtype=torch.bool)
-    for _ in range(TOKENS):
-        scores = rows(ids, torch.randn((seeds, len(tokens.texts)), generator=rng))
-        picked = scores.argmax(-1, keepdim=True)
-        ids = torch.cat([ids, picked], 1)
-        done |= torch.isin(picked[:, 0], torch.tensor(sorted(ends)))
-        if done.all():
-            break
-    texts = []
-    for row in ids.tolist():
-        end = next((place for place, one in enumerate(row) if one in ends), len(row))
-        texts.append(b"".join(tokens.texts[one] for one in row[:end]).decode(errors="replace"))
-    return texts
+def small_model(tokenizer: Path) -> T2Model:
+    """A Llama of three layers, 64 wide, with random weights; every token is about as likely."""
+    made = AutoTokenizer.from_pretrained(tokenizer)
+    ids = {"bos_token_id": None, "eos_token_id": made.eos_token_id}
+    ids["pad_token_id"] = made.pad_token_id
+    config = LlamaConfig(
+        vocab_size=len(made), hidden_size=64, intermediate_size=128, num_hidden_layers=3,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=32_768, **ids,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(config)
+    model.generation_config = GenerationConfig(**ids)
+    return T2Model(model, made, name="random")
 
 
-def measure(folder: Path, schemas: int = 300, seeds: int = 10) -> dict[str, Any]:
-    """Counts of replies and schemas, and the slowest compile in seconds."""
-    model = build_text_model(3, context=4096)
+def chosen_schemas(folder: Path, count: int) -> list[tuple[str, dict[str, Any]]]:
+    """So many: those written here, and the rest spread over the suite."""
     own = [*of_pydantic(), *of_mcp()]
     suite = list(of_suite(folder))
-    step = max(1, len(suite) / max(1, schemas - len(own)))
+    step = max(1, len(suite) / max(1, count - len(own)))
     picked = [suite[int(place * step)] for place in range(int(len(suite) / step))]
+    found = [*own, *picked][:count]
+    return [(name, one if isinstance(one, dict) else {"allOf": [one]}) for name, one in found]
+
+
+def as_json(chat: ChatT2, schema: dict[str, Any], asked: list[str]) -> Iterator[tuple[Any, str]]:
+    """The value of each reply, and why it is none; "" where it is one."""
+    bound = chat.with_structured_output({"title": "r", **schema}, include_raw=True)
+    for reply in bound.batch(asked):
+        yield reply["parsed"], str(reply["parsing_error"] or "")
+
+
+def as_call(chat: ChatT2, schema: dict[str, Any], asked: list[str]) -> Iterator[tuple[Any, str]]:
+    """The same for the argument of a call."""
+    plain = {key: one for key, one in schema.items() if key != "$schema"}
+    parameters = {"type": "object", "properties": {"value": plain}, "required": ["value"]}
+    function = {"name": "keep", "description": "Keeps a value.", "parameters": parameters}
+    tool = {"type": "function", "function": function}
+    bound = chat.bind_tools([tool], tool_choice="any", parallel_tool_calls=False)
+    for reply in bound.batch(asked):
+        bad = [f"{one['error']}: {one['args']}" for one in reply.invalid_tool_calls]
+        for call in reply.tool_calls or [None]:
+            told = "; ".join(bad) or ("" if call else f"no call: {reply.content!r:.80}")
+            yield (call["args"].get("value") if call else None), told
+
+
+def measure(
+    folder: Path, tokenizer: Path, schemas: int, seeds: int, part: tuple[int, int]
+) -> dict[str, Any]:
+    """Counts of replies and schemas, and the slowest compiles in seconds."""
+    model = small_model(tokenizer)
+    chat, first = (
+        ChatT2(
+            model, dispatch="off", temperature=1.0, max_tokens=size, seed=1, max_tools=None,
+            copy_arguments=False,
+        )
+        for size in (TOKENS, 1)
+    )  # fmt: skip
+    asked = [f"Go on, {n}" for n in range(seeds)]  # each prompt has draws of its own
+    list(as_json(first, {"type": "null"}, ["Go"]))  # loads what is loaded once
     found: Counter[str] = Counter()
     silent: list[str] = []
-    slowest, where = 0.0, ""
-    for name, schema in [*own, *picked][:schemas]:
-        given = schema if isinstance(schema, dict) else {"allOf": [schema]}
-        response = {"type": "json_schema", "json_schema": {"name": "r", "schema": given}}
-        start = time.perf_counter()
-        try:
-            form = ReplyForm.of({"response_format": response})
-            held = form.constraint(model, Prompt.user("Go"))
-            assert held is not None
-            compiled(model, held)
-        except T2Error as error:
-            found["refused schemas"] += 1
-            print("refused", name, "|", str(error)[:110], flush=True)
-            continue
-        finally:
-            taken = time.perf_counter() - start
-            if taken > slowest:
-                slowest, where = taken, name
-        made = replies(model, held, seeds)
-        kind = jsonschema.validators.validator_for(given, jsonschema.Draft202012Validator)
-        judge = kind(given, format_checker=kind.FORMAT_CHECKER)
-        for text in made:
+    slowest: list[tuple[float, str]] = []
+    for name, schema in chosen_schemas(folder, schemas)[part[0] - 1 :: part[1]]:
+        kind = jsonschema.validators.validator_for(schema, jsonschema.Draft202012Validator)
+        judge = kind(schema, format_checker=kind.FORMAT_CHECKER)
+        for way in (as_json,) if _refers(schema) else (as_json, as_call):
+            case = f"{way.__name__[3:]} {name}"
+            start = time.process_time()
             try:
-                value = json.loads(text)
-            except ValueError:
-                found["told"] += 1
+                list(way(first, schema, ["Go"]))
+            except T2Error as error:
+                found["refused schemas"] += 1
+                print("refused", case, "|", str(error)[:110], flush=True)
                 continue
-            told = form.misfit(value)
-            try:
-                fits = judge.is_valid(value)
-            except Exception as error:
-                fits = False
-                told = told or f"{type(error).__name__}"
-            found["fits" if fits else "told" if told else "silent"] += 1
-            if not fits:
-                print("told" if told else "SILENT", name, text[:60], "|", told, flush=True)
-            if not fits and not told:
-                silent.append(f"{name}: {text[:100]}")
-    return {**found, "slowest compile": (round(slowest, 2), where), "silent cases": silent}
+            finally:
+                taken = round(time.process_time() - start, 2)
+                slowest.append((taken, case))
+                print(taken, "s", case, flush=True)
+            for value, told in way(chat, schema, asked):
+                fits = not told and _fits(judge, value)
+                found["fits" if fits else "told" if told else "silent"] += 1
+                if not fits:
+                    print("told" if told else "SILENT", case, f"| {told or value!r:.200}")
+                if not fits and not told:
+                    silent.append(f"{case}: {value!r:.100}")
+    return {**found, "slowest compiles": sorted(slowest)[-5:], "silent cases": silent}
+
+
+def _refers(schema: Any) -> bool:
+    return any(word in json.dumps(schema) for word in ('Ref"', '$ref"', '$id"'))
+
+
+def _fits(judge: Any, value: Any) -> bool:
+    try:
+        return bool(judge.is_valid(value))
+    except Exception:  # a reference that leads nowhere, by the judge
+        return False
 
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    sizes = [int(one) for one in sys.argv[2:4]]
-    print(json.dumps(measure(Path(sys.argv[1]), *sizes), indent=1))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("tokenizer", type=Path)
+    parser.add_argument("--schemas", type=int, default=300)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--part", default="1/1", help="such as 1/2: every second schema")
+    told = parser.parse_args()
+    part, parts = map(int, told.part.split("/"))
+    made = measure(told.folder, told.tokenizer, told.schemas, told.seeds, (part, parts))
+    print(json.dumps(made, indent=1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -53,6 +54,26 @@ def test_by_the_card(scores, training, eligible):
     found = by_card(card(scores, **training))
     assert found.eligible is eligible
     assert found.reason
+
+
+@pytest.mark.parametrize(
+    ("score", "base", "examples", "told"),
+    [
+        (1.0, -1.0, 1, ["1 unseen example,", "where 3 may do", "more examples"]),
+        (1.0, -1.0, 2, ["2 unseen examples,", "where 3 may do", "a tenth is kept"]),
+        (0.2, 0.0, 16, ["16 unseen examples,", "where 200 may do", "experts eval"]),
+        (0.01, 0.0, 64, ["too close", "64 unseen examples", "longer"]),
+        (0.5, 0.5, 64, ["no better than the base model", "longer"]),
+    ],
+)
+def test_the_reason_says_what_to_do(score, base, examples, told):
+    found = by_card(card({"val": score, "val_base": base}, validation=examples))
+    assert not found.eligible
+    for part in (*told, f"base model {base:.2f}", "t2agent experts eligible one --yes"):
+        assert part in found.reason
+    enough = re.search(r"where (\d+) may do", found.reason)
+    if enough is not None:
+        assert by_card(card({"val": score, "val_base": base}, validation=int(enough[1]))).eligible
 
 
 def test_shipped_experts_are_eligible():

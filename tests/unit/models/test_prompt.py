@@ -12,11 +12,13 @@ import torch
 from PIL import Image
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from t2agent.errors import ConfigError, ModalityError
+from t2agent.errors import ConfigError, ImageRefusedError, ModalityError
+from t2agent.images import read_image_file
 from t2agent.models.generate import Prompt, encode
 from t2agent.models.likelihood import answer_tokens
 from t2agent.models.model import T2Model
 from t2agent.models.prompt import render
+from t2agent.tasks.task import Example
 from tests.models import (
     IMAGE,
     build_text_model,
@@ -113,6 +115,18 @@ def test_prompts_and_plain_texts_do_not_mix() -> None:
 def test_an_image_for_a_text_model() -> None:
     with pytest.raises(ModalityError, match="reads text"):
         encode(tiny_text_model(), [Prompt.user("What?", RED)])
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "I;16", "P", "1"])
+def test_an_image_given_in_code_is_seen_as_a_files_is(mode: str, tmp_path: Path) -> None:
+    image = Image.new(mode, (8, 8))  # black, and clear where that can be
+    image.save(tmp_path / "image.png")
+    read = read_image_file(tmp_path / "image.png")
+    for made in (Prompt.user("?", image), Prompt.of(Example("?", "a", image))):
+        assert made.images[0].mode == "RGB"
+        assert made.images[0].tobytes() == read.tobytes()
+    with pytest.raises(ImageRefusedError, match="black and white"):
+        Prompt.user("?", Image.new("F", (8, 8)))
 
 
 def test_images_must_have_their_places() -> None:

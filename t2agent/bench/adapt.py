@@ -47,6 +47,7 @@ ADAPTED = (
 _SCALES = (1.0, 0.5, 1.5)
 _EXAMPLES = 10
 _ROWS = 128
+_TOKENS = 128  # as the search has them: a wordy expert's answer is not cut off in one place alone
 
 
 def run(
@@ -137,7 +138,7 @@ def bare(task: NanoTask, example: Example) -> Example:
 
 def share(model: T2Model, task: NanoTask, examples: Sequence[Example], mixture: Mixture) -> float:
     """The share of greedy replies that are right, in any habit."""
-    options = GenerationOptions(max_tokens=task.max_tokens)
+    options = GenerationOptions(max_tokens=_TOKENS)
     right = 0
     for start in range(0, len(examples), _ROWS):
         part = examples[start : start + _ROWS]

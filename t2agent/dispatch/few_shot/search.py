@@ -51,7 +51,7 @@ _ROUGHLY = 2  # most sampled replies to an example before the end
 _SOON = 4  # sampled replies to an example after which what is _CLEAR behind gets no more
 _CLEAR = 0.25
 _NEAR = 0.2  # behind the best on what was seen: is compared with it on what was not
-_CLOSER = 2  # experts that are compared with all samples
+_CLOSER = 2  # experts that are compared with all samples, with those that equal the last of them
 _ERRORS = 2  # standard errors by which a mixture must be better than what is simpler
 _FLOOR = 0.03  # of the deviation: a search that has settled still looks around
 
@@ -378,7 +378,9 @@ class _Search:
         mixed = self.trials.best(mixed, self.seen)
         mixed = [m for m in mixed if self.trials.score(m, self.seen) >= least - _NEAR]
         near = mixed[:1]
-        closer, ready = [base, *alone[:_CLOSER], *near], [base]
+        scores = {m: self.trials.score(m, self.rows) for m in alone}
+        least = min([scores[m] for m in alone[:_CLOSER]], default=-math.inf)
+        closer, ready = [base, *(m for m in alone if scores[m] >= least), *near], [base]
         for samples in dict.fromkeys((min(_SOON, self.options.samples), self.options.samples)):
             ready += [m for m in self.trials.run(closer, self.rows, samples, bar) if m not in ready]
             most = max(self.trials.score(m, self.rows) for m in ready)

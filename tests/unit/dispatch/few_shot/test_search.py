@@ -183,6 +183,17 @@ def test_a_mixture_must_be_better_by_two_standard_errors(
     assert mixed or 1 in others
 
 
+def test_of_equal_experts_none_is_left_out_of_the_closer_look() -> None:
+    own = build_text_model()
+    for seed, name in enumerate("abc"):
+        own.registry.register(random_expert(own, name, seed))
+    shots = [(request, "x") for request in REQUESTS]
+    found = search(own, shots, lambda reply, example: 1.0, options=SIMPLE, progress=False)
+    assert len(found.tried) == 5  # the base model, three experts and all of them
+    assert found.generated == 5 * len(REQUESTS) * (1 + SIMPLE.samples)
+    assert found.mixture == Mixture()
+
+
 def test_samples_count_as_much_as_the_greedy_reply(model: T2Model) -> None:
     texts = replies(model, Mixture())
     shots = gather(

@@ -10,8 +10,11 @@ right answers decides, where whole replies are known. Deviations:
 - All are tried on a few examples, and only the better half on more (successive halving; Jamieson
   and Talwalkar, arXiv 1502.07943).
 - Sampled replies count as well as the greedy one (`Trial.score`).
-- Some examples are kept out of the search for mixtures. What they show decides: a mixture must be
-  better there than the base model and the best expert alone, else the better of these is returned.
+- Doubts go to what is simpler: the base model, then an expert alone at weight 1. Another weight or
+  a mixture must be better than both by more than two standard errors of the difference, example by
+  example, and better on some examples that were kept out of the search for it. (Breiman, Friedman,
+  Olshen and Stone, Classification and Regression Trees, 1984, sec. 3.4.3, choose the simplest
+  within one standard error of the best; with two, chance passes in some 2 % of the cases.)
 - Weights reach to 1.5; the deviation has a floor.
 """
 
@@ -48,7 +51,8 @@ _ROUGHLY = 2  # most sampled replies to an example before the end
 _SOON = 4  # sampled replies to an example after which what is _CLEAR behind gets no more
 _CLEAR = 0.25
 _NEAR = 0.2  # behind the best on what was seen: is compared with it on what was not
-_CLOSER = 2  # experts that are compared with all samples
+_CLOSER = 2  # experts that are compared with all samples, with those that equal the last of them
+_ERRORS = 2  # standard errors by which a mixture must be better than what is simpler
 _FLOOR = 0.03  # of the deviation: a search that has settled still looks around
 
 
@@ -107,11 +111,15 @@ class Finalist:
             weight than 1: those that were kept out of the search (-inf where there were none). Of
             an expert alone: all, each by the expert that is the best on the others.
         against: the best score of simpler finalists on those examples; -inf for the base model.
+        clear: of a mixture or an expert at another weight than 1: whether it is better than each
+            simpler finalist, over all examples, by more than two standard errors of the difference.
+            True of the base model and an expert alone.
     """
 
     trial: Trial
     kept: float
     against: float
+    clear: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +130,8 @@ class SearchResult:
         mixture: what to use; the base model's is empty.
         score: its mean score on all examples (`Trial.score`); -1 where nothing was tried.
         finalists: the base model, the best expert alone and the best of what was searched for,
-            where that seemed as good. ``mixture`` is the last of them that is better than all
-            simpler ones on the examples that it was not chosen by, and the last one also on all.
+            where that seemed as good. ``mixture`` is the last of them that is clearly better than
+            all simpler ones, and better on the examples that it was not chosen by.
         kept: how many examples were kept out of the search for mixtures.
         signal: False where no reply of any mixture earned more than another, or more than 0: the
             examples then tell nothing, and ``mixture`` is the base model.
@@ -225,12 +233,9 @@ def search(
 def best_finalist(finalists: Sequence[Finalist]) -> Finalist | None:
     """The one to use of these, the simplest first, as `SearchResult` says."""
     best = None
-    for place, one in enumerate(finalists):
-        least = max((other.trial.score for other in finalists[:place]), default=-math.inf)
+    for one in finalists:
         unknown = one.kept == -math.inf
-        if best is None or (
-            (one.trial.score > least or place == 1) and (unknown or one.kept > one.against)
-        ):
+        if best is None or (one.clear and (unknown or one.kept > one.against)):
             best = one
     return best
 
@@ -373,7 +378,9 @@ class _Search:
         mixed = self.trials.best(mixed, self.seen)
         mixed = [m for m in mixed if self.trials.score(m, self.seen) >= least - _NEAR]
         near = mixed[:1]
-        closer, ready = [base, *alone[:_CLOSER], *near], [base]
+        scores = {m: self.trials.score(m, self.rows) for m in alone}
+        least = min([scores[m] for m in alone[:_CLOSER]], default=-math.inf)
+        closer, ready = [base, *(m for m in alone if scores[m] >= least), *near], [base]
         for samples in dict.fromkeys((min(_SOON, self.options.samples), self.options.samples)):
             ready += [m for m in self.trials.run(closer, self.rows, samples, bar) if m not in ready]
             most = max(self.trials.score(m, self.rows) for m in ready)
@@ -388,7 +395,8 @@ class _Search:
         for mixture in (m for m in near if m in ready):
             simpler = max(self.trials.score(one.trial.mixture, self.kept) for one in finalists)
             kept = self.trials.score(mixture, self.kept)
-            finalists.append(Finalist(self.trials[mixture], kept, simpler))
+            clear = all(self._clearly(mixture, one.trial.mixture) for one in finalists)
+            finalists.append(Finalist(self.trials[mixture], kept, simpler, clear))
         return tuple(finalists)
 
     def _crossed(self, alone: Sequence[Mixture]) -> float:
@@ -398,6 +406,14 @@ class _Search:
             others = [other for other in self.rows if other != row] or [row]
             scores.append(self.trials.score(self.trials.best(alone, others)[0], [row]))
         return sum(scores) / len(scores)
+
+    def _clearly(self, mixture: Mixture, other: Mixture) -> bool:
+        """Whether it is better by so many standard errors; one example has none to tell."""
+        ours, theirs = (self.trials.scores(m, self.rows) for m in (mixture, other))
+        gains = np.subtract(ours, theirs)
+        if len(gains) < 2:
+            return False
+        return bool(gains.mean() > _ERRORS * gains.std(ddof=1) / math.sqrt(len(gains)))
 
     def _draw(self, mean: Weights, deviation: Weights, count: int) -> Weights:
         """Normal draws truncated to the bounds, (count, rows, experts)."""

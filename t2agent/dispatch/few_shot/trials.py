@@ -26,6 +26,8 @@ Pair = tuple[Mixture, int]  # and the number of an example
 Reply = tuple[Mixture, int, int]  # of a pair: 0 is the greedy one, then come the samples
 Judged = tuple[float, Generation]  # the reward of a reply
 
+_TEMPERATURE = 0.5  # of samples
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:
@@ -33,8 +35,9 @@ class Trial:
 
     Attributes:
         mixture: the mixture.
-        score: over its ``examples``, the mean reward of the greedy reply and of sampled ones. Ten
-            greedy replies leave many a mixture equal; what it would also have replied tells more.
+        score: over its ``examples``, the mean reward: half the greedy reply's, half the mean of
+            sampled ones, where there are any. Ten greedy replies leave many a mixture equal; what
+            it would also have replied tells more.
         reward: the mean reward of the greedy replies alone.
         examples: how many it was tried on.
     """
@@ -60,7 +63,8 @@ class Trials:
     """The replies of the mixtures that were tried, in their order; none is generated twice.
 
     ``generated`` counts them. Samples have the same random numbers for every mixture, so that a
-    difference is one of the mixtures.
+    difference is one of the mixtures. They are drawn at a temperature of .5: at 1 their rewards
+    tell how many ways of replying a mixture knows rather than how often its greedy reply is right.
     """
 
     def __init__(
@@ -96,8 +100,16 @@ class Trials:
 
     def score(self, mixture: Mixture, rows: Iterable[int]) -> float:
         """As of `Trial`, on some of the examples that a mixture was tried on."""
-        wanted = set(rows)
-        return _mean([r for (row, _), (r, _) in self._replies[mixture].items() if row in wanted])
+        return _mean(self.scores(mixture, rows))
+
+    def scores(self, mixture: Mixture, rows: Iterable[int]) -> list[float]:
+        """The score on each of some examples that a mixture was tried on."""
+        sampled: dict[int, list[float]] = {}
+        for (row, draw), (reward, _) in self._replies[mixture].items():
+            if draw:
+                sampled.setdefault(row, []).append(reward)
+        greedy = [(row, self._replies[mixture][row, 0][0]) for row in rows]
+        return [(one + _mean(sampled.get(row, [one]))) / 2 for row, one in greedy]
 
     def run(
         self, mixtures: Iterable[Mixture], rows: Iterable[int], samples: int, bar: Bar
@@ -181,7 +193,7 @@ class Trials:
         """Each reply with its reward; nothing where the search was cancelled meanwhile."""
         options = GenerationOptions(
             max_tokens=self._shots.max_tokens,
-            temperature=1.0 if draws[0] else 0.0,
+            temperature=_TEMPERATURE if draws[0] else 0.0,
             seed=self._seed + draws[0],
         )
         prompts = [self._prompts[row] for _, row in part]

@@ -19,14 +19,16 @@ def test_the_examples_have_nothing_but_the_answer() -> None:
 
 
 def test_what_was_found_is_measured_against_base_and_single(monkeypatch) -> None:
-    shares = {Mixture(): 0.5, Mixture({"math": 0.5}): 0.75}
+    """The single expert at weight 1; at other weights it is but a bound."""
+    shares = {Mixture(): 0.5, Mixture({"math": 1.0}): 0.75, Mixture({"code": 0.5}): 1.0}
     monkeypatch.setattr(adapt, "share", lambda m, t, e, what: shares.get(what, 0.25))
     monkeypatch.setattr(adapt, "ADAPTED", ("reasoning", "", "math_json", "", "", "", "reasoning"))
     monkeypatch.setattr(adapt, "_EXAMPLES", 1)
     result = run(quick=True, progress=False)
     assert set(BENCHMARKS["adapt"].wanted) <= set(figures(result))
     row = result["tasks"]["reasoning"]
-    assert (row["base"], row["single"], row["single is"]) == (0.5, 0.75, {"math": 0.5})
+    assert (row["base"], row["single"], row["single is"]) == (0.5, 0.75, {"math": 1.0})
+    assert (row["bound"], row["bound is"]) == (1.0, {"code": 0.5})
     (draw,) = row["draws"]
     assert result["summary"]["least_over_single"] <= draw["found"] - 0.75
     assert draw["generated"] > 0

@@ -121,6 +121,7 @@ def test_it_is_never_worse_on_what_was_kept_out(
     (place,) = [i for i, one in enumerate(found.finalists) if one.trial.mixture == found.mixture]
     mine, simpler = found.finalists[place], found.finalists[:place]
     assert mine.kept > mine.against
+    assert mine.clear
     if place > 1:
         assert mine.trial.score > max(one.trial.score for one in simpler)
     elif place == 0 and len(found.finalists) > 1:
@@ -128,30 +129,86 @@ def test_it_is_never_worse_on_what_was_kept_out(
 
 
 @pytest.mark.parametrize(
-    ("kept", "against", "score", "best"),
+    ("kept", "against", "clear", "best"),
     [
-        ((0.5, 0.5, 0.5), (0.5, 0.5), (0.5, 0.5, 0.9), "base"),  # equal ones: the simplest
-        ((0.5, 0.6, 0.6), (0.5, 0.6), (0.5, 0.6, 0.9), "single"),
-        ((0.5, 0.6, 0.7), (0.5, 0.6), (0.5, 0.6, 0.6), "single"),  # not better on all
-        ((0.5, 0.6, 0.7), (0.5, 0.6), (0.5, 0.6, 0.7), "mixture"),
-        ((0.5, 0.4, 0.6), (0.5, 0.5), (0.5, 0.6, 0.7), "mixture"),
-        ((0.5, 0.4, 0.6), (0.5, 0.7), (0.5, 0.6, 0.7), "base"),
-        ((0.5, 0.6, -math.inf), (0.5, -math.inf), (0.5, 0.6, 0.7), "mixture"),  # none kept out
+        ((0.5, 0.5, 0.5), (0.5, 0.5), True, "base"),  # equal ones: the simplest
+        ((0.5, 0.6, 0.6), (0.5, 0.6), True, "single"),
+        ((0.5, 0.6, 0.7), (0.5, 0.6), False, "single"),  # not clearly better on all
+        ((0.5, 0.6, 0.7), (0.5, 0.6), True, "mixture"),
+        ((0.5, 0.4, 0.6), (0.5, 0.5), True, "mixture"),
+        ((0.5, 0.4, 0.6), (0.5, 0.7), True, "base"),
+        ((0.5, 0.6, -math.inf), (0.5, -math.inf), True, "mixture"),  # none kept out
+        ((0.5, 0.6, -math.inf), (0.5, -math.inf), False, "single"),
     ],
 )
 def test_which_finalist_is_best(
-    kept: tuple[float, ...], against: tuple[float, ...], score: tuple[float, ...], best: str
+    kept: tuple[float, ...], against: tuple[float, ...], clear: bool, best: str
 ) -> None:
     mixtures = {"base": Mixture(), "single": Mixture({"a": 1.0}), "mixture": PLANTED}
     finalists = [
-        Finalist(Trial(mixture, own, own, 5), out, other)
-        for mixture, own, out, other in zip(
-            mixtures.values(), score, kept, (-math.inf, *against), strict=True
-        )
+        Finalist(Trial(mixture, 0.6, 0.6, 5), out, other, clear or mixture != PLANTED)
+        for mixture, out, other in zip(mixtures.values(), kept, (-math.inf, *against), strict=True)
     ]
     found = best_finalist(finalists)
     assert found is not None
     assert found.trial.mixture == mixtures[best]
+
+
+@pytest.mark.parametrize(
+    ("others", "clear"),
+    [
+        ([-1, -1, -1, -1, -1], True),
+        ([-1, -1, -1, 1, -1], True),  # by 1.6, with a standard error of .4
+        ([-1, 1, -1, 1, 1], False),  # by .8, with .49
+        ([1, 1, 1, 1, 1], False),
+        ([-1], False),  # one example alone tells nothing of its error
+    ],
+)
+def test_a_mixture_must_be_better_by_two_standard_errors(
+    model: T2Model, others: list[int], clear: bool
+) -> None:
+    """It is right in all examples; the only expert in some of them."""
+    shots = [(request, "x") for request in REQUESTS[: len(others)]]
+    wanted = replies(model, PLANTED)
+
+    def planted(reply: str, example: Any) -> float:
+        row = REQUESTS.index(example.prompt)
+        return 1.0 if reply == wanted[row] else float(others[row])
+
+    options = replace(SIMPLE, samples=0, kept=0.0)
+    found = search(model, shots, planted, start=[PLANTED], options=options, progress=False)
+    mixed = [one for one in found.finalists if one.trial.mixture == PLANTED]
+    assert [one.clear for one in mixed] == [clear] * len(mixed)
+    assert (found.mixture == PLANTED) == clear
+    assert mixed or 1 in others
+
+
+def test_of_equal_experts_none_is_left_out_of_the_closer_look() -> None:
+    own = build_text_model()
+    for seed, name in enumerate("abc"):
+        own.registry.register(random_expert(own, name, seed))
+    shots = [(request, "x") for request in REQUESTS]
+    found = search(own, shots, lambda reply, example: 1.0, options=SIMPLE, progress=False)
+    assert len(found.tried) == 5  # the base model, three experts and all of them
+    assert found.generated == 5 * len(REQUESTS) * (1 + SIMPLE.samples)
+    assert found.mixture == Mixture()
+
+
+def test_samples_count_as_much_as_the_greedy_reply(model: T2Model) -> None:
+    texts = replies(model, Mixture())
+    shots = gather(
+        [(request, "x") for request in REQUESTS],
+        lambda reply, example: 1.0 if reply == texts[REQUESTS.index(example.prompt)] else 0.0,
+        max_tokens=TOKENS,
+    )
+    trials, rows = Trials(model, shots, rows=64, stop=Stop(None, None)), range(len(REQUESTS))
+    for samples in (0, 4):
+        trials.run([Mixture()], rows, samples, Bar(None))
+        rewards = [r for (_, draw), (r, _) in trials._replies[Mixture()].items() if draw]
+        sampled = sum(rewards) / len(rewards) if samples else 1.0
+        assert sampled < 1 or not samples
+        assert trials[Mixture()].score == pytest.approx((1 + sampled) / 2)
+        assert trials[Mixture()].reward == 1.0
 
 
 def test_without_any_signal_the_base_model_is_returned_and_it_is_told(model: T2Model) -> None:

@@ -226,9 +226,9 @@ class _Maker(Parts):
         counted = _repeats(text)
         if counted is not None:
             allowed, low, high = counted
-            if self._level:
-                high = None
-            if max(low, high or 0) <= regular.MOST:
+            if self._level or (high or 0) > regular.MOST:
+                high = None  # xgrammar's masks let through what its own long repetitions refuse
+            if low <= regular.MOST:
                 return self._counting(allowed, low, high, quoted)
             plain = regular.within(allowed, PLAIN) if quoted else allowed
             return ("times", ("set", plain), low, high)

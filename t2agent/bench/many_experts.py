@@ -125,7 +125,7 @@ def _write(parent: Path, model: T2Model, errands: Sequence[tuple[str, str]]) -> 
             _name(verb, thing),
             description=f"Helps to {verb} a {thing}.",
             examples=own,
-            negatives=near_misses(own, _NEGATIVES),
+            negatives=tuple(near_misses(own, _NEGATIVES)),
             base=model.name,
             base_fingerprint=model.fingerprint,
             scores={"val": 1.0, "val_base": -1.0},  # else dispatch would not choose it

@@ -227,7 +227,8 @@ def _ending(
                 ends = [one for one in (*marks, b'"') if _leads_out(matcher, one)]
                 tried: Iterable[bytes] = chain(ends, whole, _turned(step))
             else:
-                tried = chain(marks, order[:2], whole, order, _turned(step))
+                # A number that may end does, before its tails make it longer.
+                tried = chain(marks, order[:2], (b",",), whole, order, _turned(step))
             piece = next((one for one in tried if matcher.accept_string(one)), b"")
         if not piece:
             return None

@@ -237,12 +237,13 @@ class _Maker(Parts):
         counted = regular.counted(text)
         if counted is not None:
             allowed, low, high = counted
-            if self._level:
-                high = None
+            longest = _MOST if quoted else regular.MOST
+            if self._level or (high or 0) > longest:
+                high = None  # xgrammar's masks let through what its own long repetitions refuse
             size = max(low, high or 0)
             if self._loose and quoted and allowed == regular.ANY[1] and _LONG < size <= _MOST:
                 return self._counting(allowed, 0, None, quoted, free=False)
-            if size <= (_MOST if quoted else regular.MOST):
+            if size <= longest:
                 return self._counting(allowed, low, high, quoted)
             plain = regular.within(allowed, PLAIN) if quoted else allowed
             return ("seq", [("times", ("set", plain), low, high), end])

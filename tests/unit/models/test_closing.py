@@ -33,6 +33,18 @@ def test_json_is_closed_from_anywhere(size: int) -> None:
     assert matcher.is_completed()
 
 
+def test_a_number_that_may_end_is_not_made_longer() -> None:
+    """The share's rests are a number's tails, too."""
+    share = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
+    properties = {"any": {}, "share": share}
+    held = json_constraint({"type": "object", "properties": properties, "required": [*properties]})
+    matcher = xgrammar.GrammarMatcher(compiled(random_model(False), held))
+    assert matcher.accept_string('{"any":1')
+    end = ending(matcher, (), tuple(tail.encode() for tail in held.tails))
+    assert end is not None
+    assert len(end) < 20, end
+
+
 @pytest.mark.parametrize("family", ["apertus", "command-r-plus", "qwen3-coder", "minimax-m2"])
 def test_calls_are_closed_from_anywhere(family: str) -> None:
     model = model_with(FAMILIES[family], real=False)

@@ -81,6 +81,22 @@ def test_any_object_is_closed(limit: int) -> None:
         assert isinstance(json.loads(text_of(json_constraint(True), limit, seed)), dict)
 
 
+def test_masks_of_very_long_strings_are_right() -> None:
+    """xgrammar's own long repetitions refuse tokens that their masks let through."""
+    model = random_model(real=True)
+    path = {"type": "string", "minLength": 1, "maxLength": 4096}
+    schema = {"type": "object", "properties": {"path": path}, "required": ["path"]}
+    held = json_constraint(schema, room=room(model))
+    matcher = xgrammar.GrammarMatcher(compiled(model, held))
+    assert matcher.accept_string('{"path": "ab')
+    mask = xgrammar.allocate_token_bitmask(1, model.model.config.vocab_size)
+    matcher.fill_next_token_bitmask(mask)
+    words = mask[0].tolist()
+    let = [n for n in range(0, len(words) * 32, 7) if words[n // 32] >> (n % 32) & 1]
+    assert len(let) > 1000
+    assert [n for n in let if not matcher.fork().accept_token(n)] == []
+
+
 def test_a_row_without_a_constraint_is_free() -> None:
     model = random_model(real=False)
     options = GenerationOptions(max_tokens=20, temperature=1.0, seed=1)

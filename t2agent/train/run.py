@@ -7,7 +7,7 @@ import math
 import random
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,15 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from t2agent.errors import ConfigError, NoSignalWarning, TrainingError
+from t2agent.errors import NoSignalWarning, TrainingError
 from t2agent.models.model import T2Model
 from t2agent.progress import Bar, progress_bar
 from t2agent.tasks.reward import is_right
-from t2agent.tasks.task import Example, Task, distinct, example_key
+from t2agent.tasks.task import Example, Task
 from t2agent.train.adapters import Adapter, restore, snapshot
 from t2agent.train.checkpoint import State, load_state, make_way, save_state
-from t2agent.train.course import Course, Phase, count_of
+from t2agent.train.course import Course, Phase
+from t2agent.train.draws import data_fingerprint, drawn_for, examples_for, seed_of
 from t2agent.train.judging import judged, says_everything
 from t2agent.train.learner import Learner, StepFigures
 from t2agent.train.metrics import (
@@ -46,7 +47,6 @@ from t2agent.train.trackers import Trackers, reports
 
 _MAX_SKIPPED = 5  # steps in a row without a finite gradient
 _MAX_SILENT = 5  # first steps without a signal
-_CARD_EXAMPLES = 64
 
 _EPSILON = 1e-7
 """Adam's, between noise and signal. Components of the gradient that are rounding noise (of the KL
@@ -55,23 +55,6 @@ square; medians of true ones 2e-6 (KL term) to 5e-3 (next token), and of REINFOR
 with one in a hundred below 2e-7. Noise of 6e-10 makes 6 % of a full step with Adam's usual 1e-8,
 and 0.6 % with this, which takes 5 % from the smallest of the true medians and 0.2 % from
 REINFORCE's."""
-
-
-def examples_for(task: Task, seed: int, validation: int) -> tuple[list[Example], list[Example]]:
-    """The examples to validate on, and some of those to train on, as a run with this seed has
-    them."""
-    return (
-        distinct(_draw(task, validation, seed, "val")),
-        distinct(_draw(task, _CARD_EXAMPLES, seed, "train")),
-    )
-
-
-def data_fingerprint(task: Task, validation: Sequence[Example], examples: Sequence[Example]) -> str:
-    """A hash of a task's data: of how many examples it has, and of these."""
-    digest = hashlib.sha256(repr(count_of(task)).encode())
-    for example in (*validation, *examples):
-        digest.update(example_key(example) + example.answer.encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()[:32]
 
 
 class Run:
@@ -334,7 +317,7 @@ class Run:
         if self.phase.objective == "sft":
             lesson = wanted(self.learner, self.task, mine)
         else:
-            seed = _seed(self.seed, "replies", step, self.accelerator.process_index)
+            seed = seed_of(self.seed, "replies", step, self.accelerator.process_index)
             lesson = sampled(self.learner, self.task, mine, seed)
         # A process without a signal of its own adds its KL term where another has one.
         signals, tokens = self._sum(lesson.signal, lesson.tokens)
@@ -379,7 +362,7 @@ class Run:
         """Those of a step: drawn for it, or the next ones of an epoch."""
         course, at = self.course, self.state.progress
         if course.epochs is None:
-            return _draw(self.task, count, self.seed, "train", step)
+            return drawn_for(self.task, count, self.seed, "train", step)
         found: list[Example] = []
         place = (step - at.begin - 1) * count
         while len(found) < count:
@@ -498,21 +481,9 @@ class Run:
         return self._sum(value)[0]
 
 
-def _draw(task: Task, n: int, seed: int, split: str, step: int = 0) -> list[Example]:
-    examples = list(task.sample(n, seed=_seed(seed, split, step), split=split))
-    if not examples:
-        raise ConfigError(f"task {task.name!r} gave no examples of split {split!r}")
-    return examples
-
-
 def _finite(value: float | None) -> float | None:
     """None for what JSON has no number for."""
     return value if value is not None and math.isfinite(value) else None
-
-
-def _seed(seed: int, *parts: object) -> int:
-    digest = hashlib.sha256(repr((seed, *parts)).encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
 
 
 def _fingerprint(values: Mapping[str, Tensor]) -> str:

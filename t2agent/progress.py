@@ -31,6 +31,11 @@ class Bar:
         else:
             progress.update(task, advance=amount)
 
+    def tell(self, text: str) -> None:
+        """Show lines above the bar."""
+        if self._drawing is not None:
+            self._drawing[0].console.print(text, markup=False, highlight=False)
+
 
 @contextmanager
 def progress_bar(description: str, total: float | None, enabled: bool = True) -> Iterator[Bar]:

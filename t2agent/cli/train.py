@@ -78,6 +78,13 @@ def train(
             "--anyway", help="Register the expert even where it is no better than the base model."
         ),
     ] = False,
+    report_to: Annotated[
+        list[Literal["tensorboard", "wandb", "trackio"]] | None,
+        typer.Option(help="Who is told the figures of each step, too; may be repeated."),
+    ] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Show some replies of each validation.")
+    ] = False,
     replace: Replace = False,
     eligible: Eligible = None,
     as_json: bool = False,
@@ -92,6 +99,10 @@ def train(
     hyper = parsed(settings)
     # Whatever can be wrong is found before minutes of work.
     objectives_of(method, hyper)
+    if report_to:
+        from t2agent.train.trackers import check_trackers
+
+        check_trackers(report_to)
     registry = registry_of(model)
     check_free(registry, name, replace=replace)
     _check_writable(registry)
@@ -119,6 +130,8 @@ def train(
             name=name,
             description=description,
             negatives=apart,
+            report_to=report_to,
+            verbose=verbose,
             **hyper,
         )
     except KeyboardInterrupt as stopped:
@@ -137,9 +150,13 @@ def train(
         "training": dict(card.training),
     }
     judged = f" ({chosen})" if (chosen := card.training.get("reward")) else ""
+    worth, base_worth = (
+        f"{card.scores[key]:.2f}, right {card.scores[f'{key}_right']:.0%}"
+        for key in ("val", "val_base")
+    )
     trained = (
-        f"{name}: {expert.parameters:,} parameters, reward{judged} on validation "
-        f"{card.scores['val']:.2f} (base model {card.scores['val_base']:.2f}), "
+        f"{name}: {expert.parameters:,} parameters, reward{judged} on validation {worth} "
+        f"(base model {base_worth}), "
         f"{card.training['method']}, {card.training['steps']} steps in "
         f"{card.training['seconds']:.0f} s"
     )
@@ -159,6 +176,7 @@ def train(
         "folder": str(folder),
         "curve": str(folder / "curve.png"),
         "metrics": str(folder / "metrics.jsonl"),
+        "report": str(folder / "report.md"),
         "eligible": found.eligible,
         "eligible_reason": found.reason,
     }

@@ -44,6 +44,8 @@ class Progress:
         best_step: of the best validation.
         best, base, first: mean rewards on validation: the best, the base model's, and the best
             before the first step.
+        best_right, base_right: shares of right replies, of the best and of the base model.
+        told: the warnings so far.
     """
 
     step: int = 0
@@ -60,6 +62,9 @@ class Progress:
     base: float = -2.0
     first: float = -2.0
     seconds: float = 0.0
+    best_right: float = 0.0
+    base_right: float = 0.0
+    told: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)

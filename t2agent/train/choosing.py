@@ -15,9 +15,9 @@ from t2agent.models.prompt import Prompt
 from t2agent.tasks.task import Example, Task
 from t2agent.train.checkpoint import saved_run
 from t2agent.train.course import Course, are_taught, course_of, reply_room
+from t2agent.train.draws import data_fingerprint, examples_for
 from t2agent.train.judging import judged
 from t2agent.train.options import Method, objectives_of
-from t2agent.train.run import data_fingerprint, examples_for
 from t2agent.train.setup import modality_of, plain_sampling
 
 _PROMPTS = 24

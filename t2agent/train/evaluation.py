@@ -6,7 +6,7 @@ Measured as training validates: decoded greedily, each reply at most as long as 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from statistics import mean
 from typing import Any
 
@@ -22,6 +22,7 @@ from t2agent.tasks.reward import is_right, scores
 from t2agent.tasks.task import Example, Task, distinct, longest_reply
 from t2agent.train.confidence import Interval
 from t2agent.train.judging import judged, read
+from t2agent.train.metrics import judged_reply
 from t2agent.train.setup import modality_of
 
 _ROWS = 50  # requests in one batch
@@ -37,6 +38,7 @@ class Evaluation:
         gain: mean of the differences between the two rewards of each example, with its interval: if
             that leaves out 0, the one is better than the other on this task.
         right, base_right: shares of right replies (0 to 1); see `accuracy`.
+        replies: all of them, as `judged_reply` has them, with ``by``, "expert" or "base".
     """
 
     examples: int
@@ -45,6 +47,13 @@ class Evaluation:
     gain: Interval
     right: float
     base_right: float
+    replies: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
+
+    def figures(self) -> dict[str, Any]:
+        """All but the replies, in plain JSON."""
+        plain = asdict(replace(self, replies=()))
+        del plain["replies"]
+        return plain
 
 
 def evaluate(
@@ -84,13 +93,24 @@ def evaluate(
         plain = replies(model, task, examples, bar=bar)
     rewards = judged(model, task, adapted, examples)
     base = judged(model, task, plain, examples)
+    right = _right(task, read(model, adapted, examples), examples, rewards)
+    base_right = _right(task, read(model, plain, examples), examples, base)
     return Evaluation(
         len(examples),
         Interval.of(rewards),
         Interval.of(base),
         Interval.of(one - other for one, other in zip(rewards, base, strict=True)),
-        mean(_right(task, read(model, adapted, examples), examples, rewards)),
-        mean(_right(task, read(model, plain, examples), examples, base)),
+        mean(right),
+        mean(base_right),
+        [
+            {"by": by, **judged_reply(*row)}
+            for pair in zip(
+                zip(examples, adapted, rewards, right, strict=True),
+                zip(examples, plain, base, base_right, strict=True),
+                strict=True,
+            )
+            for by, row in zip(("expert", "base"), pair, strict=True)
+        ],
     )
 
 

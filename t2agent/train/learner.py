@@ -40,13 +40,15 @@ class StepFigures:
     """What a step reports.
 
     ``loss`` is None where the step had nothing to learn from and no gradient was computed,
-    ``reward`` where nothing was sampled.
+    ``reward`` where nothing was sampled. ``entropy`` is the policy's at the rows' tokens, their
+    mean in nats.
     """
 
     loss: float | None
     reward: float | None
     kl: float | None
     tokens: int
+    entropy: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,7 @@ class Learner:
         where log pi and KL are sums over the row's tokens. KL is exact over the vocabulary, at the
         states that the row visits; its gradient does not run through the choice of states.
         """
-        sums = torch.zeros(2, dtype=torch.float64)
+        sums = torch.zeros(3, dtype=torch.float64)
         for part in self._passes(rows):
             used = sorted({row.prompt for row in part})
             prompts = [Prompt.of(examples[index]) for index in used]
@@ -123,13 +125,14 @@ class Learner:
             loss, figures = self._loss(batch, part)
             self.accelerator.backward(loss / tokens)
             sums += figures
-        objective, divergence = sums.tolist()
+        objective, divergence, entropy = sums.tolist()
         kl = self.options.kl
         return StepFigures(
             (kl * divergence - objective) / tokens,
             reward,
             divergence / tokens if kl > 0 else None,
             tokens,
+            entropy / seen if (seen := sum(row.count * len(row.tokens) for row in rows)) else None,
         )
 
     def _loss(self, batch: Batch, rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -150,7 +153,8 @@ class Learner:
         divergence = torch.zeros((), device=device)
         if base is not None:
             divergence = (count * (log_probs.exp() * (log_probs - base)).sum(-1)).sum()
-        figures = torch.stack([objective, divergence]).detach().double().cpu()
+        entropy = (count * torch.special.entr(log_probs.detach().exp()).sum(-1)).sum()
+        figures = torch.stack([objective, divergence, entropy]).detach().double().cpu()
         return self.options.kl * divergence - objective, figures
 
     def _passes(self, rows: Sequence[Row]) -> Iterator[list[Row]]:

@@ -10,6 +10,21 @@ from t2agent.train.learner import Row
 
 
 @dataclass(frozen=True, slots=True)
+class Sampled:
+    """What was sampled in a step.
+
+    Attributes:
+        rewards: those of each prompt's replies.
+        lengths: of all replies, in tokens.
+        cut: how many replies ``max_tokens`` has cut off.
+    """
+
+    rewards: Sequence[Sequence[float]]
+    lengths: Sequence[int]
+    cut: int
+
+
+@dataclass(frozen=True, slots=True)
 class Lesson:
     """Replies to examples, and what each is worth.
 
@@ -18,6 +33,7 @@ class Lesson:
         rows: the replies.
         tokens: of all replies, those too that no row stands for.
         reward: their mean reward; None where nothing was sampled.
+        sampled: what was sampled; None where nothing was.
         signal: whether there is anything to learn; where no reply earns more than another, there is
             not.
     """
@@ -27,3 +43,4 @@ class Lesson:
     tokens: int
     reward: float | None = None
     signal: bool = True
+    sampled: Sampled | None = None

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from t2agent.tasks.task import Example, Task
 from t2agent.train.judging import judged
 from t2agent.train.learner import Learner, Row
-from t2agent.train.lesson import Lesson
+from t2agent.train.lesson import Lesson, Sampled
 from t2agent.train.options import TrainOptions
 
 
@@ -53,6 +53,11 @@ def sampled(learner: Learner, task: Task, examples: Sequence[Example], seed: int
         sum(len(g.token_ids) for group in groups for g in group),
         sum(flat) / len(flat),
         any(len(set(values)) > 1 for values in compared),
+        Sampled(
+            rewards,
+            [len(g.token_ids) for group in groups for g in group],
+            sum(g.finish_reason == "length" for group in groups for g in group),
+        ),
     )
 
 

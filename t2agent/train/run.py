@@ -7,31 +7,46 @@ import math
 import random
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from t2agent.errors import ConfigError, NoSignalWarning, TrainingError
+from t2agent.errors import NoSignalWarning, TrainingError
 from t2agent.models.model import T2Model
-from t2agent.progress import progress_bar
-from t2agent.tasks.task import Example, Task, distinct, example_key
+from t2agent.progress import Bar, progress_bar
+from t2agent.tasks.reward import is_right
+from t2agent.tasks.task import Example, Task
 from t2agent.train.adapters import Adapter, restore, snapshot
 from t2agent.train.checkpoint import State, load_state, make_way, save_state
-from t2agent.train.course import Course, Phase, count_of
+from t2agent.train.course import Course, Phase
+from t2agent.train.draws import data_fingerprint, drawn_for, examples_for, seed_of
 from t2agent.train.judging import judged, says_everything
 from t2agent.train.learner import Learner, StepFigures
-from t2agent.train.metrics import METRIC_NAMES, Metrics, read_metrics, write_curve, write_metrics
+from t2agent.train.metrics import (
+    METRIC_NAMES,
+    METRICS,
+    SAMPLES,
+    Metrics,
+    peak_memory,
+    read_rows,
+    sampled_figures,
+    samples_of,
+    shown_sample,
+    write_curve,
+    write_rows,
+)
 from t2agent.train.options import TrainOptions
 from t2agent.train.reinforce import sampled
 from t2agent.train.setup import modality_of, start_accelerator
 from t2agent.train.sft import wanted
+from t2agent.train.trackers import Trackers, reports
 
 _MAX_SKIPPED = 5  # steps in a row without a finite gradient
 _MAX_SILENT = 5  # first steps without a signal
-_CARD_EXAMPLES = 64
 
 _EPSILON = 1e-7
 """Adam's, between noise and signal. Components of the gradient that are rounding noise (of the KL
@@ -42,23 +57,6 @@ and 0.6 % with this, which takes 5 % from the smallest of the true medians and 0
 REINFORCE's."""
 
 
-def examples_for(task: Task, seed: int, validation: int) -> tuple[list[Example], list[Example]]:
-    """The examples to validate on, and some of those to train on, as a run with this seed has
-    them."""
-    return (
-        distinct(_draw(task, validation, seed, "val")),
-        distinct(_draw(task, _CARD_EXAMPLES, seed, "train")),
-    )
-
-
-def data_fingerprint(task: Task, validation: Sequence[Example], examples: Sequence[Example]) -> str:
-    """A hash of a task's data: of how many examples it has, and of these."""
-    digest = hashlib.sha256(repr(count_of(task)).encode())
-    for example in (*validation, *examples):
-        digest.update(example_key(example) + example.answer.encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()[:32]
-
-
 class Run:
     """One training run of an adapter, from its first draw to its best values.
 
@@ -67,6 +65,8 @@ class Run:
     renew: where another run, or one that was finished, lies in that folder, it makes way for this.
     start: values of the adapter's parameters from which training goes on; those that it lacks, and
         without it all, are those of the base model.
+    trackers, logs: who is told of each step, and the folder that they may write to.
+    verbose: sample replies are shown above the bar.
     """
 
     def __init__(
@@ -80,13 +80,16 @@ class Run:
         start: Mapping[str, Tensor] | None = None,
         *,
         renew: bool = False,
+        trackers: Trackers = (),
+        logs: Path | None = None,
+        verbose: bool = False,
     ) -> None:
         self.start = {} if start is None else start
         self.model, self.task, self.course, self.seed = model, task, course, seed
-        self.adapter, self.renew = adapter, renew
+        self.adapter, self.renew, self.verbose = adapter, renew, verbose
         self.folder = None if checkpoint is None else Path(checkpoint)
         options = [phase.options for phase in course.phases]
-        self.accelerator = [start_accelerator(model, each) for each in options][-1]
+        self.accelerator = [start_accelerator(model, each, trackers, logs) for each in options][-1]
         self.state = State(dict(adapter.parameters), snapshot(adapter))
         self.learners = [
             Learner(model, adapter, each, course.max_tokens, self.accelerator) for each in options
@@ -95,6 +98,8 @@ class Run:
         self.validation, self.examples = examples_for(task, seed, options[-1].validation)
         self.modality = modality_of(model, self.examples)
         self.rows: list[Metrics] = []
+        self.samples: list[Metrics] = []
+        self.bar = Bar(None)
         self.identity = {
             "task": task.name,
             "data": data_fingerprint(task, self.validation, self.examples),
@@ -141,24 +146,32 @@ class Run:
             resumed = load_state(self.folder, self.identity, self.state, self.optimizer)
         if resumed and self.folder is not None:
             at = self.state.progress
-            self.rows = read_metrics(self.folder, at.step)
+            self.rows = read_rows(self.folder / METRICS, at.step)
+            if (kept := self.folder / SAMPLES).is_file():
+                self.samples = read_rows(kept, at.step)
         self.adapter.prepare(show)
         show = show and self.accelerator.is_main_process
-        with progress_bar(f"training {self.task.name}", steps, show) as bar:
+        config = {"task": self.task.name, "method": self.course.method, "seed": self.seed}
+        with (
+            reports(self.accelerator, {**config, **self.options.to_dict()}),
+            progress_bar(f"training {self.task.name}", steps, show) as bar,
+        ):
+            self.bar = bar
             try:
                 if not resumed:
-                    self._validate()
-                    at.base = at.best
+                    self._validate("base")
+                    at.base, at.base_right = at.best, at.best_right
                     if self.start:
                         restore(self.adapter, self.start)
                         self._validate()
                     at.first = at.best
-                    self._keep({**dict.fromkeys(METRIC_NAMES), "step": 0, "val": at.best})
+                    begun = {"step": 0, "val": at.best, "val_right": at.best_right}
+                    self._keep({**dict.fromkeys(METRIC_NAMES), **begun})
                 bar.advance(min(at.step, steps))
                 while not self._over():
                     row = self._step()
                     shown = {k: f"{row[k]:.2f}" for k in ("reward", "loss") if row[k] is not None}
-                    bar.advance(1, **shown, val=f"{at.best:.2f}")
+                    bar.advance(1, **shown, val=f"{at.best:.2f}", right=f"{at.best_right:.0%}")
             except KeyboardInterrupt as error:
                 raise KeyboardInterrupt(self._stopped()) from error
             finally:
@@ -219,8 +232,15 @@ class Run:
 
     @property
     def scores(self) -> dict[str, float]:
-        """Mean rewards on validation: of the best values and of the base model."""
-        return {"val": self.state.progress.best, "val_base": self.state.progress.base}
+        """Mean rewards on validation and shares of right replies, of the best values and of the
+        base model."""
+        at = self.state.progress
+        return {
+            "val": at.best,
+            "val_base": at.base,
+            "val_right": at.best_right,
+            "val_base_right": at.base_right,
+        }
 
     @property
     def best(self) -> dict[str, Tensor]:
@@ -264,8 +284,7 @@ class Run:
         told = f"task {self.task.name!r}, the first {done} step(s) by reinforce: {self._why()}"
         if at.phase == 0:
             raise TrainingError(told)
-        told += ". Training ends with what was best before"
-        warnings.warn(told, NoSignalWarning, stacklevel=4)
+        self._warn(f"{told}. Training ends with what was best before", NoSignalWarning)
         return True
 
     def _why(self) -> str:
@@ -296,13 +315,13 @@ class Run:
     def _step(self) -> dict[str, Any]:
         at, options = self.state.progress, self.options
         begin = time.perf_counter()
-        step = at.step + 1
+        step, rate = at.step + 1, self._rate()
         examples = self._examples(step, options.prompts * options.accumulate)
         mine = examples[self.accelerator.process_index :: self.accelerator.num_processes]
         if self.phase.objective == "sft":
             lesson = wanted(self.learner, self.task, mine)
         else:
-            seed = _seed(self.seed, "replies", step, self.accelerator.process_index)
+            seed = seed_of(self.seed, "replies", step, self.accelerator.process_index)
             lesson = sampled(self.learner, self.task, mine, seed)
         # A process without a signal of its own adds its KL term where another has one.
         signals, tokens = self._sum(lesson.signal, lesson.tokens)
@@ -313,27 +332,32 @@ class Run:
             figures = self.learner.backward(
                 lesson.examples, lesson.rows, int(tokens), lesson.reward
             )
-            norm = self._update(figures.loss)
+            norm = self._update(figures.loss, rate)
             at.signals += 1
         elif not at.signals and reward is not None:
             at.lowest, at.highest = min(at.lowest, reward), max(at.highest, reward)
             if step == at.begin + 1:
-                told = f"task {self.task.name!r}, step {step}: {self._why()}"
-                warnings.warn(told, NoSignalWarning, stacklevel=4)
+                self._warn(f"task {self.task.name!r}, step {step}: {self._why()}", NoSignalWarning)
         at.step = step
-        val = None
-        if step % options.validate_every == 0:
-            val = self._validate()
+        trained = time.perf_counter() - begin
+        val, right = self._validate() if step % options.validate_every == 0 else (None, None)
         at.seconds += time.perf_counter() - begin
+        parts = gather_object([lesson.sampled] if lesson.sampled else [])
         row = {
             "step": step,
             "loss": _finite(self._total(figures.loss)),
             "reward": reward,
+            **sampled_figures(parts),
+            "entropy": _finite(self._mean(figures.entropy)),
             "kl": _finite(self._total(figures.kl)),
             "grad_norm": _finite(norm),
+            "learning_rate": rate,
             "tokens": int(tokens),
             "seconds": round(time.perf_counter() - begin, 3),
+            "tokens_per_second": round(tokens / trained, 1),
+            "memory": round(peak_memory(self.model.device), 3),
             "val": val,
+            "val_right": right,
         }
         self._keep(row)
         return row
@@ -342,7 +366,7 @@ class Run:
         """Those of a step: drawn for it, or the next ones of an epoch."""
         course, at = self.course, self.state.progress
         if course.epochs is None:
-            return _draw(self.task, count, self.seed, "train", step)
+            return drawn_for(self.task, count, self.seed, "train", step)
         found: list[Example] = []
         place = (step - at.begin - 1) * count
         while len(found) < count:
@@ -376,7 +400,7 @@ class Run:
         found: list[float] = self.accelerator.reduce(own, "sum").tolist()
         return found
 
-    def _update(self, loss: float | None) -> float:
+    def _update(self, loss: float | None, rate: float) -> float:
         """Add up the gradient over the processes, clip it and step; its norm before clipping.
 
         A gradient that is not finite is dropped, with parameters and moments left as they are.
@@ -389,7 +413,7 @@ class Run:
         norm = float(nn.utils.clip_grad_norm_(self.state.z.values(), self.options.clip))
         if math.isfinite(norm):
             for group in self.optimizer.param_groups:
-                group["lr"] = self._rate()
+                group["lr"] = rate
             self.optimizer.step()
             at.updates, at.skipped = at.updates + 1, 0
         else:
@@ -406,31 +430,45 @@ class Run:
             )
         return norm
 
-    def _validate(self) -> float:
-        """Mean reward of greedy replies to the validation examples; remembers the best values.
+    def _validate(self, by: str = "expert") -> tuple[float, float]:
+        """Mean reward of greedy replies to the validation examples, and the share that is right;
+        remembers the best values, and some replies as ``by``'s.
 
-        Of two equal results the later counts as better, but not as an improvement.
+        Of two equal rewards the later counts as better, but not as an improvement.
         """
         at = self.state.progress
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         mine = self.validation[rank::world]
         replies = self.learner.replies(mine, samples=1, temperature=0.0, seed=0) if mine else []
         texts = [group[0].text for group in replies]
-        total = sum(judged(self.model, self.task, texts, mine))
+        rewards = judged(self.model, self.task, texts, mine)
         if told := says_everything(self.task, texts, mine):
-            warnings.warn(told, stacklevel=2)
-        total, count = self._sum(total, len(mine))
-        value = total / count
+            self._warn(told)
+        some = samples_of(at.step, by, mine, texts, rewards)
+        self.samples += some
+        if self.verbose:
+            self.bar.tell("\n".join(shown_sample(one) for one in some))
+        total, good, count = self._sum(sum(rewards), sum(map(is_right, rewards)), len(mine))
+        value, right = total / count, good / count
         at.stale = 0 if value > at.best else at.stale + 1
         if value >= at.best:
-            at.best, at.best_step = value, at.step
+            at.best, at.best_right, at.best_step = value, right, at.step
             self.state.best_z = snapshot(self.adapter)
-        return value
+        return value, right
+
+    def _warn(self, told: str, kind: type[Warning] = UserWarning) -> None:
+        """Tell the caller of the training, and the report."""
+        if told not in self.state.progress.told:
+            self.state.progress.told.append(told)
+        warnings.warn(told, kind, stacklevel=5)
 
     def _keep(self, row: Metrics) -> None:
         self.rows.append(row)
+        measured = {k: v for k, v in row.items() if v is not None and k != "step"}
+        self.accelerator.log(measured, step=row["step"])
         if self.folder is not None and self.accelerator.is_main_process:
-            write_metrics(self.folder, self.rows)
+            write_rows(self.folder / METRICS, self.rows)
+            write_rows(self.folder / SAMPLES, self.samples)
             save_state(self.folder, self.identity, self.state, self.optimizer)
 
     def _mean(self, value: float | None) -> float | None:
@@ -447,21 +485,9 @@ class Run:
         return self._sum(value)[0]
 
 
-def _draw(task: Task, n: int, seed: int, split: str, step: int = 0) -> list[Example]:
-    examples = list(task.sample(n, seed=_seed(seed, split, step), split=split))
-    if not examples:
-        raise ConfigError(f"task {task.name!r} gave no examples of split {split!r}")
-    return examples
-
-
 def _finite(value: float | None) -> float | None:
     """None for what JSON has no number for."""
     return value if value is not None and math.isfinite(value) else None
-
-
-def _seed(seed: int, *parts: object) -> int:
-    digest = hashlib.sha256(repr((seed, *parts)).encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
 
 
 def _fingerprint(values: Mapping[str, Tensor]) -> str:

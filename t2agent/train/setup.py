@@ -9,6 +9,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -20,17 +21,24 @@ from t2agent.models.model import T2Model
 from t2agent.svf.targets import choose
 from t2agent.tasks.task import Example
 from t2agent.train.options import TrainOptions
+from t2agent.train.trackers import Trackers
 
 
-def start_accelerator(model: T2Model, options: TrainOptions) -> Accelerator:
+def start_accelerator(
+    model: T2Model, options: TrainOptions, trackers: Trackers = (), logs: Path | None = None
+) -> Accelerator:
     """The device and processes of this training, as the process was launched.
+
+    trackers: what `begin_reports` will start, with ``logs`` for their files.
 
     Raises:
         ConfigError: accelerate runs on another device already, or in a precision that is too
             coarse; or there are more processes than prompts in a step.
     """
     try:
-        accelerator = Accelerator(cpu=model.device.type == "cpu")
+        accelerator = Accelerator(
+            cpu=model.device.type == "cpu", log_with=list(trackers) or None, project_dir=logs
+        )
     except ValueError as error:
         raise ConfigError(
             f"accelerate cannot train on {model.device}: {error}; load the base model on the "

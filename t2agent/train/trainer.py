@@ -9,6 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
+from accelerate.tracking import GeneralTracker
+
 from t2agent.errors import ConfigError
 from t2agent.experts.card import check_name
 from t2agent.experts.expert import Expert, ExpertCard
@@ -18,14 +20,16 @@ from t2agent.tasks.task import Task, distinct
 from t2agent.train.adapters import SvfAdapter
 from t2agent.train.checkpoint import FINISHED
 from t2agent.train.choosing import chosen_course
-from t2agent.train.course import check_course
+from t2agent.train.course import check_course, count_of
 from t2agent.train.evaluation import replies
 from t2agent.train.judging import judged
 from t2agent.train.keeping import alone, run_folder
 from t2agent.train.near_misses import near_misses
 from t2agent.train.options import Method
+from t2agent.train.report import write_report
 from t2agent.train.run import Run
 from t2agent.train.setup import frozen_base
+from t2agent.train.trackers import Trackers, check_trackers, logs_folder
 
 Negatives = Task | Sequence[str] | Literal["near"] | None
 """Where `train_expert` takes the requests from that the expert is not for."""
@@ -47,13 +51,16 @@ def train_expert(
     description: str = "",
     start: Expert | None = None,
     negatives: Negatives = "near",
+    report_to: str | GeneralTracker | Trackers | None = None,
+    verbose: bool = False,
     **hyper: Any,
 ) -> Expert:
     """Train an expert for a task; the base model stays as it is, bit for bit.
 
     Only z is trained, from z = 1 or from another expert's. The z with the best reward on validation
     (these two among them) is returned; its ``scores`` are the mean rewards ``val`` and, of the base
-    model, ``val_base``. Where none was better than that of the start, a warning says so.
+    model, ``val_base``, and the shares of right replies ``val_right`` and ``val_base_right``.
+    Where none was better than that of the start, a warning says so.
     All draws depend on (seed, step) only, so a run that was stopped and resumed from its
     checkpoint ends with the same z as one that was not.
 
@@ -69,7 +76,8 @@ def train_expert(
         epochs: instead of steps, how often the examples to train on are gone through, in another
             order each time; by each of the two methods of "sft+reinforce".
         seed: of all draws.
-        checkpoint: a folder for state, metrics.jsonl and curve.png. A run that is there already
+        checkpoint: a folder for the state, figures (metrics.jsonl, curve.png), sample replies
+            (samples.jsonl) and the final report (report.md). A run that is there already
             is resumed; ``steps`` may differ from then, nothing else may. Without it the folder is
             ``$T2AGENT_HOME/runs/<base>/<name>``, where a run that was stopped is resumed by the
             same call. Once trained, the expert is in its folder ``expert``, until the next
@@ -83,6 +91,9 @@ def train_expert(
             them. "near": requests with the words of the examples that want something else, from
             the frames that come with t2agent. A Task: its requests that the base model answers
             rightly, greedily. Or the requests themselves, or None.
+        report_to: "tensorboard", "wandb" or "trackio", a tracker of accelerate, or several: they
+            get the figures of each step. TensorBoard's files are in ``$T2AGENT_HOME/logs/<base>``.
+        verbose: show some replies of each validation, with their rewards, above the bar.
         hyper: fields of `TrainOptions`; those that are not given suit model and task
             (`train.options`). ``modules`` and ``directions`` leave part of z at 1.
             The expert names the chosen modules only, and ``training["parameters"]`` on its card
@@ -99,6 +110,7 @@ def train_expert(
     """
     check_course(task, method, steps, epochs, hyper)
     _check_negatives(negatives)
+    trackers = check_trackers(report_to)
     if start is not None:
         model.registry.check(start)
     named = check_name(task.name if name is None else name)
@@ -121,7 +133,19 @@ def train_expert(
             print(f"{named}: {course.method}, since {course.why}", file=sys.stderr)
         adapter = SvfAdapter.start(model, course.phases[-1].options)
         first = None if start is None else start.z
-        run = Run(model, task, course, seed, folder, adapter, first, renew=own)
+        run = Run(
+            model,
+            task,
+            course,
+            seed,
+            folder,
+            adapter,
+            first,
+            renew=own,
+            trackers=trackers,
+            logs=logs_folder(model.name, named) if trackers else None,
+            verbose=verbose,
+        )
         run.train(progress)
         examples = tuple(example.prompt for example in run.examples)
         card = ExpertCard(
@@ -136,6 +160,12 @@ def train_expert(
             negatives=_collected(model, negatives, examples, images=run.modality == "image"),
         )
         expert = Expert(card, {key: value.cpu() for key, value in run.best.items()})
+        told = list(run.state.progress.told)
+        if not run.learned:
+            told.append(run.nothing_learned())
+        if run.folder is not None and run.accelerator.is_main_process:
+            counts = {"to train on": count_of(task), "to validate on": len(run.validation)}
+            write_report(run.folder, card, data=counts, samples=run.samples, told=told)
         if own and run.accelerator.is_main_process:
             expert.save(run_folder(model.name, named) / FINISHED)
     if not run.learned:

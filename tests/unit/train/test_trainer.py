@@ -17,6 +17,7 @@ from t2agent.errors import ConfigError, ExpertMismatchError, ModalityError, Trai
 from t2agent.experts.expert import Expert
 from t2agent.models.prompt import Prompt
 from t2agent.train import Example, ExampleTask, attach_record, train_expert
+from t2agent.train.metrics import METRIC_NAMES
 from tests.models import build_text_model, tiny_text_model
 
 FAST: dict[str, Any] = {
@@ -91,11 +92,13 @@ def test_resuming_gives_the_z_of_an_unbroken_run(method: Any, tmp_path: Path) ->
     last = {f: load_file(next((tmp_path / f).glob("*.safetensors"))) for f in ("whole", "broken")}
     assert last["whole"].keys() == last["broken"].keys()
     assert all(torch.equal(value, last["broken"][key]) for key, value in last["whole"].items())
+    measured = dict.fromkeys(("seconds", "tokens_per_second", "memory"), 0)
     rows = [
-        [{**json.loads(line), "seconds": 0} for line in (tmp_path / f / "metrics.jsonl").open()]
+        [{**json.loads(line), **measured} for line in (tmp_path / f / "metrics.jsonl").open()]
         for f in ("whole", "broken")
     ]
     assert rows[0] == rows[1]
+    assert len({(tmp_path / f / "samples.jsonl").read_text() for f in ("whole", "broken")}) == 1
     assert [row["step"] for row in rows[0]] == list(range(8))
 
 
@@ -151,7 +154,7 @@ def test_the_card_tells_how_it_was_trained(tmp_path: Path) -> None:
     assert card.training["hyper"]["kl"] == 0.1
     assert card.training["parameters"] == expert.parameters
     assert (card.training["steps"], card.training["seed"]) == (2, 5)
-    assert set(card.scores) == {"val", "val_base"}
+    assert set(card.scores) == {"val", "val_base", "val_right", "val_base_right"}
     expert.save(tmp_path / "expert")
     assert same(Expert.load(tmp_path / "expert"), expert)
 
@@ -192,9 +195,8 @@ def test_metrics_and_curve_are_kept_and_can_be_attached(tmp_path: Path) -> None:
     folder, target = tmp_path / "run", tmp_path / "expert"
     expert = train_expert(tiny_text_model(), make_task(Judge()), steps=2, checkpoint=folder, **FAST)
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
-    assert set(rows[1]) == {
-        "step", "loss", "reward", "kl", "grad_norm", "tokens", "seconds", "val",
-    }  # fmt: skip
+    assert set(rows[1]) == set(METRIC_NAMES)
+    assert {name for name, value in rows[1].items() if value is None} == {"val", "val_right"}
     assert rows[1]["val"] is None
     assert rows[2]["val"] is not None
     with Image.open(io.BytesIO((folder / "curve.png").read_bytes())) as image:
@@ -204,7 +206,8 @@ def test_metrics_and_curve_are_kept_and_can_be_attached(tmp_path: Path) -> None:
         attach_record(folder, target)
     expert.save(target)
     attach_record(folder, target)
-    assert (target / "curve.png").read_bytes() == (folder / "curve.png").read_bytes()
+    for name in ("curve.png", "report.md"):
+        assert (target / name).read_bytes() == (folder / name).read_bytes()
     assert same(Expert.load(target), expert)
     with pytest.raises(ConfigError, match="no metrics"):
         attach_record(tmp_path, target)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -32,9 +33,34 @@ def test_an_expert_beside_the_base_model(run, run_json, tiny, puzzles):
     assert -1 <= found["base"]["mean"] <= 1
     assert found == run_json(*line, "--reward", "contains", "--split", "val")
     shown = run(*line, "--reward", "exact").stdout
-    assert "base model: reward -1.000" in shown
-    assert "split test" in shown
+    assert re.search(r"base model +-1.000 ± 0.000 +0.0%", shown)
+    assert re.search(r"^ *test +6 +sums", shown, re.MULTILINE)
     assert "not told apart" in shown
+
+
+def test_all_splits_and_every_reply(run, run_json, tiny, puzzles, tmp_path):
+    out = tmp_path / "replies.jsonl"
+    line = ("experts", "eval", "sums", "--task", puzzles, "-m", tiny, "-n", "2", "--out")
+    found = run_json(*line, str(out), "--split", "all", "--reward", "contains")
+
+    assert list(found["splits"]) == ["train", "val", "test"]
+    rows = [json.loads(row) for row in out.read_text().splitlines()]
+    assert len(rows) == 3 * 2 * 2
+    for split, told in found["splits"].items():
+        for by, reward, right in (("expert", "reward", "right"), ("base", "base", "base_right")):
+            own = [row for row in rows if (row["split"], row["by"]) == (split, by)]
+            assert [row["answer"] for row in own] == ["e", "e"]
+            assert all(("e" in row["reply"]) == row["right"] for row in own)
+            assert sum(row["reward"] for row in own) / 2 == pytest.approx(told[reward]["mean"])
+            assert sum(row["right"] for row in own) / 2 == pytest.approx(told[right])
+    scores = run_json("experts", "show", "sums", "-m", tiny)["scores"]
+    assert scores["puzzles_val_base_right"] == found["splits"]["val"]["base_right"]
+    assert "puzzles_test_right" in scores
+    assert not any("train" in key for key in scores)
+
+    nowhere = run(*line, str(tmp_path / "none" / "replies.jsonl"))
+    assert nowhere.exit_code == 1
+    assert "a folder that is there" in nowhere.stderr
 
 
 def test_a_task_of_t2_nano_and_a_folder(run_json, tiny, expert_folders):

@@ -24,12 +24,13 @@ def nano():
 
 @pytest.fixture(autouse=True)
 def trainings(monkeypatch):
-    """The settings that the trainer was called with; it does one step of each training."""
+    """The settings that the trainer was called with; it does one step of each training, of which
+    two samples would tell nothing, so it is one of next-token training."""
     seen = []
 
     def few(model, task, **settings):
         seen.append({"task": task.name, **settings})
-        sizes = {"steps": 1, "prompts": 2, "validation": 2, "max_tokens": 8}
+        sizes = {"method": "sft", "steps": 1, "prompts": 2, "validation": 2, "max_tokens": 8}
         return train_expert(model, task, **{**settings, **sizes})
 
     monkeypatch.setattr(experts, "train_expert", few)
@@ -54,7 +55,7 @@ def test_a_domain_is_reinforced_at_its_own_rate_and_scored(nano, trainings):
 def test_tools_are_taught_twice_and_then_reinforced(nano, trainings, tmp_path):
     expert = experts.train_domain(nano, "tools", work=tmp_path, progress=False)
 
-    assert [t.get("method", "reinforce") for t in trainings] == ["sft", "sft", "reinforce"]
+    assert [t["method"] for t in trainings] == ["sft", "sft", "reinforce"]
     assert [t["learning_rate"] for t in trainings] == [0.02, 0.005, 0.005]
     assert {t["task"] for t in trainings} == {ErrandTask().name}
     first, second, third = (t["start"] for t in trainings)

@@ -2,8 +2,10 @@
 
 Source: Transformer-Squared (arXiv 2501.06252), sec. 3.3: the cross-entropy method searches the
 experts' weights on about ten examples; among mixtures with equal results, the likelihood of the
-right answers decides, where whole replies are known. Deviations:
+right answers decides. Deviations:
 
+- Where no whole reply is known, but a bare answer, the right answers are a mixture's own greedy
+  replies that were rewarded: among equals, the one that is most certain of them goes first.
 - What is simple is tried first: the base model and every expert alone; then the best expert at
   other weights and with each other one. Only from a mixture that is better than these, the top of
   the likelihood's gradient and the generations are tried.
@@ -51,7 +53,7 @@ _ROUGHLY = 2  # most sampled replies to an example before the end
 _SOON = 4  # sampled replies to an example after which what is _CLEAR behind gets no more
 _CLEAR = 0.25
 _NEAR = 0.2  # behind the best on what was seen: is compared with it on what was not
-_CLOSER = 2  # experts that are compared with all samples, with those that equal the last of them
+_CLOSER = 2  # experts that are compared with all samples
 _ERRORS = 2  # standard errors by which a mixture must be better than what is simpler
 _FLOOR = 0.03  # of the deviation: a search that has settled still looks around
 
@@ -378,9 +380,7 @@ class _Search:
         mixed = self.trials.best(mixed, self.seen)
         mixed = [m for m in mixed if self.trials.score(m, self.seen) >= least - _NEAR]
         near = mixed[:1]
-        scores = {m: self.trials.score(m, self.rows) for m in alone}
-        least = min([scores[m] for m in alone[:_CLOSER]], default=-math.inf)
-        closer, ready = [base, *(m for m in alone if scores[m] >= least), *near], [base]
+        closer, ready = [base, *alone[:_CLOSER], *near], [base]
         for samples in dict.fromkeys((min(_SOON, self.options.samples), self.options.samples)):
             ready += [m for m in self.trials.run(closer, self.rows, samples, bar) if m not in ready]
             most = max(self.trials.score(m, self.rows) for m in ready)

@@ -149,15 +149,15 @@ class Trials:
     def best(self, mixtures: Iterable[Mixture], rows: Sequence[int]) -> list[Mixture]:
         """From the best score on these examples to the worst.
 
-        Among equals, the likelihood of the whole replies that are wanted decides, where all are
-        known (paper, sec. 3.3); then the order given.
+        Among equals, the likelihood of the whole replies that are wanted decides (paper, sec. 3.3);
+        where one is not known, the mean probability of the mixture's own greedy replies that were
+        rewarded; then the order given.
         """
         mixtures = list(mixtures)
         scores = {mixture: round(self.score(mixture, rows), 9) for mixture in mixtures}
         values = list(scores.values())
         tied = [m for m in mixtures if values.count(scores[m]) > 1]
-        known = all(map(self._shots.reference, rows))
-        likelihood = self._likelihood(tied, rows) if tied and known else {}
+        likelihood = self._likelihood(tied, rows)
         return sorted(mixtures, key=lambda m: (-scores[m], -likelihood.get(m, 0.0)))
 
     def targets(
@@ -222,19 +222,22 @@ class Trials:
         return reply.token_ids if reply is not None and reward > 0 else ()
 
     def _likelihood(self, mixtures: Sequence[Mixture], rows: Sequence[int]) -> dict[Mixture, float]:
-        """The mean log-likelihood of the references of these examples."""
-        targets = dict(zip(rows, self.targets((), rows), strict=True))
-        pairs = [(m, row) for m in mixtures for row in rows if (m, row) not in self._likelihoods]
-        longest = max(len(tokens) for _, tokens in targets.values())
+        """How likely right replies to these examples are, as in `best`."""
+        missing = [(m, row) for m in mixtures for row in rows if (m, row) not in self._likelihoods]
+        self._likelihoods |= dict.fromkeys(missing, -math.inf)
+        targets = {pair: found for pair in missing for found in self.targets(pair[:1], pair[1:])}
+        longest = max((len(tokens) for _, tokens in targets.values()), default=0)
         # Without regard to the prompts' lengths: `rows` has proven to fit.
-        for part in self._batches(pairs, min(self._rows, rows_per_pass(self._model, 0, longest))):
-            prompts = [self._prompts[row] for _, row in part]
-            completions = [(place, targets[row][1]) for place, (_, row) in enumerate(part)]
+        size = min(self._rows, rows_per_pass(self._model, 0, longest)) if targets else 1
+        for part in self._batches(list(targets), size):
+            prompts = [targets[pair][0] for pair in part]
+            completions = [(place, targets[pair][1]) for place, pair in enumerate(part)]
             with torch.no_grad(), self._adapted([mixture for mixture, _ in part]):
                 found = log_likelihoods(self._model, prompts, completions).tolist()
-            for (mixture, row), value in zip(part, found, strict=True):
-                self._likelihoods[mixture, row] = value if math.isfinite(value) else -math.inf
-        return {m: _mean([self._likelihoods[m, row] for row in rows]) for m in mixtures}
+            for pair, value in zip(part, found, strict=True):
+                self._likelihoods[pair] = value if math.isfinite(value) else -math.inf
+        scale = float if all(map(self._shots.reference, rows)) else math.exp
+        return {m: _mean([scale(self._likelihoods[m, row]) for row in rows]) for m in mixtures}
 
     def _batches(self, pairs: Sequence[Pair], rows: int) -> Iterator[list[Pair]]:
         """At most so many rows; of one mixture, where the model cannot tell rows apart."""

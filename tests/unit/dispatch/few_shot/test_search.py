@@ -21,6 +21,7 @@ from t2agent.errors import ConfigError, ExpertNotFoundError, NoSignalWarning
 from t2agent.experts.expert import Expert, ExpertCard, Mixture
 from t2agent.models.decoding import reader
 from t2agent.models.generate import Prompt, generate
+from t2agent.models.likelihood import log_likelihoods
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
 from t2agent.progress import Bar
@@ -183,15 +184,26 @@ def test_a_mixture_must_be_better_by_two_standard_errors(
     assert mixed or 1 in others
 
 
-def test_of_equal_experts_none_is_left_out_of_the_closer_look() -> None:
+def test_of_equal_experts_the_one_that_is_surest_of_its_right_replies_is_best() -> None:
+    """Where only a bare answer is known; replies that were not rewarded count for nothing."""
     own = build_text_model()
     for seed, name in enumerate("abc"):
         own.registry.register(random_expert(own, name, seed))
-    shots = [(request, "x") for request in REQUESTS]
-    found = search(own, shots, lambda reply, example: 1.0, options=SIMPLE, progress=False)
-    assert len(found.tried) == 5  # the base model, three experts and all of them
-    assert found.generated == 5 * len(REQUESTS) * (1 + SIMPLE.samples)
-    assert found.mixture == Mixture()
+    single = [Mixture({name: 1.0}) for name in "abc"]
+    shots = gather([(r, "x") for r in REQUESTS], lambda reply, example: 1.0, max_tokens=TOKENS)
+    shots = replace(shots, bare=True)
+    trials, rows = Trials(own, shots, rows=64, stop=Stop(None, None)), range(len(REQUESTS))
+    trials.run(single, rows, 0, Bar(None))
+    sure = {}
+    for mixture in single:
+        with own.adapted(mixture):
+            prompts = [Prompt.user(request) for request in REQUESTS]
+            texts = generate(own, prompts, GenerationOptions(max_tokens=TOKENS))
+            done = [(row, text.token_ids) for row, text in enumerate(texts)]
+            sure[mixture] = log_likelihoods(own, prompts, done).exp().mean().item()
+    order = sorted(single, key=lambda mixture: -sure[mixture])
+    assert len(set(sure.values())) == 3
+    assert trials.best(single, rows) == trials.best(single[::-1], rows) == order
 
 
 def test_samples_count_as_much_as_the_greedy_reply(model: T2Model) -> None:
@@ -273,7 +285,7 @@ def test_small_batches_and_one_mixture_at_a_time_give_the_same(
 def test_equal_rewards_are_told_apart_by_likelihood(
     model: T2Model, pairs: list[tuple[str, str]]
 ) -> None:
-    """Of whole replies, where all are known; else the order stands."""
+    """Of whole replies, where all are known; where no reply is right, the order stands."""
     single = [Mixture({name: 1.0}) for name in "ab"]
     for shots, order in (
         (gather(pairs, lambda reply, example: 0.25), [PLANTED, *single]),

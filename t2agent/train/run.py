@@ -182,7 +182,7 @@ class Run:
     def record(self) -> dict[str, Any]:
         """How it was trained, for a card; plain JSON."""
         at, course = self.state.progress, self.course
-        phases = [
+        phases: list[dict[str, Any]] = [
             {"method": phase.objective, "hyper": phase.options.to_dict()} for phase in course.phases
         ]
         if len(phases) > 1:

@@ -79,8 +79,11 @@ def train(
         ),
     ] = False,
     report_to: Annotated[
-        list[Literal["tensorboard", "wandb", "trackio"]] | None,
-        typer.Option(help="Who is told the figures of each step, too; may be repeated."),
+        list[str] | None,
+        typer.Option(
+            metavar="tensorboard|wandb|trackio",
+            help="Who is told the figures of each step, too; may be repeated.",
+        ),
     ] = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Show some replies of each validation.")

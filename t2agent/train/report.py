@@ -104,7 +104,7 @@ def _options(training: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 def _worth(card: ExpertCard) -> list[tuple[str, ...]]:
     count, scores = int(card.training["validation"]), card.scores
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for who, key in (("base model", "val_base"), (card.name, "val")):
         share = scores[f"{key}_right"]
         right = f"{round(share * count)} of {count} ({share:.1%})"

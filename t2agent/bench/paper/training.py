@@ -171,12 +171,12 @@ class Trained:
 
     def curve(self, name: str, seed: int) -> list[dict[str, Any]]:
         """The training's metrics of an expert, step by step."""
-        from t2agent.train.metrics import read_metrics
+        from t2agent.train.metrics import METRICS, read_rows
 
         if not self._trains_experts:
             return []
         folder = self._work(self._own_folder(name, seed))
-        return [dict(row) for row in read_metrics(folder, self.plan.steps)]
+        return [dict(row) for row in read_rows(folder / METRICS, self.plan.steps)]
 
     @property
     def _trains_experts(self) -> bool:

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from t2agent.cli.experts import evaluate as module
+from t2agent.train import Example, contains
 
 
 @pytest.fixture
@@ -50,7 +51,10 @@ def test_all_splits_and_every_reply(run, run_json, tiny, puzzles, tmp_path):
         for by, reward, right in (("expert", "reward", "right"), ("base", "base", "base_right")):
             own = [row for row in rows if (row["split"], row["by"]) == (split, by)]
             assert [row["answer"] for row in own] == ["e", "e"]
-            assert all(("e" in row["reply"]) == row["right"] for row in own)
+            for row in own:
+                example = Example(row["prompt"], row["answer"])
+                assert row["reward"] == contains(row["reply"], example)
+                assert row["right"] == (row["reward"] == 1.0)
             assert sum(row["reward"] for row in own) / 2 == pytest.approx(told[reward]["mean"])
             assert sum(row["right"] for row in own) / 2 == pytest.approx(told[right])
     scores = run_json("experts", "show", "sums", "-m", tiny)["scores"]

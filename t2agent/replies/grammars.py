@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from t2agent.errors import GrammarError
@@ -79,8 +80,24 @@ def grammar(
         lengths of long strings stand in ``exact`` alone. Where that is not enough, less is held:
         first long strings are free, then all strings, then what stands deep.
 
+    What was made last is remembered, since each request asks for its schemas' anew.
+
     Raises GrammarError where nothing fits the schema, and as `whole`.
     """
+    try:
+        text = json.dumps([schema, part])
+    except (TypeError, ValueError, RecursionError):  # `whole` says what is wrong with it
+        return _made(schema, part, plain, room)
+    return _remembered(text, plain, room)
+
+
+@lru_cache(maxsize=64)
+def _remembered(text: str, plain: str | None, room: float) -> Grammar:
+    schema, part = json.loads(text)
+    return _made(schema, part, plain, room)
+
+
+def _made(schema: Any, part: Any, plain: str | None, room: float) -> Grammar:
     given = whole(schema)
     error: GrammarError | None = None
     for level in range(4):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from t2agent.errors import ConfigError, NoSignalWarning, TrainingError
@@ -22,7 +23,7 @@ from t2agent.train.adapters import Adapter, restore, snapshot
 from t2agent.train.checkpoint import State, load_state, make_way, save_state
 from t2agent.train.course import Course, Phase, count_of
 from t2agent.train.judging import judged, says_everything
-from t2agent.train.learner import Learner, StepFigures
+from t2agent.train.learner import Learner, StepFigures, reply_seeds
 from t2agent.train.metrics import METRIC_NAMES, Metrics, read_metrics, write_curve, write_metrics
 from t2agent.train.options import TrainOptions
 from t2agent.train.reinforce import sampled
@@ -135,6 +136,7 @@ class Run:
         at, steps = self.state.progress, self.course.steps
         resumed = False
         if self.folder is not None:
+            self.accelerator.wait_for_everyone()  # all have read what they choose the method by
             if self.renew and self.accelerator.is_main_process:
                 make_way(self.folder, self.identity)
             self.accelerator.wait_for_everyone()
@@ -142,8 +144,8 @@ class Run:
         if resumed and self.folder is not None:
             at = self.state.progress
             self.rows = read_metrics(self.folder, at.step)
-        self.adapter.prepare(show)
         show = show and self.accelerator.is_main_process
+        self.adapter.prepare(show)
         with progress_bar(f"training {self.task.name}", steps, show) as bar:
             try:
                 if not resumed:
@@ -265,7 +267,8 @@ class Run:
         if at.phase == 0:
             raise TrainingError(told)
         told += ". Training ends with what was best before"
-        warnings.warn(told, NoSignalWarning, stacklevel=4)
+        if self.accelerator.is_main_process:
+            warnings.warn(told, NoSignalWarning, stacklevel=4)
         return True
 
     def _why(self) -> str:
@@ -298,15 +301,19 @@ class Run:
         begin = time.perf_counter()
         step = at.step + 1
         examples = self._examples(step, options.prompts * options.accumulate)
-        mine = examples[self.accelerator.process_index :: self.accelerator.num_processes]
+        share = self._share
+        mine = examples[share]
         if self.phase.objective == "sft":
             lesson = wanted(self.learner, self.task, mine)
         else:
-            seed = _seed(self.seed, "replies", step, self.accelerator.process_index)
-            lesson = sampled(self.learner, self.task, mine, seed)
+            seeds = reply_seeds(examples, options.samples, _seed(self.seed, "replies", step))
+            lesson = sampled(self.learner, self.task, mine, seeds[share])
         # A process without a signal of its own adds its KL term where another has one.
         signals, tokens = self._sum(lesson.signal, lesson.tokens)
-        reward, norm = self._mean(lesson.reward), 0.0
+        reward, norm = self._mean(lesson.reward, len(mine)), 0.0
+        if options.baseline == "none" and not signals:
+            # Of processes whose replies all earn the same, one may earn more than another.
+            signals = len(set(gather_object([lesson.reward]))) > 1
         figures = StepFigures(None, lesson.reward, None, lesson.tokens)
         if signals:
             self.optimizer.zero_grad(set_to_none=True)
@@ -319,7 +326,8 @@ class Run:
             at.lowest, at.highest = min(at.lowest, reward), max(at.highest, reward)
             if step == at.begin + 1:
                 told = f"task {self.task.name!r}, step {step}: {self._why()}"
-                warnings.warn(told, NoSignalWarning, stacklevel=4)
+                if self.accelerator.is_main_process:
+                    warnings.warn(told, NoSignalWarning, stacklevel=4)
         at.step = step
         val = None
         if step % options.validate_every == 0:
@@ -372,9 +380,7 @@ class Run:
 
     def _sum(self, *values: float) -> list[float]:
         """Each, summed over the processes."""
-        own = torch.tensor(values, dtype=torch.float32, device=self.model.device)
-        found: list[float] = self.accelerator.reduce(own, "sum").tolist()
-        return found
+        return [math.fsum(column) for column in zip(*gather_object([values]), strict=True)]
 
     def _update(self, loss: float | None) -> float:
         """Add up the gradient over the processes, clip it and step; its norm before clipping.
@@ -412,15 +418,14 @@ class Run:
         Of two equal results the later counts as better, but not as an improvement.
         """
         at = self.state.progress
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        mine = self.validation[rank::world]
-        replies = self.learner.replies(mine, samples=1, temperature=0.0, seed=0) if mine else []
+        mine = self.validation[self._share]
+        replies = self.learner.replies(mine, samples=1, temperature=0.0) if mine else []
         texts = [group[0].text for group in replies]
-        total = sum(judged(self.model, self.task, texts, mine))
-        if told := says_everything(self.task, texts, mine):
+        rewards = judged(self.model, self.task, texts, mine)
+        told = says_everything(self.task, texts, mine)
+        if told and self.accelerator.is_main_process:
             warnings.warn(told, stacklevel=2)
-        total, count = self._sum(total, len(mine))
-        value = total / count
+        value = math.fsum(gather_object(rewards)) / len(self.validation)
         at.stale = 0 if value > at.best else at.stale + 1
         if value >= at.best:
             at.best, at.best_step = value, at.step
@@ -433,18 +438,21 @@ class Run:
             write_metrics(self.folder, self.rows)
             save_state(self.folder, self.identity, self.state, self.optimizer)
 
-    def _mean(self, value: float | None) -> float | None:
-        """Of the processes that have one."""
-        if self.accelerator.num_processes == 1:
+    @property
+    def _share(self) -> slice:
+        """Which of a step's or validation's examples are this process's."""
+        return slice(self.accelerator.process_index, None, self.accelerator.num_processes)
+
+    def _mean(self, value: float | None, count: int) -> float | None:
+        """Over the processes, of which all have one or none has, by their examples."""
+        if value is None or self.accelerator.num_processes == 1:
             return value
-        total, count = self._sum(*((0.0, 0.0) if value is None else (value, 1.0)))
-        return total / count if count else None
+        total, examples = self._sum(value * count, count)
+        return total / examples
 
     def _total(self, value: float | None) -> float | None:
         """Over the processes, of which all have one or none has."""
-        if value is None or self.accelerator.num_processes == 1:
-            return value
-        return self._sum(value)[0]
+        return None if value is None else self._sum(value)[0]
 
 
 def _draw(task: Task, n: int, seed: int, split: str, step: int = 0) -> list[Example]:

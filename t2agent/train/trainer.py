@@ -21,7 +21,7 @@ from t2agent.train.choosing import chosen_course
 from t2agent.train.course import check_course
 from t2agent.train.evaluation import replies
 from t2agent.train.judging import judged
-from t2agent.train.keeping import alone, run_folder
+from t2agent.train.keeping import alone, first_process, run_folder
 from t2agent.train.near_misses import near_misses
 from t2agent.train.options import Method
 from t2agent.train.run import Run
@@ -117,7 +117,7 @@ def train_expert(
             hyper=hyper,
             folder=folder,
         )
-        if course.why and progress:
+        if course.why and progress and first_process():
             print(f"{named}: {course.method}, since {course.why}", file=sys.stderr)
         adapter = SvfAdapter.start(model, course.phases[-1].options)
         first = None if start is None else start.z
@@ -138,7 +138,7 @@ def train_expert(
         expert = Expert(card, {key: value.cpu() for key, value in run.best.items()})
         if own and run.accelerator.is_main_process:
             expert.save(run_folder(model.name, named) / FINISHED)
-    if not run.learned:
+    if not run.learned and first_process():
         warnings.warn(f"{named}: {run.nothing_learned()}", UserWarning, stacklevel=2)
     return expert
 

@@ -46,12 +46,12 @@ def main() -> None:
     from trl import SFTConfig, SFTTrainer
 
     model = T2Model.from_pretrained("t2-nano")
-    data = conversations(480)
+    data = conversations(640)
     examples = [row["prompt"][0]["content"] for row in data[:64]]
     module = AdaptedModule.of(model, "equations", examples=examples)
     with tempfile.TemporaryDirectory() as folder:
         config = SFTConfig(
-            output_dir=folder, max_steps=15, per_device_train_batch_size=32, learning_rate=0.02,
+            output_dir=folder, max_steps=20, per_device_train_batch_size=32, learning_rate=0.02,
             use_cpu=model.device.type == "cpu", bf16=False, save_strategy="no", logging_steps=5,
             report_to=[], disable_tqdm=True,
         )  # fmt: skip

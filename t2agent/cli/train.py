@@ -96,7 +96,7 @@ def train(
 
     One that is no better than the base model is left where it was trained.
     """
-    from t2agent.train.keeping import alone, run_folder
+    from t2agent.train.keeping import alone, first_process, run_folder
     from t2agent.train.options import objectives_of
 
     hyper = parsed(settings)
@@ -116,7 +116,7 @@ def train(
     with alone(model, name):
         pass
 
-    base = load(model, show=not as_json)
+    base = load(model, show=not as_json and first_process())
     from t2agent.train import attach_record, train_expert
     from t2agent.train.checkpoint import FINISHED
 
@@ -139,8 +139,11 @@ def train(
         )
     except KeyboardInterrupt as stopped:
         command = shlex.join(["t2agent", *sys.argv[1:]])
-        typer.echo(f"{stopped or 'stopped'}:\n    {command}", err=True)
+        if first_process():
+            typer.echo(f"{stopped or 'stopped'}:\n    {command}", err=True)
         raise typer.Exit(130) from stopped
+    if not first_process():  # the first registers and reports
+        raise typer.Exit
     run = checkpoint or run_folder(base.name, name)
     card = expert.card
     data = {

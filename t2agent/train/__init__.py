@@ -22,11 +22,13 @@ from t2agent.train.options import TrainOptions
 
 if TYPE_CHECKING:
     from t2agent.train.metrics import attach_record
+    from t2agent.train.module import AdaptedModule
     from t2agent.train.peft import load_adapter, train_adapter
     from t2agent.train.trainer import train_expert
 
 __all__ = [
     "REAL_TASKS",
+    "AdaptedModule",
     "Example",
     "ExampleTask",
     "Task",
@@ -41,6 +43,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "AdaptedModule": "module",
     "attach_record": "metrics",
     "load_adapter": "peft",
     "train_adapter": "peft",

@@ -18,6 +18,11 @@ def run_folder(base: str, name: str) -> Path:
     return home() / "runs" / base_slug(base) / name
 
 
+def first_process() -> bool:
+    """Whether this is the first of the processes of one training, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def alone(base: str, name: str) -> Iterator[Path]:
     """The folder of a training by this name, which no other training has meanwhile.
@@ -29,7 +34,7 @@ def alone(base: str, name: str) -> Iterator[Path]:
         ConfigError: nothing can be written there.
     """
     folder = run_folder(base, name)
-    if os.environ.get("RANK", "0") != "0":
+    if not first_process():
         yield folder
         return
     try:

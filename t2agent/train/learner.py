@@ -10,7 +10,7 @@ from accelerate import Accelerator
 
 from t2agent.errors import TrainingError
 from t2agent.models.calls import judged_marks
-from t2agent.models.generate import Generation, Prompt, encode, generate
+from t2agent.models.generate import Generation, Prompt, encode, generate, prompt_key, row_seeds
 from t2agent.models.likelihood import LOGITS_PER_PASS, Batch, completion_logits, make_batch
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
@@ -51,6 +51,16 @@ class StepFigures:
     entropy: float | None = None
 
 
+def reply_seeds(examples: Sequence[Example], samples: int, seed: int) -> list[list[int]]:
+    """Seeds of each example's sampled replies.
+
+    They depend on the prompts of the whole step, so that its examples are answered alike in
+    whatever passes and processes.
+    """
+    flat = row_seeds(seed, [prompt_key(Prompt.of(example)) for example in examples], samples)
+    return [flat[start : start + samples] for start in range(0, len(flat), samples)]
+
+
 @dataclass(frozen=True, slots=True)
 class Learner:
     """The base model with the adapter in training."""
@@ -62,9 +72,18 @@ class Learner:
     accelerator: Accelerator
 
     def replies(
-        self, examples: Sequence[Example], *, samples: int, temperature: float, seed: int
+        self,
+        examples: Sequence[Example],
+        *,
+        samples: int,
+        temperature: float,
+        seeds: Sequence[Sequence[int]] | None = None,
     ) -> list[list[Generation]]:
-        """``samples`` replies to each example by the model as it is adapted now."""
+        """``samples`` replies to each example by the model as it is adapted now.
+
+        seeds: of each example's replies, as `reply_seeds` has them; none are needed where
+            ``temperature`` is 0.
+        """
         prompts = [Prompt.of(example) for example in examples]
         at_once = max(1, self.options.rows // samples)
         replies: list[list[Generation]] = []
@@ -73,12 +92,12 @@ class Learner:
             plain_sampling(self.model.model),
             autocast(self.accelerator, self.options),
         ):
+            options = GenerationOptions(max_tokens=self.max_tokens, temperature=temperature)
+            keep = judged_marks(self.model, examples)
             for start in range(0, len(prompts), at_once):
-                options = GenerationOptions(
-                    max_tokens=self.max_tokens, temperature=temperature, seed=seed + start
-                )
                 part = prompts[start : start + at_once]
-                flat = self._generate(part, options, samples, judged_marks(self.model, examples))
+                own = [one for of in (seeds or ())[start : start + at_once] for one in of]
+                flat = self._generate(part, options, samples, keep, own)
                 replies += [flat[i * samples : (i + 1) * samples] for i in range(len(part))]
         return replies
 
@@ -88,9 +107,10 @@ class Learner:
         options: GenerationOptions,
         samples: int,
         keep: frozenset[int],
+        seeds: Sequence[int],
     ) -> list[Generation]:
         try:
-            return generate(self.model, prompts, options, samples=samples, keep=keep)
+            return generate(self.model, prompts, options, samples=samples, keep=keep, seeds=seeds)
         except RuntimeError as error:
             with torch.no_grad():
                 logits = self.model.model(**encode(self.model, prompts[:1])).logits

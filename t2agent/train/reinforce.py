@@ -24,11 +24,13 @@ from t2agent.train.lesson import Lesson, Sampled
 from t2agent.train.options import TrainOptions
 
 
-def sampled(learner: Learner, task: Task, examples: Sequence[Example], seed: int) -> Lesson:
-    """Replies to the examples, sampled and judged."""
+def sampled(
+    learner: Learner, task: Task, examples: Sequence[Example], seeds: Sequence[Sequence[int]]
+) -> Lesson:
+    """Replies to the examples, sampled with these seeds (of `reply_seeds`) and judged."""
     options = learner.options
     groups = learner.replies(
-        examples, samples=options.samples, temperature=options.temperature, seed=seed
+        examples, samples=options.samples, temperature=options.temperature, seeds=seeds
     )
     # Equal replies to one prompt are judged once, and all replies together.
     replies = list(dict.fromkeys((i, g.text) for i, group in enumerate(groups) for g in group))

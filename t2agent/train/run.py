@@ -25,7 +25,7 @@ from t2agent.train.checkpoint import State, load_state, make_way, save_state
 from t2agent.train.course import Course, Phase
 from t2agent.train.draws import data_fingerprint, drawn_for, examples_for, seed_of
 from t2agent.train.judging import judged, says_everything
-from t2agent.train.learner import Learner, StepFigures
+from t2agent.train.learner import Learner, StepFigures, reply_seeds
 from t2agent.train.metrics import (
     METRIC_NAMES,
     METRICS,
@@ -140,6 +140,7 @@ class Run:
         at, steps = self.state.progress, self.course.steps
         resumed = False
         if self.folder is not None:
+            self.accelerator.wait_for_everyone()  # all have read what they choose the method by
             if self.renew and self.accelerator.is_main_process:
                 make_way(self.folder, self.identity)
             self.accelerator.wait_for_everyone()
@@ -317,15 +318,19 @@ class Run:
         begin = time.perf_counter()
         step, rate = at.step + 1, self._rate()
         examples = self._examples(step, options.prompts * options.accumulate)
-        mine = examples[self.accelerator.process_index :: self.accelerator.num_processes]
+        share = self._share
+        mine = examples[share]
         if self.phase.objective == "sft":
             lesson = wanted(self.learner, self.task, mine)
         else:
-            seed = seed_of(self.seed, "replies", step, self.accelerator.process_index)
-            lesson = sampled(self.learner, self.task, mine, seed)
+            seeds = reply_seeds(examples, options.samples, seed_of(self.seed, "replies", step))
+            lesson = sampled(self.learner, self.task, mine, seeds[share])
         # A process without a signal of its own adds its KL term where another has one.
         signals, tokens = self._sum(lesson.signal, lesson.tokens)
-        reward, norm = self._mean(lesson.reward), 0.0
+        reward, norm = self._mean(lesson.reward, len(mine)), 0.0
+        if options.baseline == "none" and not signals:
+            # Of processes whose replies all earn the same, one may earn more than another.
+            signals = len(set(gather_object([lesson.reward]))) > 1
         figures = StepFigures(None, lesson.reward, None, lesson.tokens)
         if signals:
             self.optimizer.zero_grad(set_to_none=True)
@@ -396,9 +401,7 @@ class Run:
 
     def _sum(self, *values: float) -> list[float]:
         """Each, summed over the processes."""
-        own = torch.tensor(values, dtype=torch.float32, device=self.model.device)
-        found: list[float] = self.accelerator.reduce(own, "sum").tolist()
-        return found
+        return [math.fsum(column) for column in zip(*gather_object([values]), strict=True)]
 
     def _update(self, loss: float | None, rate: float) -> float:
         """Add up the gradient over the processes, clip it and step; its norm before clipping.
@@ -437,9 +440,8 @@ class Run:
         Of two equal rewards the later counts as better, but not as an improvement.
         """
         at = self.state.progress
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        mine = self.validation[rank::world]
-        replies = self.learner.replies(mine, samples=1, temperature=0.0, seed=0) if mine else []
+        mine = self.validation[self._share]
+        replies = self.learner.replies(mine, samples=1, temperature=0.0) if mine else []
         texts = [group[0].text for group in replies]
         rewards = judged(self.model, self.task, texts, mine)
         if told := says_everything(self.task, texts, mine):
@@ -448,8 +450,9 @@ class Run:
         self.samples += some
         if self.verbose:
             self.bar.tell("\n".join(shown_sample(one) for one in some))
-        total, good, count = self._sum(sum(rewards), sum(map(is_right, rewards)), len(mine))
-        value, right = total / count, good / count
+        gathered = gather_object(rewards)
+        value = math.fsum(gathered) / len(gathered)
+        right = sum(map(is_right, gathered)) / len(gathered)
         at.stale = 0 if value > at.best else at.stale + 1
         if value >= at.best:
             at.best, at.best_right, at.best_step = value, right, at.step
@@ -460,7 +463,8 @@ class Run:
         """Tell the caller of the training, and the report."""
         if told not in self.state.progress.told:
             self.state.progress.told.append(told)
-        warnings.warn(told, kind, stacklevel=5)
+        if self.accelerator.is_main_process:
+            warnings.warn(told, kind, stacklevel=5)
 
     def _keep(self, row: Metrics) -> None:
         self.rows.append(row)
@@ -471,18 +475,21 @@ class Run:
             write_rows(self.folder / SAMPLES, self.samples)
             save_state(self.folder, self.identity, self.state, self.optimizer)
 
-    def _mean(self, value: float | None) -> float | None:
-        """Of the processes that have one."""
-        if self.accelerator.num_processes == 1:
+    @property
+    def _share(self) -> slice:
+        """Which of a step's or validation's examples are this process's."""
+        return slice(self.accelerator.process_index, None, self.accelerator.num_processes)
+
+    def _mean(self, value: float | None, count: int) -> float | None:
+        """Over the processes, of which all have one or none has, by their examples."""
+        if value is None or self.accelerator.num_processes == 1:
             return value
-        total, count = self._sum(*((0.0, 0.0) if value is None else (value, 1.0)))
-        return total / count if count else None
+        total, examples = self._sum(value * count, count)
+        return total / examples
 
     def _total(self, value: float | None) -> float | None:
         """Over the processes, of which all have one or none has."""
-        if value is None or self.accelerator.num_processes == 1:
-            return value
-        return self._sum(value)[0]
+        return None if value is None else self._sum(value)[0]
 
 
 def _finite(value: float | None) -> float | None:

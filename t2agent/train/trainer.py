@@ -23,7 +23,7 @@ from t2agent.train.choosing import chosen_course
 from t2agent.train.course import check_course, count_of
 from t2agent.train.evaluation import replies
 from t2agent.train.judging import judged
-from t2agent.train.keeping import alone, run_folder
+from t2agent.train.keeping import alone, first_process, run_folder
 from t2agent.train.near_misses import near_misses
 from t2agent.train.options import Method
 from t2agent.train.report import write_report
@@ -129,7 +129,7 @@ def train_expert(
             hyper=hyper,
             folder=folder,
         )
-        if course.why and progress:
+        if course.why and progress and first_process():
             print(f"{named}: {course.method}, since {course.why}", file=sys.stderr)
         adapter = SvfAdapter.start(model, course.phases[-1].options)
         first = None if start is None else start.z
@@ -168,7 +168,7 @@ def train_expert(
             write_report(run.folder, card, data=counts, samples=run.samples, told=told)
         if own and run.accelerator.is_main_process:
             expert.save(run_folder(model.name, named) / FINISHED)
-    if not run.learned:
+    if not run.learned and first_process():
         warnings.warn(f"{named}: {run.nothing_learned()}", UserWarning, stacklevel=2)
     return expert
 

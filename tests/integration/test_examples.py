@@ -160,6 +160,15 @@ def test_a_graph_with_memory_and_approval(example):
 
 
 @needs_nano
+def test_an_expert_trained_by_trl(example):
+    pytest.importorskip("trl")
+    printed = example("10_trl.py")
+
+    assert "8 + 14" not in printed.split("base model: ")[1].splitlines()[0]
+    assert re.search(r"equations: \d+ \+ 14 = \d+", printed)
+
+
+@needs_nano
 def test_experts_elsewhere(example, monkeypatch):
     from t2agent import ChatT2
     from tests.openai_server import serving

@@ -18,7 +18,7 @@ from t2agent.models.prompt import Prompt
 from t2agent.train import Example, TrainOptions
 from t2agent.train import adapters as policy
 from t2agent.train.adapters import SvfAdapter
-from t2agent.train.learner import Learner, Row
+from t2agent.train.learner import Learner, Row, reply_seeds
 from t2agent.train.setup import frozen_base, has_bfloat16_units, start_accelerator
 from tests.models import build_text_model, tiny_text_model, tiny_vision_model
 
@@ -115,7 +115,8 @@ def test_replies_depend_on_z_and_seed_only() -> None:
     options = {"samples": 3, "temperature": 1.0}
 
     def draw(seed: int) -> list[tuple[int, ...]]:
-        replies = trained.replies(EXAMPLES["text"], seed=seed, **options)
+        seeds = reply_seeds(EXAMPLES["text"], 3, seed)
+        replies = trained.replies(EXAMPLES["text"], seeds=seeds, **options)
         assert [len(group) for group in replies] == [3, 3]
         return [generation.token_ids for group in replies for generation in group]
 
@@ -133,12 +134,12 @@ def test_logits_that_are_not_finite_are_an_error_not_a_crash() -> None:
         for z in trained.adapter.parameters.values():
             z.fill_(1e38)
     with pytest.raises(TrainingError, match="not finite"):
-        trained.replies(EXAMPLES["text"], samples=2, temperature=1.0, seed=0)
+        trained.replies(EXAMPLES["text"], samples=2, temperature=1.0)
 
 
 def test_penalties_of_the_checkpoint_do_not_touch_the_sampled_policy() -> None:
     trained = make(build_text_model(), TrainOptions())
-    draw = {"samples": 4, "temperature": 1.0, "seed": 3}
+    draw = {"samples": 4, "temperature": 1.0, "seeds": reply_seeds(EXAMPLES["text"], 4, 3)}
     plain = trained.replies(EXAMPLES["text"], **draw)
     config = trained.model.model.generation_config
     config.repetition_penalty = 50.0

@@ -82,6 +82,7 @@ def generate(
     constraints: Sequence[Constraint | None] | None = None,
     keep: frozenset[int] = frozenset(),
     alike: bool = False,
+    seeds: Sequence[int] | None = None,
 ) -> list[Generation]:
     """Answer prompts (or continue plain texts), as the model is adapted where this is called.
 
@@ -94,6 +95,7 @@ def generate(
     constraints: what the answer to each prompt must look like (`t2agent.grammar`).
     keep: special tokens that stay in the text.
     alike: copies of a prompt get the same seed, as if each were alone; else independent ones.
+    seeds: one for each sample of each prompt, by default `row_seeds` of the options' seed.
 
     With a seed, an answer depends on the prompt, the options and the seed alone: see
     `row_seeds`. The answers of one batch share the room that its longest prompt
@@ -129,9 +131,10 @@ def generate(
             Constrained(model, each, ends=stops.tokens, limit=limit, start=start, keep=keep)
         )
     if options.temperature > 0:
+        keys = [prompt_key(prompt) for prompt in prompts]
         processors.append(
             Sampler(
-                row_seeds(options.seed, [_key(prompt) for prompt in prompts], copies, alike=alike),
+                seeds or row_seeds(options.seed, keys, copies, alike=alike),
                 limit=limit,
                 start=start,
                 temperature=options.temperature,
@@ -216,7 +219,7 @@ def _until(tokens: list[int], ends: frozenset[int]) -> list[int]:
     return tokens if at is None else tokens[: at + 1]
 
 
-def _key(prompt: Prompt | str) -> str:
+def prompt_key(prompt: Prompt | str) -> str:
     """What makes a prompt the same prompt."""
     if isinstance(prompt, str):
         return prompt

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 
 from t2agent.errors import ConfigError
-from t2agent.models.generate import Generation, Prompt, encode, generate
-from t2agent.models.likelihood import LOGITS_PER_PASS, Batch, completion_logits, make_batch
+from t2agent.models.generate import Generation, Prompt, encode, generate, prompt_key, row_seeds
+from t2agent.models.likelihood import Batch, completion_states, logits_of, make_batch
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
 from t2agent.tasks.task import Example
 from t2agent.train.adapters import Adapter
+from t2agent.train.memory import bytes_of, free_bytes, held_bytes
 from t2agent.train.options import TrainOptions
+from t2agent.train.passes import Costs, Pass, Size, recomputed
 from t2agent.train.setup import autocast, plain_sampling
+
+_LOGITS = 2**22  # made at once on the CPU: 16 MiB in float32, and more are not faster
+_LOGITS_ELSEWHERE = 2**26
+_SHARE = 0.5  # of what is free, where memory is not bounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +48,17 @@ class StepFigures:
     """What a step reports.
 
     ``loss`` is None where the step had nothing to learn from and no gradient was computed,
-    ``reward`` where nothing was sampled.
+    ``reward`` where nothing was sampled. ``entropy`` is the mean over the tokens, in nats.
     """
 
     loss: float | None
     reward: float | None
     kl: float | None
     tokens: int
+    entropy: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Learner:
     """The base model with the adapter in training."""
 
@@ -63,27 +73,30 @@ class Learner:
     ) -> list[list[Generation]]:
         """``samples`` replies to each example by the model as it is adapted now."""
         prompts = [Prompt.of(example) for example in examples]
-        at_once = max(1, self.options.rows // samples)
+        seeds = row_seeds(seed, [prompt_key(prompt) for prompt in prompts], samples)
+        lengths = self._lengths(prompts)
+        costs, room = self._planned
+        longest = Size(max(lengths), self.max_tokens)
+        at_once = costs.replies(longest, samples, room, self.options.rows)
         replies: list[list[Generation]] = []
         with (
-            self.adapter.sampled(),
+            self.adapter.sampled(sum(lengths) + samples * len(prompts) * self.max_tokens),
             plain_sampling(self.model.model),
             autocast(self.accelerator, self.options),
         ):
+            options = GenerationOptions(max_tokens=self.max_tokens, temperature=temperature)
             for start in range(0, len(prompts), at_once):
-                options = GenerationOptions(
-                    max_tokens=self.max_tokens, temperature=temperature, seed=seed + start
-                )
                 part = prompts[start : start + at_once]
-                flat = self._generate(part, options, samples)
+                own = seeds[start * samples : (start + len(part)) * samples]
+                flat = self._generate(part, options, samples, own)
                 replies += [flat[i * samples : (i + 1) * samples] for i in range(len(part))]
         return replies
 
     def _generate(
-        self, prompts: list[Prompt], options: GenerationOptions, samples: int
+        self, prompts: list[Prompt], options: GenerationOptions, samples: int, seeds: list[int]
     ) -> list[Generation]:
         try:
-            return generate(self.model, prompts, options, samples=samples)
+            return generate(self.model, prompts, options, samples=samples, seeds=seeds)
         except RuntimeError as error:
             with torch.no_grad():
                 logits = self.model.model(**encode(self.model, prompts[:1])).logits
@@ -107,60 +120,124 @@ class Learner:
         where log pi and KL are sums over the row's tokens. KL is exact over the vocabulary, at the
         states that the row visits; its gradient does not run through the choice of states.
         """
-        sums = torch.zeros(2, dtype=torch.float64)
-        for part in self._passes(rows):
-            used = sorted({row.prompt for row in part})
-            prompts = [Prompt.of(examples[index]) for index in used]
-            place = {index: position for position, index in enumerate(used)}
-            batch = make_batch(
-                self.model, prompts, [(place[row.prompt], row.tokens) for row in part]
-            )
-            loss, figures = self._loss(batch, part)
-            self.accelerator.backward(loss / tokens)
-            sums += figures
-        objective, divergence = sums.tolist()
+        wanted = sorted({row.prompt for row in rows})
+        prompts = {index: Prompt.of(examples[index]) for index in wanted}
+        sums = torch.zeros(3, dtype=torch.float64)
+        if rows:
+            passes = self._passes(prompts, rows)
+            with self.adapter.trained(sum(one.tokens for one in passes)):
+                for one in passes:
+                    part = [rows[number] for number in one.rows]
+                    sums += self._run(prompts, part, tokens, again=one.recomputed)
+        objective, divergence, entropy = sums.tolist()
         kl = self.options.kl
         return StepFigures(
             (kl * divergence - objective) / tokens,
             reward,
             divergence / tokens if kl > 0 else None,
             tokens,
+            entropy / tokens,
         )
 
-    def _loss(self, batch: Batch, rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor]:
-        device = batch.tokens.device
-        owner = batch.rows()
-        weight = torch.tensor([row.weight for row in rows], device=device)[owner]
-        count = torch.tensor([float(row.count) for row in rows], device=device)[owner]
+    def _run(
+        self, prompts: Mapping[int, Prompt], rows: Sequence[Row], tokens: int, *, again: bool
+    ) -> Tensor:
+        """One pass; its sums of objective, divergence and entropy."""
+        used = sorted({row.prompt for row in rows})
+        batch = make_batch(
+            self.model,
+            [prompts[index] for index in used],
+            [(used.index(row.prompt), row.tokens) for row in rows],
+            cached=not again,
+        )
+        base = None
         with autocast(self.accelerator, self.options):
-            base = None
             if self.options.kl > 0:
                 with torch.no_grad(), self.adapter.base():
-                    logits = completion_logits(self.model, batch)
-                    base = torch.log_softmax(logits / self.options.temperature, dim=-1)
-            logits = self.adapter.logits(batch)
-        log_probs = torch.log_softmax(logits / self.options.temperature, dim=-1)
-        chosen = log_probs.gather(-1, batch.targets()[:, None])[:, 0]
-        objective = (weight * chosen).sum()
-        divergence = torch.zeros((), device=device)
-        if base is not None:
-            divergence = (count * (log_probs.exp() * (log_probs - base)).sum(-1)).sum()
-        figures = torch.stack([objective, divergence]).detach().double().cpu()
-        return self.options.kl * divergence - objective, figures
+                    base = completion_states(self.model, batch)
+            with recomputed(self.model.model) if again else nullcontext():
+                states = completion_states(self.model, batch)
+                sums, gradient = self._loss(batch, rows, states, base)
+                states.backward(gradient / tokens)
+        return sums
 
-    def _passes(self, rows: Sequence[Row]) -> Iterator[list[Row]]:
-        """Cut rows into passes: rows of like length together, those of one prompt in one pass."""
-        vocabulary = self.model.model.config.get_text_config().vocab_size
-        groups: dict[int, list[Row]] = {}
-        for row in rows:
-            groups.setdefault(row.prompt, []).append(row)
-        part: list[Row] = []
-        for group in sorted(groups.values(), key=lambda g: max(row.length for row in g)):
-            both = part + group
-            logits = sum(len(row.tokens) for row in both) * vocabulary
-            if part and (len(both) > self.options.rows or logits > LOGITS_PER_PASS):
-                yield part
-                both = group
-            part = both
-        if part:
-            yield part
+    def _loss(
+        self, batch: Batch, rows: Sequence[Row], states: Tensor, base: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The sums of a pass, and the gradient of kl * divergence - objective by its states.
+
+        The logits are made and left again some tokens at a time: a vocabulary is large.
+        """
+        device, owner, targets = states.device, batch.rows(), batch.targets()
+        weight = torch.tensor([row.weight for row in rows], device=device)[owner]
+        count = torch.tensor([float(row.count) for row in rows], device=device)[owner]
+        kl, temperature = self.options.kl, self.options.temperature
+        sums = torch.zeros(3, dtype=torch.float64)
+        gradients: list[Tensor] = []
+        for at in torch.arange(len(states), device=device).split(self._chunk):
+            some = states[at].detach().requires_grad_()
+            with torch.enable_grad():
+                logits = logits_of(self.model, some)
+            with torch.no_grad():
+                logs = torch.log_softmax(logits / temperature, dim=-1)
+                probabilities = logs.exp()
+                chosen = logs.gather(-1, targets[at, None])[:, 0]
+                spread = -(probabilities * logs).sum(-1)
+                factor: Tensor = weight[at, None]
+                divergence = torch.zeros_like(chosen)
+                if base is not None:
+                    logs -= torch.log_softmax(logits_of(self.model, base[at]) / temperature, dim=-1)
+                    divergence = (probabilities * logs).sum(-1)
+                    factor = logs.sub_(divergence[:, None]).mul_(kl * count[at, None]).add_(factor)
+                found = probabilities.mul_(factor)
+                found.scatter_add_(-1, targets[at, None], -weight[at, None])
+                each = (weight[at] * chosen, count[at] * divergence, count[at] * spread)
+                sums += torch.stack(each).double().sum(1).cpu()
+            gradients += torch.autograd.grad(logits, some, found / temperature)
+        return sums, torch.cat(gradients)
+
+    @property
+    def _chunk(self) -> int:
+        """Tokens whose logits are made at once."""
+        most = _LOGITS if self.model.device.type == "cpu" else _LOGITS_ELSEWHERE
+        return max(1, most // int(self.model.model.config.get_text_config().vocab_size))
+
+    @functools.cached_property
+    def _planned(self) -> tuple[Costs, int]:
+        """What passes take, and the bytes that they may; measured before the first.
+
+        Later, what the process has let go of may still be counted as held.
+        """
+        logits = self._chunk * int(self.model.model.config.get_text_config().vocab_size)
+        many = 2**20  # tokens: the way of a large step
+        with autocast(self.accelerator, self.options), self.adapter.trained(many):
+            costs = Costs.measured(self.model, logits)
+        return costs, self._room() - self.adapter.step_bytes(many)
+
+    def _room(self) -> int:
+        """Bytes that there are for a step, beside what is held now."""
+        device = self.model.device
+        if self.options.memory is not None:
+            return bytes_of(self.options.memory) - held_bytes(device)
+        each = self.accelerator.num_processes if device.type == "cpu" else 1
+        return int(free_bytes(device) * _SHARE / each)
+
+    def check(self, examples: Sequence[Example]) -> None:
+        """Raise ConfigError where `memory` is too little for the longest of these with a reply."""
+        costs, room = self._planned
+        lengths = self._lengths([Prompt.of(example) for example in examples])
+        costs.cut([[(0, Size(max(lengths), self.max_tokens))]], room, 1)
+
+    def _lengths(self, prompts: Sequence[Prompt]) -> list[int]:
+        found: list[int] = encode(self.model, prompts)["attention_mask"].sum(1).tolist()
+        return found
+
+    def _passes(self, prompts: Mapping[int, Prompt], rows: Sequence[Row]) -> list[Pass]:
+        """The rows, cut into passes."""
+        costs, room = self._planned
+        lengths = dict(zip(prompts, self._lengths(list(prompts.values())), strict=True))
+        groups: dict[int, list[tuple[int, Size]]] = {}
+        for number, row in enumerate(rows):
+            size = Size(lengths[row.prompt], len(row.tokens))
+            groups.setdefault(row.prompt, []).append((number, size))
+        return costs.cut(list(groups.values()), room, self.options.rows)

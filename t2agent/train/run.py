@@ -99,6 +99,7 @@ class Run:
             at = self.state.progress
             self.rows = read_metrics(self.folder, at.step)
         self.adapter.prepare(show)
+        self.learner.check(self.examples)
         show = show and self.accelerator.is_main_process
         with progress_bar(f"training {self.task.name}", steps, show) as bar:
             try:

@@ -67,7 +67,7 @@ class Batch:
         inputs = {"input_ids": ids, "attention_mask": ids}
         owner = torch.zeros(completions, dtype=torch.int64, device=device)
         tokens = torch.ones(completions, width, dtype=torch.int64, device=device)
-        positions = _positions(hf, inputs)
+        positions = position_ids(hf, inputs)
         return cls(inputs, positions, owner, owner + prompt - 1, tokens, tokens.bool(), shared)
 
     def targets(self) -> Tensor:
@@ -104,7 +104,7 @@ def make_batch(
         shared = False
     device = inputs["input_ids"].device
     owner, starts, tokens, mask = (each.to(device) for each in (owner, starts, tokens, mask))
-    return Batch(inputs, _positions(hf, inputs), owner, starts, tokens, mask, shared)
+    return Batch(inputs, position_ids(hf, inputs), owner, starts, tokens, mask, shared)
 
 
 def completion_states(model: T2Model, batch: Batch) -> Tensor:
@@ -295,7 +295,8 @@ def _later_positions(batch: Batch, count: int) -> dict[str, Tensor]:
     return {"position_ids": last + torch.arange(1, count + 1, device=last.device)}
 
 
-def _positions(hf: PreTrainedModel, inputs: dict[str, Any]) -> Tensor | None:
+def position_ids(hf: PreTrainedModel, inputs: dict[str, Any]) -> Tensor | None:
+    """The positions (..., n, P) of encoded prompts as `generate` numbers them; None for no such."""
     if "position_ids" not in _parameters(hf):
         return None
     # The rule by which `generate` numbers a padded prompt; models with other rules override it.

@@ -324,6 +324,11 @@ class T2Model:
                 yield self
 
     @property
+    def mixed(self) -> bool:
+        """Whether the current context has a mixture for each row of the batch."""
+        return self._transforms is not None and self._transforms.by_row
+
+    @property
     def entered(self) -> bool:
         """Whether the current context is inside `adapted` or `merged`."""
         adapted = self._transforms is not None and self._transforms.in_use

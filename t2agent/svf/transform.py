@@ -153,6 +153,12 @@ class Transforms:
         """Whether the current context has a plan."""
         return self._active.get() is not None
 
+    @property
+    def by_row(self) -> bool:
+        """Whether the current context's plan is for a batch of certain rows."""
+        plan = self._active.get()
+        return plan is not None and plan.batch is not None
+
     @contextmanager
     def seeing(
         self, config: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]

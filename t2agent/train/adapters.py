@@ -53,6 +53,9 @@ class Adapter(Protocol):
     def step_bytes(self, tokens: int) -> int:
         """What a step of about that many tokens keeps while its passes run, beside their own."""
 
+    def economise(self) -> bool:
+        """Train in less memory from now on, if slower; False where there is no such way."""
+
     def base(self) -> AbstractContextManager[object]:
         """Inside, `model.model` is the base model, bit for bit; also inside `trained`."""
 
@@ -86,6 +89,7 @@ class SvfAdapter:
     def __init__(self, model: T2Model, expert: Expert, directions: int | None = None) -> None:
         self.model, self.expert, self.directions = model, expert, directions
         self._switch = WeightSwitch(model.targets.layers)
+        self._economical = False
         self._formed: dict[str, nn.Parameter] = {}
         self._versions: tuple[int, ...] = ()
 
@@ -136,6 +140,7 @@ class SvfAdapter:
     def trained(self, tokens: int) -> Iterator[None]:
         """As `Adapter.trained`."""
         if not self.forms(tokens, training=True):
+            self._formed.clear()
             with self.model.adapted(self.expert, columns=self._columns()):
                 yield
             return
@@ -154,6 +159,12 @@ class SvfAdapter:
                 z = self.parameters[name]
                 found = merge_gradient(layer, basis, sums.pop(name), self.directions).to(z)
                 z.grad = found if z.grad is None else z.grad + found
+
+    def economise(self) -> bool:
+        """By the transform around the layers."""
+        before, self._economical = self._economical, True
+        self._formed.clear()
+        return not before and merges(self.model)
 
     def step_bytes(self, tokens: int) -> int:
         """The sum of the gradients by formed weights, in float32."""
@@ -184,7 +195,7 @@ class SvfAdapter:
         backward, while adapted weights need their own gradient: r w for each token, and as much
         as forming once.
         """
-        if not merges(self.model):
+        if not merges(self.model) or (training and self._economical):
             return False
         formed = transformed = 0.0
         columns, kept = self._columns(), self._current()

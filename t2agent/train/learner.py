@@ -25,6 +25,7 @@ from t2agent.train.setup import autocast, plain_sampling
 
 _LOGITS = 2**22  # made at once on the CPU: 16 MiB in float32, and more are not faster
 _LOGITS_ELSEWHERE = 2**26
+_BOUND = 0.93  # of memory: estimates are no better
 _SHARE = 0.5  # of what is free, where memory is not bounded
 
 
@@ -210,15 +211,18 @@ class Learner:
         """
         logits = self._chunk * int(self.model.model.config.get_text_config().vocab_size)
         many = 2**20  # tokens: the way of a large step
-        with autocast(self.accelerator, self.options), self.adapter.trained(many):
-            costs = Costs.measured(self.model, logits)
-        return costs, self._room() - self.adapter.step_bytes(many)
+        while True:
+            with autocast(self.accelerator, self.options), self.adapter.trained(many):
+                costs = Costs.measured(self.model, logits)
+            room = self._room() - self.adapter.step_bytes(many)
+            if costs.roomy(room) or not self.adapter.economise():
+                return costs, room
 
     def _room(self) -> int:
         """Bytes that there are for a step, beside what is held now."""
         device = self.model.device
         if self.options.memory is not None:
-            return bytes_of(self.options.memory) - held_bytes(device)
+            return int(_BOUND * bytes_of(self.options.memory)) - held_bytes(device)
         each = self.accelerator.num_processes if device.type == "cpu" else 1
         return int(free_bytes(device) * _SHARE / each)
 

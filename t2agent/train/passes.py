@@ -192,6 +192,10 @@ class Costs:
                 )
         yield part
 
+    def roomy(self, room: int) -> bool:
+        """Whether passes of that many bytes are large enough to be about as fast as larger ones."""
+        return self.allocator * self.token * self.full / 2 + self.logits <= room
+
     def replies(self, longest: Size, samples: int, room: int, rows: int) -> int:
         """How many prompts, at least 1, may be answered at once, each by that many samples.
 

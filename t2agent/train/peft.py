@@ -105,6 +105,10 @@ class PeftAdapter:
         """PEFT's own forward pass, however many tokens."""
         return self.wrapped()
 
+    def economise(self) -> bool:
+        """There is one way."""
+        return False
+
     def step_bytes(self, tokens: int) -> int:  # noqa: ARG002
         """Nothing but the passes' own."""
         return 0

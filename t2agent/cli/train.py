@@ -47,6 +47,10 @@ def train(
             help="Where the run is kept. The same command goes on with a run that was stopped.",
         ),
     ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="The most that training may hold, such as 2GB."),
+    ] = None,
     settings: Settings = None,
     negatives: Annotated[
         str,
@@ -65,7 +69,7 @@ def train(
     from t2agent.paths import base_slug, home
     from t2agent.train.options import options_for
 
-    hyper = parsed(settings)
+    hyper = parsed(settings) | ({} if memory is None else {"memory": memory})
     # Whatever can be wrong is found before minutes of work.
     options_for(method, hyper)
     check_free(registry_of(model), name, replace=replace)

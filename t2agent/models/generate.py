@@ -204,12 +204,14 @@ def _config(model: T2Model, ends: frozenset[int], limit: int) -> GenerationConfi
 def _branches(model: T2Model, config: GenerationConfig, length: int) -> bool:
     """Whether samples of a prompt may run beside each other: with one mixture for all rows, and
     where the checkpoint asks for nothing but the tokens of its own."""
-    asked = {key for key in config.to_diff_dict() if not key.endswith("_token_id")}
-    if model.mixed or asked - _OURS.keys() - {
-        "max_new_tokens",
-        "use_cache",
-        "transformers_version",
-    }:
+    tokens = {"bos_token_id", "eos_token_id", "pad_token_id"}
+    neutral = {*_OURS, *tokens, "max_new_tokens", "use_cache", "transformers_version"}
+    asked = {
+        key
+        for key, value in config.to_diff_dict().items()
+        if value is not False and not key.startswith("_")
+    } - neutral
+    if model.mixed or asked:
         return False
     return branching.branches(model.model, length)
 

@@ -232,6 +232,19 @@ class Learner:
         lengths = self._lengths([Prompt.of(example) for example in examples])
         costs.cut([[(0, Size(max(lengths), self.max_tokens))]], room, 1)
 
+    def estimate(self, examples: Sequence[Example], reply: int) -> int:
+        """Bytes that the process is taken to hold while it learns a reply of that many tokens to
+        each example; before anything is learnt."""
+        costs, room = self._planned
+        held = held_bytes(self.model.device) + self.adapter.step_bytes(2**20)
+        lengths = self._lengths([Prompt.of(example) for example in examples])
+        groups = [[(number, Size(length, reply))] for number, length in enumerate(lengths)]
+        passes = costs.cut(groups, room, self.options.rows)
+        return held + max(
+            costs.bytes([[groups[row][0][1]] for row in one.rows], again=one.recomputed)
+            for one in passes
+        )
+
     def _lengths(self, prompts: Sequence[Prompt]) -> list[int]:
         found: list[int] = encode(self.model, prompts)["attention_mask"].sum(1).tolist()
         return found

@@ -166,6 +166,16 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         },
         long=True,
     ),
+    "training": Benchmark(
+        "training: memory, time against PEFT's LoRA, generation with shared prompts",
+        {
+            "peak_gb": Wanted("<=", 3),
+            "bounded_peak_gb": Wanted("<=", 2),
+            "sft_ratio": Wanted("<=", 1.1),
+            "reinforce_ratio": Wanted("<=", 1.15),
+            "shared_prompts_speedup": Wanted(">=", 2.5),
+        },
+    ),
     "agent": Benchmark(
         "t2-nano as an agent: fifty tasks of two steps or more, with the bundled tools",
         {"experts.solved": Wanted(">=", 0.8)},

@@ -62,6 +62,10 @@ def train(
             "with a run that was stopped.",
         ),
     ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="The most that training may hold, such as 2GB."),
+    ] = None,
     settings: Settings = None,
     negatives: Annotated[
         str,
@@ -99,7 +103,7 @@ def train(
     from t2agent.train.keeping import alone, first_process, run_folder
     from t2agent.train.options import objectives_of
 
-    hyper = parsed(settings)
+    hyper = parsed(settings) | ({} if memory is None else {"memory": memory})
     # Whatever can be wrong is found before minutes of work.
     objectives_of(method, hyper)
     if report_to:

@@ -15,6 +15,7 @@ import threading
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ from transformers import (
 )
 
 from t2agent.errors import ContextLengthError
+from t2agent.models import branching
 from t2agent.models.constrained import Constrained
 from t2agent.models.decoding import Cancel, FinishReason, OnText, RowText, Stops, Watcher, reader
 from t2agent.models.model import T2Model
@@ -110,8 +112,6 @@ def generate(
     limit = min(options.max_tokens, *room(model, inputs))
     lengths: list[int] = inputs["attention_mask"].sum(1).tolist()
     copies = samples if options.temperature > 0 else 1
-    if copies > 1:
-        inputs = _repeated(model, prompts, inputs, copies)
     rows = len(prompts) * copies
     start = 1 if model.model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
     stops = Stops.of(model, options.stop)
@@ -130,23 +130,37 @@ def generate(
         processors.append(
             Constrained(model, each, ends=stops.tokens, limit=limit, start=start, keep=keep)
         )
+    config = _config(model, stops.tokens, limit)
     if options.temperature > 0:
         keys = [prompt_key(prompt) for prompt in prompts]
-        processors.append(
-            Sampler(
-                seeds or row_seeds(options.seed, keys, copies, alike=alike),
-                limit=limit,
-                start=start,
-                temperature=options.temperature,
-                top_p=options.top_p,
-            )
+        sampler = Sampler(
+            seeds or row_seeds(options.seed, keys, copies, alike=alike),
+            limit=limit,
+            start=start,
+            temperature=options.temperature,
+            top_p=options.top_p,
         )
-    sequences = model.model.generate(
-        **inputs,
-        generation_config=_config(model, stops.tokens, limit),
-        logits_processor=processors,
-        stopping_criteria=StoppingCriteriaList([watcher]),
-    )
+        processors.append(sampler)
+    if copies > 1 and len(processors) == 1 and _branches(model, config, start + limit):
+        ends = torch.tensor(sorted(stops.tokens), device=inputs["input_ids"].device)
+        sequences = branching.decode(
+            model.model,
+            dict(inputs),
+            copies,
+            limit=limit,
+            pad=config.pad_token_id,
+            draw=sampler.draw,
+            done=lambda tokens: watcher(tokens, tokens) | torch.isin(tokens[:, -1], ends),
+        )
+    else:
+        if copies > 1:
+            inputs = _repeated(model, prompts, inputs, copies)
+        sequences = model.model.generate(
+            **inputs,
+            generation_config=config,
+            logits_processor=processors,
+            stopping_criteria=StoppingCriteriaList([watcher]),
+        )
     answers = []
     for row, sequence in enumerate(sequences[:, start:].tolist()):
         tokens = _until(sequence[: watcher.length(row)], stops.tokens)
@@ -160,30 +174,46 @@ def generate(
     return answers
 
 
+_OURS: dict[str, Any] = {
+    "do_sample": False,
+    "num_beams": 1,
+    "num_return_sequences": 1,
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "top_k": 50,  # what "not set" is here: no warning about a setting without effect
+    "min_p": None,
+    "typical_p": 1.0,
+    "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0,
+    "max_length": None,
+    "min_length": 0,
+    "return_dict_in_generate": False,
+}
+
+
 def _config(model: T2Model, ends: frozenset[int], limit: int) -> GenerationConfig:
     """The checkpoint's own, with the sampling left to us."""
     config: GenerationConfig = copy.deepcopy(model.model.generation_config)
-    config.update(
-        do_sample=False,
-        num_beams=1,
-        num_return_sequences=1,
-        temperature=1.0,
-        top_p=1.0,
-        top_k=50,  # what "not set" is here: no warning about a setting without effect
-        min_p=None,
-        typical_p=1.0,
-        epsilon_cutoff=0.0,
-        eta_cutoff=0.0,
-        max_length=None,
-        max_new_tokens=limit,
-        min_length=0,
-        eos_token_id=sorted(ends) or None,
-        return_dict_in_generate=False,
-    )
+    config.update(**_OURS, max_new_tokens=limit, eos_token_id=sorted(ends) or None)
     if config.pad_token_id is None:
         pad = model.tokenizer.pad_token_id
         config.pad_token_id = min(ends, default=0) if pad is None else pad
     return config
+
+
+def _branches(model: T2Model, config: GenerationConfig, length: int) -> bool:
+    """Whether samples of a prompt may run beside each other: with one mixture for all rows, and
+    where the checkpoint asks for nothing but the tokens of its own."""
+    tokens = {"bos_token_id", "eos_token_id", "pad_token_id"}
+    neutral = {*_OURS, *tokens, "max_new_tokens", "use_cache", "transformers_version"}
+    asked = {
+        key
+        for key, value in config.to_diff_dict().items()
+        if value is not False and not key.startswith("_")
+    } - neutral
+    if model.mixed or asked:
+        return False
+    return branching.branches(model.model, length)
 
 
 def _repeated(
@@ -272,8 +302,13 @@ class Sampler(LogitsProcessor):
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Scores (rows, vocabulary): 0 for the token drawn, -inf for all others."""
+        chosen = self.draw(scores, torch.arange(len(scores)), input_ids.shape[1] - self._start)
+        return torch.full_like(scores, -torch.inf).scatter_(-1, chosen[:, None], 0)
+
+    def draw(self, scores: Tensor, rows: Tensor, step: int) -> Tensor:
+        """A token of each of these rows, (rows,) int64, by their scores (rows, vocabulary)."""
         self._draws = self._draws.to(scores.device)
-        draw = self._draws[:, input_ids.shape[1] - self._start, None]
+        draw = self._draws[rows.to(scores.device), step, None]
         # The largest logit is 0, so that no temperature overflows.
         logits = scores.float()
         logits = (logits - logits.max(-1, keepdim=True).values) / self._temperature
@@ -288,4 +323,4 @@ class Sampler(LogitsProcessor):
         chosen = torch.searchsorted(steps, draw.double() * steps[:, -1:], right=True)
         if order is not None:
             chosen = order.gather(-1, chosen)
-        return torch.full_like(scores, -torch.inf).scatter_(-1, chosen, 0)
+        return chosen[:, 0]

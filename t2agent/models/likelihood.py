@@ -1,21 +1,29 @@
 """What a model thinks of completions that are already there: their logits, with gradients.
 
-A prompt is run once, however many completions it has: its keys and values are repeated for the
+A prompt with several completions is run once: its keys and values are repeated for the
 completions, which then run as a second pass. Gradients flow through both. Positions are those of
 `generate`: counted from the attention mask by the model's own rule for the prompt, and on from
-its last position for the completion. Models whose cache is more than keys and values (recurrent
-or compressed states) run prompt and completion in one sequence instead.
+its last position for the completion. Where each prompt has one completion, where a pass is to be
+checkpointed (layers that run again must not write to a cache), and in models whose cache is more
+than keys and values (recurrent or compressed states), prompt and completion run as one sequence,
+padded on the right, which a causal model need not be told: attention then needs no mask.
+
+The output head is run for the completions' states alone (`completion_states`), and by who wants
+the logits (`logits_of`), so that those of a large vocabulary need never exist all at once.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
@@ -24,11 +32,9 @@ from t2agent.errors import ConfigError
 from t2agent.models.decoding import end_token
 from t2agent.models.model import T2Model
 from t2agent.models.prompt import Prompt, encode
+from t2agent.svf.transform import uncompiled
 
-Forward = Callable[..., Any]
-
-LOGITS_PER_PASS = 2**26
-"""Most logits in one pass: 256 MiB in float32, of which a pass holds a few copies."""
+_LOGITS_PER_PASS = 2**26  # 256 MiB in float32, of which a pass holds a few copies
 _TOKENS_PER_PASS = 2**15
 
 
@@ -36,17 +42,33 @@ _TOKENS_PER_PASS = 2**15
 class Batch:
     """n prompts with R completions of at most C tokens, padded on the right.
 
-    ``inputs`` is what `generate.encode` returns for the prompts (P tokens, padded on the left);
-    ``positions`` the model's position ids, (..., n, P), or None where it takes none; ``owner``
-    (R,) the prompt of each completion; ``tokens`` (R, C) int64; ``mask`` (R, C) bool.
+    ``inputs`` goes into the model, with ``positions``, its position ids, or None where it takes
+    none. Where ``shared``, these are the n prompts as `encode` gives them, padded on the left; else
+    R sequences of prompt and completion, padded on the right.
+    ``owner`` (R,): the prompt of each completion; ``starts`` (R,): where in its sequence the last
+    token of the prompt is; ``tokens`` (R, C) int64; ``mask`` (R, C) bool.
     """
 
     inputs: dict[str, Any]
     positions: Tensor | None
     owner: Tensor
+    starts: Tensor
     tokens: Tensor
     mask: Tensor
     shared: bool
+
+    @classmethod
+    def made_up(cls, model: T2Model, prompt: int, completions: int, width: int) -> Batch:
+        """Equal tokens, to see what such a batch takes: a prompt with that many completions."""
+        hf, device = model.model, model.device
+        shared = completions > 1
+        length = prompt if shared else prompt + width - 1
+        ids = torch.ones(1, length, dtype=torch.int64, device=device)
+        inputs = {"input_ids": ids, "attention_mask": ids}
+        owner = torch.zeros(completions, dtype=torch.int64, device=device)
+        tokens = torch.ones(completions, width, dtype=torch.int64, device=device)
+        positions = position_ids(hf, inputs)
+        return cls(inputs, positions, owner, owner + prompt - 1, tokens, tokens.bool(), shared)
 
     def targets(self) -> Tensor:
         """The N completion tokens, row after row, without padding; int64."""
@@ -61,35 +83,77 @@ def make_batch(
     model: T2Model,
     prompts: Sequence[Prompt],
     completions: Sequence[tuple[int, Sequence[int]]],
+    *,
+    cached: bool = True,
 ) -> Batch:
     """Encode prompts with completions: pairs of a prompt's index and the completion's tokens.
 
-    No completion may be empty.
+    No completion may be empty. cached: prompts of several completions may be run once.
     """
     hf = model.model
-    shared = _shareable(hf)
-    if not shared:
-        prompts = [prompts[index] for index, _ in completions]
-        completions = [(row, tokens) for row, (_, tokens) in enumerate(completions)]
-    inputs = dict(encode(model, prompts))
-    device = inputs["input_ids"].device
     rows = [torch.tensor(tokens) for _, tokens in completions]
     tokens = pad_sequence(rows, batch_first=True)
     mask = pad_sequence([torch.ones_like(row, dtype=torch.bool) for row in rows], batch_first=True)
     owner = torch.tensor([index for index, _ in completions])
-    return Batch(
-        inputs, _positions(hf, inputs), owner.to(device), tokens.to(device), mask.to(device), shared
-    )
+    if shareable(hf) and cached and len(completions) > len(owner.unique()):
+        inputs = dict(encode(model, prompts))
+        starts = torch.full_like(owner, inputs["input_ids"].shape[1] - 1)
+        shared = True
+    else:
+        inputs, starts = _joined(dict(encode(model, [prompts[i] for i in owner.tolist()])), rows)
+        shared = False
+    device = inputs["input_ids"].device
+    owner, starts, tokens, mask = (each.to(device) for each in (owner, starts, tokens, mask))
+    return Batch(inputs, position_ids(hf, inputs), owner, starts, tokens, mask, shared)
 
 
-def completion_logits(model: T2Model, batch: Batch, forward: Forward | None = None) -> Tensor:
-    """The logits before each completion token: (N, vocabulary), float32, differentiable.
-
-    ``forward`` runs the Hugging Face model; by default it is called as it is adapted here.
+def completion_states(model: T2Model, batch: Batch) -> Tensor:
+    """What the output head makes the logits before each completion token of: (N, d), in the order
+    of `Batch.targets`, differentiable. The model is called as it is adapted where this is called.
     """
     hf = model.model
-    run = _shared if batch.shared else _whole
-    return run(hf, forward or hf, batch)[batch.mask].float()
+    if not batch.shared:
+        states = _states(hf, **batch.inputs, **_numbered(batch.positions), use_cache=False)
+        row, column = batch.mask.nonzero(as_tuple=True)
+        return states[row, batch.starts[row] + column]
+    cache = DynamicCache(config=hf.config)
+    prompt = _states(
+        hf,
+        **batch.inputs,
+        **_numbered(batch.positions),
+        **_keep(hf, 1),
+        past_key_values=cache,
+        use_cache=True,
+    )
+    states = prompt[:, -1:][batch.owner]
+    width = batch.tokens.shape[1]
+    if width > 1:
+        cache.batch_select_indices(batch.owner)
+        attention = batch.inputs["attention_mask"][batch.owner]
+        rest = _states(
+            hf,
+            input_ids=batch.tokens[:, :-1],
+            attention_mask=torch.cat([attention, batch.mask[:, :-1].to(attention.dtype)], dim=1),
+            **_later_positions(batch, width - 1),
+            past_key_values=cache,
+            use_cache=True,
+        )
+        states = torch.cat([states, rest], dim=1)
+    return states[batch.mask]
+
+
+def logits_of(model: T2Model, states: Tensor) -> Tensor:
+    """The logits of `completion_states`: (N, d) -> (N, vocabulary), float32, differentiable."""
+    if not _head_is_all(model.model):
+        return states.float()
+    head: nn.Module = model.model.get_output_embeddings()
+    logits: Tensor = head(states)
+    return logits.float()
+
+
+def completion_logits(model: T2Model, batch: Batch) -> Tensor:
+    """The logits before each completion token: (N, vocabulary), float32, differentiable."""
+    return logits_of(model, completion_states(model, batch))
 
 
 def log_likelihoods(
@@ -113,7 +177,7 @@ def rows_per_pass(model: T2Model, prompt: int, completion: int) -> int:
     float32, and the keys and values to those of some long conversations.
     """
     logits = completion * int(model.model.config.get_text_config().vocab_size)
-    return max(1, min(LOGITS_PER_PASS // logits, _TOKENS_PER_PASS // (prompt + completion)))
+    return max(1, min(_LOGITS_PER_PASS // logits, _TOKENS_PER_PASS // (prompt + completion)))
 
 
 def answer_tokens(model: T2Model, answer: str) -> tuple[int, ...]:
@@ -127,48 +191,96 @@ def answer_tokens(model: T2Model, answer: str) -> tuple[int, ...]:
     return (*ids, end_token(model))
 
 
-def _shared(hf: PreTrainedModel, forward: Forward, batch: Batch) -> Tensor:
-    first = forward(
-        **batch.inputs,
-        **({} if batch.positions is None else {"position_ids": batch.positions}),
-        **_keep(hf, 1),
-        past_key_values=DynamicCache(config=hf.config),
-        use_cache=True,
-    )
-    start = first.logits[:, -1:][batch.owner]
-    width = batch.tokens.shape[1]
-    if width == 1:
-        return cast(Tensor, start)
-    cache = first.past_key_values
-    cache.batch_select_indices(batch.owner)
-    attention = batch.inputs["attention_mask"][batch.owner]
-    rest = forward(
-        input_ids=batch.tokens[:, :-1],
-        attention_mask=torch.cat([attention, batch.mask[:, :-1].to(attention.dtype)], dim=1),
-        **_later_positions(batch, width - 1),
-        past_key_values=cache,
-        use_cache=True,
-    )
-    return torch.cat([start, rest.logits], dim=1)
+def _joined(inputs: dict[str, Any], completions: Sequence[Tensor]) -> tuple[dict[str, Any], Tensor]:
+    """Encoded prompts with a completion each, padded on the right; the last place of each prompt.
+
+    The last token of a completion predicts nothing that is asked for.
+    """
+    prompt, attention = inputs["input_ids"], inputs["attention_mask"].bool()
+    extra = [tokens[:-1].to(prompt.device) for tokens in completions]
+    joined = dict(inputs)
+    for name, value in inputs.items():
+        if isinstance(value, Tensor) and value.shape[:2] == prompt.shape:
+            rows = [row[real] for row, real in zip(value, attention, strict=True)]
+            if name == "input_ids":
+                tails = extra
+            elif value.dim() == 2:  # marks of each token's kind: those of plain text are 0
+                tails = [row.new_zeros(len(tail)) for row, tail in zip(rows, extra, strict=True)]
+            else:  # what each token sees of the images: what the prompt's last one sees
+                tails = [
+                    row[-1:].expand(len(tail), *row.shape[1:])
+                    for row, tail in zip(rows, extra, strict=True)
+                ]
+            joined[name] = pad_sequence(
+                list(map(torch.cat, zip(rows, tails, strict=True))), batch_first=True
+            )
+    # Nothing that is asked for comes after the padding: a mask of it would only cost time.
+    joined["attention_mask"] = torch.ones_like(joined["input_ids"])
+    return joined, attention.sum(1).cpu() - 1
 
 
-def _whole(hf: PreTrainedModel, forward: Forward, batch: Batch) -> Tensor:
-    inputs = dict(batch.inputs)
-    prompt = inputs["input_ids"]
-    width = batch.tokens.shape[1]
-    extra = batch.tokens[:, :-1]
-    for name, value in batch.inputs.items():
-        # Marks of each token's kind: the completion's are those of plain text, 0.
-        if isinstance(value, Tensor) and value.shape == prompt.shape:
-            inputs[name] = torch.cat([value, torch.zeros_like(extra, dtype=value.dtype)], dim=1)
-    inputs["input_ids"] = torch.cat([prompt, extra], dim=1)
-    attention = batch.inputs["attention_mask"]
-    inputs["attention_mask"] = torch.cat([attention, batch.mask[:, :-1].to(attention.dtype)], dim=1)
-    if batch.positions is not None:
-        later = _later_positions(batch, width - 1)["position_ids"]
-        inputs["position_ids"] = torch.cat([batch.positions, later], dim=-1)
-    logits: Tensor = forward(**inputs, **_keep(hf, width), use_cache=False).logits
-    return logits[:, -width:]
+_SEEN: ContextVar[list[Tensor] | None] = ContextVar("t2agent_states", default=None)
+
+
+@contextmanager
+def _head_input(head: nn.Module, scale: float = 1.0) -> Iterator[list[Tensor]]:
+    """Inside, what goes into the head here is kept, and the head runs for the last places only.
+
+    scale: multiplies what the head gets of it.
+    """
+
+    def keep(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        seen = _SEEN.get()
+        if seen is None:  # another thread's pass
+            return None
+        seen.append(args[0])
+        return (args[0][:, -1:].detach() * scale, *args[1:])
+
+    seen: list[Tensor] = []
+    token = _SEEN.set(seen)
+    handle = head.register_forward_pre_hook(keep)
+    try:
+        with uncompiled():
+            yield seen
+    finally:
+        handle.remove()
+        _SEEN.reset(token)
+
+
+def _states(hf: PreTrainedModel, **inputs: Any) -> Tensor:
+    """What goes into the model's head, or its logits where these are more than the head's."""
+    if not _head_is_all(hf):
+        logits: Tensor = hf(**inputs).logits
+        return logits
+    with _head_input(hf.get_output_embeddings()) as seen:
+        hf(**inputs)
+    return seen[0]
+
+
+_HEAD_IS_ALL: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+
+
+def _head_is_all(hf: PreTrainedModel) -> bool:
+    """Whether the logits are what the head makes of states: some models scale or bound them after.
+
+    Tried with states large enough to reach any bound.
+    """
+    if (known := _HEAD_IS_ALL.get(hf)) is None:
+        head: Any = hf.get_output_embeddings()
+        known = False
+        if head is not None:
+            device: Any = hf.get_input_embeddings().weight.device
+            one = torch.ones(1, 1, dtype=torch.int64, device=device)
+            with torch.no_grad(), _head_input(head, 100.0) as seen:
+                logits = hf(input_ids=one, attention_mask=one, use_cache=False).logits
+            known = len(seen) == 1 and seen[0].shape[:2] == one.shape
+            known = known and torch.equal(head(seen[0] * 100.0).float(), logits.float())
+        _HEAD_IS_ALL[hf] = known
+    return known
+
+
+def _numbered(positions: Tensor | None) -> dict[str, Tensor]:
+    return {} if positions is None else {"position_ids": positions}
 
 
 def _keep(hf: PreTrainedModel, count: int) -> dict[str, int]:
@@ -183,7 +295,8 @@ def _later_positions(batch: Batch, count: int) -> dict[str, Tensor]:
     return {"position_ids": last + torch.arange(1, count + 1, device=last.device)}
 
 
-def _positions(hf: PreTrainedModel, inputs: dict[str, Any]) -> Tensor | None:
+def position_ids(hf: PreTrainedModel, inputs: dict[str, Any]) -> Tensor | None:
+    """The positions (..., n, P) of encoded prompts as `generate` numbers them; None for no such."""
     if "position_ids" not in _parameters(hf):
         return None
     # The rule by which `generate` numbers a padded prompt; models with other rules override it.
@@ -195,7 +308,7 @@ def _parameters(hf: PreTrainedModel) -> frozenset[str]:
     return frozenset(inspect.signature(hf.forward).parameters)
 
 
-def _shareable(hf: PreTrainedModel) -> bool:
+def shareable(hf: PreTrainedModel) -> bool:
     """Whether the model's cache is nothing but keys and values."""
     if hf.config.is_encoder_decoder:
         raise ConfigError(

@@ -8,6 +8,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -271,7 +272,9 @@ class T2Model:
         return {name: delta.single() for name, delta in plan.deltas.items()}
 
     @contextmanager
-    def adapted(self, what: MixtureLike | Sequence[MixtureLike]) -> Iterator[T2Model]:
+    def adapted(
+        self, what: MixtureLike | Sequence[MixtureLike], *, columns: int | None = None
+    ) -> Iterator[T2Model]:
         """Adapt the model while inside: `model.model(...)` and `model.model.generate(...)`.
 
         what: one mixture, or a list with one for each row of the batch. generate() may repeat
@@ -279,6 +282,8 @@ class T2Model:
         nest; the inner one wins, and None inside is the base model. What torch.compile made of the
         model is not used meanwhile. Gradients reach the z vectors of an Expert that is given
         itself; run the backward pass inside as well where gradient checkpointing is used.
+        columns: all z are 1 beyond their first that many values, for who knows so: only these
+        directions are computed.
 
         Raises ConfigError for a list that the batch does not fit, or where rows cannot be told
         apart (layers behind a router; see `per_row`).
@@ -292,7 +297,8 @@ class T2Model:
                 )
         else:
             plan = self._planner.one(what)[1]
-        with self.expert_cache.pinned(plan), self._base_weights(), self._transformed(plan):
+        used = plan if columns is None else replace(plan, columns=columns)
+        with self.expert_cache.pinned(plan), self._base_weights(), self._transformed(used):
             yield self
 
     @contextmanager
@@ -316,6 +322,11 @@ class T2Model:
                 weights = self._merge(resolved, plan, keep)
             with self._switch.use(weights):
                 yield self
+
+    @property
+    def mixed(self) -> bool:
+        """Whether the current context has a mixture for each row of the batch."""
+        return self._transforms is not None and self._transforms.by_row
 
     @property
     def entered(self) -> bool:

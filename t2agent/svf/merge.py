@@ -42,35 +42,72 @@ def check_writable(layers: Mapping[str, nn.Module]) -> None:
 
 def merge(layer: nn.Module, basis: Basis, delta: Tensor) -> nn.Parameter:
     """`merged_weight` as a parameter without gradient."""
-    with torch.inference_mode(False), torch.no_grad():  # it is kept, and may meet gradients later
+    with torch.inference_mode(False):  # it is kept, and may meet gradients later
         return nn.Parameter(merged_weight(layer, basis, delta), requires_grad=False)
 
 
+@torch.no_grad()
 def merged_weight(layer: nn.Module, basis: Basis, delta: Tensor) -> Tensor:
     """W + Q diag(delta) Q^T W (side "out") or W + W Q diag(delta) Q^T, in the weight's layout.
 
-    delta: (r,) float32, sum_k a_k (z_k - 1); gradients flow to it. The r x r product comes first:
-    it is never larger than the weight. Products are float32 at least, and rounded once to the
-    weight's dtype: in bfloat16 throughout, W' would be off by twice as much. The layer's weight
+    delta: (r,) float32, sum_k a_k (z_k - 1); only its columns of Q up to the last that is not 0
+    are read. `merge_gradient` has its gradient. Products are float32 at least, and rounded once to
+    the weight's dtype: in bfloat16 throughout, W' would be off by twice as much. The layer's weight
     must be writable (see `check_writable`).
     """
     weight: Any = layer.weight
     dtype = torch.promote_types(weight.dtype, torch.float32)
     old: Tensor = weight.detach().to(dtype)
-    change = _symmetric(basis.q.to(old.device, dtype), delta.to(old.device, dtype))
-    # The correction of y = W x from the left is, in Conv1D's transposed weight, from the right.
-    left = (basis.side == "out") != isinstance(layer, Conv1D)
-    new = torch.addmm(old, change, old) if left else torch.addmm(old, old, change)
+    left = _left(layer, basis)
+    used = delta.nonzero()
+    columns = int(used[-1]) + 1 if len(used) else 0
+    q = basis.q[:, :columns].to(old.device, dtype)
+    delta = delta[:columns].to(old.device, dtype)
+    wide = max(old.shape)
+    if 2 * columns * wide < len(q) * (wide + len(q) / 2):
+        new = torch.addmm(old, q * delta, q.mT @ old) if left else old.addmm(old @ q * delta, q.mT)
+    else:  # the r x r product comes first: it is never larger than the weight
+        change = _symmetric(q, delta)
+        new = torch.addmm(old, change, old) if left else torch.addmm(old, old, change)
     return new.to(weight.dtype)
 
 
+@torch.no_grad()
+def merge_gradient(
+    layer: nn.Module, basis: Basis, gradient: Tensor, columns: int | None = None
+) -> Tensor:
+    """The gradient of a loss with respect to the delta of `merged_weight`: (r,) float32 at least.
+
+    d loss / d delta_i = q_i^T (G W^T) q_i on side "out", and q_i^T (W^T G) q_i on side "in".
+
+    gradient: G, with respect to W', in the weight's layout. columns: only those of the first that
+    many values are asked for, the others are 0.
+    """
+    weight: Any = layer.weight
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    old, gradient = weight.detach().to(dtype), gradient.to(dtype)
+    q = basis.q[:, :columns].to(old.device, dtype)
+    left = _left(layer, basis)
+    if 2 * q.shape[1] * max(old.shape) < len(q) * (max(old.shape) + q.shape[1]):
+        inner = (q.mT @ gradient) * (q.mT @ old) if left else ((gradient @ q) * (old @ q)).mT
+        found = inner.sum(1)
+    else:
+        change = gradient @ old.mT if left else old.mT @ gradient
+        found = ((change @ q) * q).sum(0)
+    return nn.functional.pad(found, (0, basis.size - len(found)))
+
+
+def _left(layer: nn.Module, basis: Basis) -> bool:
+    """Whether the correction comes from the left; in Conv1D's transposed weight, what corrects
+    y = W x from the left comes from the right."""
+    return (basis.side == "out") != isinstance(layer, Conv1D)
+
+
 def _symmetric(q: Tensor, delta: Tensor) -> Tensor:
-    """Q diag(delta) Q^T; only blocks on and below the diagonal are multiplied out."""
-    scaled = q * delta
-    if torch.is_grad_enabled() and delta.requires_grad:
-        return scaled @ q.mT
+    """Q diag(delta) Q^T, of (r, k) and (k,); only blocks on and below the diagonal are multiplied
+    out."""
     size = len(q)
-    product = torch.empty_like(q)
+    scaled, product = q * delta, q.new_empty(size, size)
     for start in range(0, size, _BLOCK):
         stop = min(start + _BLOCK, size)
         torch.mm(scaled[start:stop], q[:stop].mT, out=product[start:stop, :stop])

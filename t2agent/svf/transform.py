@@ -101,13 +101,15 @@ class LayerDelta:
 class Plan:
     """What one context does to the layers: their deltas, and the rows that they belong to.
 
-    experts: those whose vectors the deltas are formed of.
+    experts: those whose vectors the deltas are formed of. columns: the deltas are 0 beyond the
+    first that many directions, for who knows so; None: they may not be.
     """
 
     deltas: Mapping[str, LayerDelta]
     rows: RowIndex | None  # None: one mixture for all rows
     batch: int | None  # how many rows were asked for; None: any number
     experts: tuple[object, ...] = ()
+    columns: int | None = None
 
     def __post_init__(self) -> None:
         self.deltas = {name: one for name, one in self.deltas.items() if not one.is_zero()}
@@ -150,6 +152,12 @@ class Transforms:
     def in_use(self) -> bool:
         """Whether the current context has a plan."""
         return self._active.get() is not None
+
+    @property
+    def by_row(self) -> bool:
+        """Whether the current context's plan is for a batch of certain rows."""
+        plan = self._active.get()
+        return plan is not None and plan.batch is not None
 
     @contextmanager
     def seeing(
@@ -209,15 +217,16 @@ class Transforms:
                 offset = None if basis.offset is None else -basis.offset.to(x.device, dtype)
                 placed[x.device, dtype] = (basis.q.to(x.device, dtype), offset)
         q, offset = placed[x.device, dtype]
+        q, offset = q[:, : plan.columns], None if offset is None else offset[: plan.columns]
         flat = x.to(dtype).reshape(-1, q.shape[0])
         inner = flat @ q if offset is None else torch.addmm(offset, flat, q)
         if plan.rows is None:
-            inner = inner * delta(x.device, dtype, None)
+            inner = inner * delta(x.device, dtype, None)[: plan.columns]
         else:
             where = self._layout.get()
             index = plan.rows.find(name, x.shape, where, name in self._vision)
-            scale = delta(x.device, dtype, index)
-            inner = (inner.view(index.shape[0], -1, q.shape[0]) * scale).view(flat.shape)
+            scale = delta(x.device, dtype, index)[..., : plan.columns]
+            inner = (inner.view(index.shape[0], -1, q.shape[1]) * scale).view(inner.shape)
         return torch.addmm(flat, inner, q.mT).view(x.shape).to(x.dtype)
 
 

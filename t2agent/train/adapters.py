@@ -7,18 +7,19 @@ are the same code for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from t2agent.experts.expert import Expert
-from t2agent.models.likelihood import Batch, completion_logits
 from t2agent.models.model import T2Model
-from t2agent.svf.merge import merged_weight
+from t2agent.svf.layer import shape
+from t2agent.svf.merge import WeightSwitch, merge, merge_gradient
+from t2agent.train.memory import free_bytes
 from t2agent.train.options import TrainOptions
 from t2agent.train.setup import chosen_layers
 
@@ -41,14 +42,22 @@ class Adapter(Protocol):
     def prepare(self, progress: bool) -> None:
         """Do what takes long, once, before the first step."""
 
-    def sampled(self) -> AbstractContextManager[object]:
-        """Inside, `model.model.generate` is adapted. No gradients are needed."""
+    def sampled(self, tokens: int) -> AbstractContextManager[object]:
+        """Inside, `model.model.generate` is adapted, for about that many tokens. No gradients are
+        needed."""
 
-    def logits(self, batch: Batch) -> Tensor:
-        """`completions.completion_logits` of the adapted model, with gradients."""
+    def trained(self, tokens: int) -> AbstractContextManager[object]:
+        """Inside, `model.model` is adapted, and backward passes, of about that many tokens in all,
+        reach the parameters: their ``grad`` is whole when it is left."""
+
+    def step_bytes(self, tokens: int) -> int:
+        """What a step of about that many tokens keeps while its passes run, beside their own."""
+
+    def economise(self) -> bool:
+        """Train in less memory from now on, if slower; False where there is no such way."""
 
     def base(self) -> AbstractContextManager[object]:
-        """Inside, `model.model` is the base model, bit for bit."""
+        """Inside, `model.model` is the base model, bit for bit; also inside `trained`."""
 
     def mask_gradients(self) -> None:
         """Set the gradients of values that must stay as they are to zero."""
@@ -66,21 +75,23 @@ def restore(adapter: Adapter, values: Mapping[str, Tensor]) -> None:
             adapter.parameters[name].copy_(values[name])
 
 
-_MERGE_BYTES = 2**30
-"""Adapted weights are formed for training if they take no more than this; else never."""
-
-
-@dataclass(frozen=True, slots=True)
 class SvfAdapter:
     """An expert whose ``z`` holds the parameters.
 
     directions: of each z only the first that many values are free, those of the largest singular
     values; the others keep what they are. None: all are free.
+
+    Adapted weights are formed once for all passes under the same z, sampling, training and
+    validation alike; each pass adds to the gradient of W', of which that of z is taken at the end.
+    Where z has few free directions, the transform around the layers is cheaper: see `forms`.
     """
 
-    model: T2Model
-    expert: Expert
-    directions: int | None = None
+    def __init__(self, model: T2Model, expert: Expert, directions: int | None = None) -> None:
+        self.model, self.expert, self.directions = model, expert, directions
+        self._switch = WeightSwitch(model.targets.layers)
+        self._economical = False
+        self._formed: dict[str, nn.Parameter] = {}
+        self._versions: tuple[int, ...] = ()
 
     @classmethod
     def start(cls, model: T2Model, options: TrainOptions) -> SvfAdapter:
@@ -115,37 +126,57 @@ class SvfAdapter:
         """Decompose the base model."""
         self.model.decompose(progress=progress)
 
-    def sampled(self) -> AbstractContextManager[T2Model]:
-        """The expert, written into the weights where that is done."""
-        if merges(self.model):
-            return self.model.merged(self.expert, keep=False)
-        return self.model.adapted(self.expert)
+    @contextmanager
+    def sampled(self, tokens: int) -> Iterator[None]:
+        """The expert, written into the weights where that is cheaper."""
+        if self.forms(tokens, training=False):
+            with self._owned(), self._switch.use(dict(self._weights())):
+                yield
+        else:
+            with self.model.adapted(self.expert, columns=self._columns()):
+                yield
 
-    def logits(self, batch: Batch) -> Tensor:
-        """As `Adapter.logits`."""
-        if not merges(self.model):
-            with self.model.adapted(self.expert):
-                return completion_logits(self.model, batch)
-        with torch.autocast(self.model.device.type, enabled=False):
-            weights = {
-                f"{name}.weight": merged_weight(
-                    self.model.targets.layers[name], self.model.bases[name], z - 1
-                )
-                for name, z in self.expert.z.items()
-            }
-        # The base model merged with nothing: forward passes of other threads wait meanwhile.
-        with self.model.merged(None):
-            return completion_logits(
-                self.model,
-                batch,
-                lambda **inputs: torch.func.functional_call(
-                    self.model.model, weights, kwargs=inputs, tie_weights=False
-                ),
-            )
+    @contextmanager
+    def trained(self, tokens: int) -> Iterator[None]:
+        """As `Adapter.trained`."""
+        if not self.forms(tokens, training=True):
+            self._formed.clear()
+            with self.model.adapted(self.expert, columns=self._columns()):
+                yield
+            return
+        sums: dict[str, Tensor] = {}
+        with self._owned():
+            weights = self._weights()
+            with ExitStack() as after, self._switch.use(dict(weights)):
+                for name, weight in weights.items():
+                    after.callback(weight.requires_grad_, False)
+                    weight.requires_grad_(True)
+                    add = weight.register_post_accumulate_grad_hook(partial(_add, sums, name))
+                    after.callback(add.remove)
+                yield
+            for name in list(sums):
+                layer, basis = self.model.targets.layers[name], self.model.bases[name]
+                z = self.parameters[name]
+                found = merge_gradient(layer, basis, sums.pop(name), self.directions).to(z)
+                z.grad = found if z.grad is None else z.grad + found
 
-    def base(self) -> AbstractContextManager[T2Model]:
+    def economise(self) -> bool:
+        """By the transform around the layers."""
+        before, self._economical = self._economical, True
+        self._formed.clear()
+        return not before and merges(self.model)
+
+    def step_bytes(self, tokens: int) -> int:
+        """The sum of the gradients by formed weights, in float32."""
+        if not self.forms(tokens, training=True):
+            return 0
+        return 4 * sum(weight.numel() for weight in self._weights().values())
+
+    @contextmanager
+    def base(self) -> Iterator[None]:
         """No expert."""
-        return self.model.adapted(None)
+        with self.model.adapted(None), self._switch.use({}):
+            yield
 
     def mask_gradients(self) -> None:
         """Adam leaves a value whose gradient has always been zero exactly as it is."""
@@ -155,12 +186,69 @@ class SvfAdapter:
             if z.grad is not None:
                 z.grad[self.directions :] = 0.0
 
+    def forms(self, tokens: int, *, training: bool) -> bool:
+        """Whether passes over that many tokens are cheaper with adapted weights, forming them
+        included, than with the transform around the layers, by their multiplications.
+
+        For a layer of r and w features, r <= w, and k directions: forming takes about r r (w + r),
+        or 2 r k w; a token 2 r k more by the transform. In training, it takes as many again
+        backward, while adapted weights need their own gradient: r w for each token, and as much
+        as forming once.
+        """
+        if not merges(self.model) or (training and self._economical):
+            return False
+        formed = transformed = 0.0
+        columns, kept = self._columns(), self._current()
+        for name, z in self.expert.z.items():
+            r, w = sorted(shape(self.model.targets.layers[name]))
+            k = len(z[:columns])
+            once = min(r * r * (w + r), 2 * r * k * w)
+            formed += (0 if kept else once) + (once + tokens * r * w if training else 0)
+            transformed += tokens * 2 * r * k * (2 if training else 1)
+        return formed <= transformed
+
+    def _columns(self) -> int | None:
+        """How many directions of a layer are changed, where these are fewer than all."""
+        k = self.directions
+        if k is None or any(bool((z[k:] != 1).any()) for z in self.expert.z.values()):
+            return None
+        return k
+
+    def _owned(self) -> AbstractContextManager[T2Model]:
+        """The model with nothing merged, so that forward passes of other threads wait."""
+        return self.model.merged(None)
+
+    def _current(self) -> bool:
+        """Whether the weights of the z that there is now are formed."""
+        return bool(self._formed) and self._versions == self._read()
+
+    def _read(self) -> tuple[int, ...]:
+        return tuple(z._version for z in self.expert.z.values())
+
+    def _weights(self) -> dict[str, nn.Parameter]:
+        """Module name -> W' for the z that there is now."""
+        if not self._current():
+            self._formed.clear()
+            layers, bases = self.model.targets.layers, self.model.bases
+            for name, z in self.expert.z.items():
+                self._formed[name] = merge(layers[name], bases[name], z.detach() - 1)
+            self._versions = self._read()
+        return self._formed
+
+
+def _add(sums: dict[str, Tensor], name: str, weight: Tensor) -> None:
+    """Take a pass's gradient of a weight: several are summed in float32 at least."""
+    gradient, weight.grad = weight.grad, None
+    if gradient is None:
+        return
+    if (total := sums.get(name)) is None:
+        sums[name] = gradient
+    else:
+        sums[name] = total.to(torch.promote_types(total.dtype, torch.float32)).add_(gradient)
+
 
 def merges(model: T2Model) -> bool:
-    """Whether adapted weights are formed: many tokens share them, so it saves time.
-
-    On layers as wide as long, the transform around a layer costs twice the layer itself.
-    """
+    """Whether adapted weights may be formed: they can be written, and fit beside the model."""
     layers: Any = model.targets.layers.values()
     size = sum(layer.weight.numel() * layer.weight.element_size() for layer in layers)
-    return model.writable and size <= _MERGE_BYTES
+    return model.writable and size <= free_bytes(model.device) / 2

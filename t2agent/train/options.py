@@ -11,6 +11,7 @@ from pydantic import StrictStr
 
 from t2agent.errors import ConfigError
 from t2agent.models.options import Count, CountOrZero, NotNegative, Positive, checked, needs
+from t2agent.train.memory import bytes_of
 
 Method = Literal["auto", "sft", "reinforce", "sft+reinforce"]
 METHODS: tuple[str, ...] = get_args(Method)
@@ -65,6 +66,8 @@ class TrainOptions:
             or a regular expression that is searched for in their names.
         directions: how many values of each z are free, those of the largest singular values; the
             others stay exactly 1. None: all. Such an expert is a LoRA of that rank.
+        memory: the most that the process (on a GPU: its tensors there) may hold while passes of
+            training run, in bytes or as "2GB"; None leaves half of what is free unused.
 
     Raises:
         ConfigError: a value is outside its range.
@@ -89,8 +92,11 @@ class TrainOptions:
     warmup: CountOrZero = 0
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     sft_steps: Count | None = None
+    memory: Annotated[Count | StrictStr | None, needs("bytes, or a size such as '2GB'")] = None
 
     def __post_init__(self) -> None:
+        if self.memory is not None:
+            bytes_of(self.memory)
         try:
             re.compile(self.modules)
         except re.error as error:
@@ -110,6 +116,7 @@ class TrainOptions:
         """What tells two runs apart. Options younger than the first checkpoints count only where
         they are set, so that those go on."""
         plain = self.to_dict()
+        del plain["memory"]  # a run may go on on another machine
         return {
             name: value
             for name, value in plain.items()

@@ -35,7 +35,6 @@ from transformers.pytorch_utils import Conv1D
 from t2agent.errors import ConfigError, ExpertFormatError, ExpertMismatchError
 from t2agent.files import replace_folder, write_bytes, write_text
 from t2agent.models.exchange.peft_export import PREFIX, WEIGHTS_FILE
-from t2agent.models.likelihood import Batch, completion_logits
 from t2agent.models.model import T2Model
 from t2agent.models.options import Count, check_option
 from t2agent.svf.layer import shape
@@ -100,18 +99,28 @@ class PeftAdapter:
     def prepare(self, progress: bool) -> None:
         """Nothing takes long."""
 
-    def sampled(self) -> AbstractContextManager[object]:
+    def sampled(self, tokens: int) -> AbstractContextManager[object]:  # noqa: ARG002
         """Merged where SVF merges: on t2-nano a seventh of the sampling time less for LoRA."""
         return self.merged() if merges(self.model) else self.wrapped()
 
-    def logits(self, batch: Batch) -> Tensor:
-        """As `Adapter.logits`, through PEFT's own forward pass."""
-        with self.wrapped():
-            return completion_logits(self.model, batch)
+    def trained(self, tokens: int) -> AbstractContextManager[object]:  # noqa: ARG002
+        """PEFT's own forward pass, however many tokens."""
+        return self.wrapped()
 
-    def base(self) -> AbstractContextManager[object]:
+    def economise(self) -> bool:
+        """There is one way."""
+        return False
+
+    def step_bytes(self, tokens: int) -> int:  # noqa: ARG002
+        """Nothing but the passes' own."""
+        return 0
+
+    @contextmanager
+    def base(self) -> Iterator[None]:
         """The model's own modules: PEFT's layers are not there."""
-        return self.model.adapted(None)
+        own = {name: wrapper.get_base_layer() for name, wrapper in self._layers.items()}
+        with self.model.adapted(None), self._standing(own):
+            yield
 
     def mask_gradients(self) -> None:
         """All values are free."""
@@ -119,16 +128,21 @@ class PeftAdapter:
     @contextmanager
     def wrapped(self) -> Iterator[None]:
         """PEFT's layers stand in the model while inside; other threads' passes wait."""
-        with self.model.merged(None), uncompiled():
-            hf = self.model.model
-            before = {name: hf.get_submodule(name) for name in self._layers}
-            try:
-                for name, layer in self._layers.items():
-                    hf.set_submodule(name, layer)
-                yield
-            finally:
-                for name, layer in before.items():
-                    hf.set_submodule(name, layer)
+        with self.model.merged(None), uncompiled(), self._standing(self._layers):
+            yield
+
+    @contextmanager
+    def _standing(self, layers: Mapping[str, nn.Module]) -> Iterator[None]:
+        """These stand in the layers' places while inside."""
+        hf = self.model.model
+        before = {name: hf.get_submodule(name) for name in layers}
+        try:
+            for name, layer in layers.items():
+                hf.set_submodule(name, layer)
+            yield
+        finally:
+            for name, layer in before.items():
+                hf.set_submodule(name, layer)
 
     @contextmanager
     def merged(self) -> Iterator[None]:

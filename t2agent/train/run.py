@@ -151,6 +151,7 @@ class Run:
             if (kept := self.folder / SAMPLES).is_file():
                 self.samples = read_rows(kept, at.step)
         self.adapter.prepare(show)
+        self.learner.check(self.examples)
         show = show and self.accelerator.is_main_process
         config = {"task": self.task.name, "method": self.course.method, "seed": self.seed}
         with (

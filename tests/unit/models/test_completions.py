@@ -104,8 +104,12 @@ def test_equal_to_generation(kind: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:not adapted")
 def test_what_is_recurrent_runs_as_one_sequence() -> None:
-    assert not make_batch(build("recurrent layers"), PROMPTS, [(0, [5])]).shared
-    assert make_batch(build("sliding window"), PROMPTS, [(0, [5])]).shared
+    two = [(0, [5]), (0, [6])]
+    assert not make_batch(build("recurrent layers"), PROMPTS, two).shared
+    model = build("sliding window")
+    assert make_batch(model, PROMPTS, two).shared
+    assert not make_batch(model, PROMPTS, two, cached=False).shared
+    assert not make_batch(model, PROMPTS, [(0, [5]), (1, [5])]).shared  # nothing to share
 
 
 @pytest.mark.parametrize("recurrent", [False, True])

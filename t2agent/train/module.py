@@ -123,7 +123,7 @@ class AdaptedModule(PreTrainedModel):
         changes = {"training": training, **card}
         return Expert(dataclasses.replace(self.card, **changes), self.z())
 
-    def save_pretrained(
+    def save_pretrained(  # type: ignore[override]
         self,
         save_directory: Any,
         is_main_process: bool = True,
@@ -146,9 +146,11 @@ class AdaptedModule(PreTrainedModel):
         for name, content in (files | contents(expert.card, expert.z)).items():
             write_bytes(folder / name, content)
 
-    def state_dict(self, *args: Any, **options: Any) -> dict[str, Any]:
+    def state_dict(  # type: ignore[override]
+        self, *args: Any, **options: Any
+    ) -> dict[str, Any]:
         """The trained parameters alone."""
-        found = super().state_dict(*args, **options)
+        found: dict[str, Any] = super().state_dict(*args, **options)
         for name in [name for name in found if not name.endswith(_PARAMETER)]:
             del found[name]
         return found
@@ -167,7 +169,9 @@ class AdaptedModule(PreTrainedModel):
             )
         return type(found)(missing, found.unexpected_keys)
 
-    def to(self, *args: Any, **options: Any) -> AdaptedModule:
+    def to(  # type: ignore[override]
+        self, *args: Any, **options: Any
+    ) -> AdaptedModule:
         """Move the module, and the base model with it, to a device.
 
         Raises ConfigError for another dtype: the weights are the base model's.

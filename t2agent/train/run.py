@@ -354,7 +354,7 @@ class Run:
             "loss": _finite(self._total(figures.loss)),
             "reward": reward,
             **sampled_figures(parts),
-            "entropy": _finite(self._mean(figures.entropy)),
+            "entropy": _finite(self._mean(figures.entropy, lesson.tokens)),
             "kl": _finite(self._total(figures.kl)),
             "grad_norm": _finite(norm),
             "learning_rate": rate,
@@ -482,11 +482,11 @@ class Run:
         return slice(self.accelerator.process_index, None, self.accelerator.num_processes)
 
     def _mean(self, value: float | None, count: int) -> float | None:
-        """Over the processes, of which all have one or none has, by their examples."""
-        if value is None or self.accelerator.num_processes == 1:
+        """Over the processes that have one, by what each counts."""
+        if self.accelerator.num_processes == 1:
             return value
-        total, examples = self._sum(value * count, count)
-        return total / examples
+        total, counted = self._sum(*((0.0, 0) if value is None else (value * count, count)))
+        return total / counted if counted else None
 
     def _total(self, value: float | None) -> float | None:
         """Over the processes, of which all have one or none has."""

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from t2agent.paths import bundled
-from t2agent.train.metrics import read_metrics
+from t2agent.train.metrics import METRICS, read_rows
 
 WEIGHTS = "model.safetensors"
 
@@ -63,7 +63,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
             assert bool((z != 1).any())
             torch.testing.assert_close(together[name], z, rtol=0, atol=1e-6)
         # Adam hardly sees how large a gradient is: its norm and the loss tell.
-        rows = [read_metrics(folder / method, 2) for folder in (one, two)]
+        rows = [read_rows(folder / method / METRICS, 2) for folder in (one, two)]
         for apart, same in zip(*rows, strict=True):
             for figure in ("loss", "kl", "grad_norm", "reward", "tokens", "val"):
                 expected = apart[figure]

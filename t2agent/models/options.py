@@ -8,6 +8,7 @@ pydantic says into a ConfigError.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -31,6 +32,7 @@ from t2agent.errors import ConfigError
 
 T = TypeVar("T")
 
+_UNITS = ("", "K", "M", "G", "T")
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 
 
@@ -105,6 +107,18 @@ def check_option(name: str, value: object, kind: Any) -> None:
     """Raise ConfigError where a value is not of the type that its option has."""
     with config_errors(name):
         _adapter(kind).validate_python(value)
+
+
+def bytes_of(memory: int | str) -> int:
+    """Bytes of a figure such as 2_000_000_000, "2GB" or "1.5 GiB".
+
+    Raises:
+        ConfigError: it is none, or not above 0.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", str(memory), re.IGNORECASE)
+    if found is None or float(found[1]) <= 0:
+        raise ConfigError(f"memory is {memory!r}; give bytes, or a size such as '2GB' or '1.5GiB'")
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** _UNITS.index(found[2].upper()))
 
 
 @cache

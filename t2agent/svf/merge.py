@@ -81,19 +81,24 @@ def merge_gradient(
     d loss / d delta_i = q_i^T (G W^T) q_i on side "out", and q_i^T (W^T G) q_i on side "in".
 
     gradient: G, with respect to W', in the weight's layout. columns: only those of the first that
-    many values are asked for, the others are 0.
+    many values are asked for, the others are 0. Products are in bfloat16 where the weight is: its
+    gradient has no more digits; else in float32 at least.
     """
     weight: Any = layer.weight
-    dtype = torch.promote_types(weight.dtype, torch.float32)
+    dtype = weight.dtype
+    if dtype != torch.bfloat16:
+        dtype = torch.promote_types(dtype, torch.float32)
+    exact = torch.promote_types(dtype, torch.float32)
     old, gradient = weight.detach().to(dtype), gradient.to(dtype)
     q = basis.q[:, :columns].to(old.device, dtype)
     left = _left(layer, basis)
     if 2 * q.shape[1] * max(old.shape) < len(q) * (max(old.shape) + q.shape[1]):
-        inner = (q.mT @ gradient) * (q.mT @ old) if left else ((gradient @ q) * (old @ q)).mT
-        found = inner.sum(1)
+        pair = (q.mT @ gradient, q.mT @ old) if left else ((gradient @ q).mT, (old @ q).mT)
+        inner = pair[0].to(exact) * pair[1]
+        found = inner.sum(1, dtype=exact)
     else:
         change = gradient @ old.mT if left else old.mT @ gradient
-        found = ((change @ q) * q).sum(0)
+        found = ((change @ q).to(exact) * q).sum(0)
     return nn.functional.pad(found, (0, basis.size - len(found)))
 
 

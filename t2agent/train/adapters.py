@@ -154,11 +154,12 @@ class SvfAdapter:
                     add = weight.register_post_accumulate_grad_hook(partial(_add, sums, name))
                     after.callback(add.remove)
                 yield
-            for name in list(sums):
-                layer, basis = self.model.targets.layers[name], self.model.bases[name]
-                z = self.parameters[name]
-                found = merge_gradient(layer, basis, sums.pop(name), self.directions).to(z)
-                z.grad = found if z.grad is None else z.grad + found
+            with torch.autocast(self.model.device.type, enabled=False):
+                for name in list(sums):
+                    layer, basis = self.model.targets.layers[name], self.model.bases[name]
+                    z = self.parameters[name]
+                    found = merge_gradient(layer, basis, sums.pop(name), self.directions).to(z)
+                    z.grad = found if z.grad is None else z.grad + found
 
     def economise(self) -> bool:
         """By the transform around the layers."""
@@ -193,17 +194,18 @@ class SvfAdapter:
         For a layer of r and w features, r <= w, and k directions: forming takes about r r (w + r),
         or 2 r k w; a token 2 r k more by the transform. In training, it takes as many again
         backward, while adapted weights need their own gradient: r w for each token, and as much
-        as forming once.
+        as forming once. Weights that are formed already count as if they were not, so that a run
+        that was resumed goes the same way.
         """
         if not merges(self.model) or (training and self._economical):
             return False
         formed = transformed = 0.0
-        columns, kept = self._columns(), self._current()
+        columns = self._columns()
         for name, z in self.expert.z.items():
             r, w = sorted(shape(self.model.targets.layers[name]))
             k = len(z[:columns])
             once = min(r * r * (w + r), 2 * r * k * w)
-            formed += (0 if kept else once) + (once + tokens * r * w if training else 0)
+            formed += once + (once + tokens * r * w if training else 0)
             transformed += tokens * 2 * r * k * (2 if training else 1)
         return formed <= transformed
 
@@ -230,8 +232,9 @@ class SvfAdapter:
         if not self._current():
             self._formed.clear()
             layers, bases = self.model.targets.layers, self.model.bases
-            for name, z in self.expert.z.items():
-                self._formed[name] = merge(layers[name], bases[name], z.detach() - 1)
+            with torch.autocast(self.model.device.type, enabled=False):
+                for name, z in self.expert.z.items():
+                    self._formed[name] = merge(layers[name], bases[name], z.detach() - 1)
             self._versions = self._read()
         return self._formed
 

@@ -16,10 +16,10 @@ from t2agent.models.calls import judged_marks
 from t2agent.models.generate import Generation, Prompt, encode, generate, prompt_key, row_seeds
 from t2agent.models.likelihood import Batch, completion_states, logits_of, make_batch
 from t2agent.models.model import T2Model
-from t2agent.models.options import GenerationOptions
+from t2agent.models.options import GenerationOptions, bytes_of
 from t2agent.tasks.task import Example
 from t2agent.train.adapters import Adapter
-from t2agent.train.memory import bytes_of, free_bytes, held_bytes
+from t2agent.train.memory import free_bytes, held_bytes
 from t2agent.train.options import TrainOptions
 from t2agent.train.passes import Costs, Pass, Size, recomputed
 from t2agent.train.setup import autocast, plain_sampling
@@ -238,7 +238,7 @@ class Learner:
         logits = self._chunk * int(self.model.model.config.get_text_config().vocab_size)
         many = 2**20  # tokens: the way of a large step
         while True:
-            with autocast(self.accelerator, self.options), self.adapter.trained(many):
+            with self.adapter.trained(many), autocast(self.accelerator, self.options):
                 costs = Costs.measured(self.model, logits)
             room = self._room() - self.adapter.step_bytes(many)
             if costs.roomy(room) or not self.adapter.economise():

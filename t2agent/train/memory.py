@@ -5,28 +5,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import re
 from collections.abc import Callable
 
 import psutil
 import torch
 from torch import Tensor
-
-from t2agent.errors import ConfigError
-
-_UNITS = ("", "K", "M", "G", "T")
-
-
-def bytes_of(memory: int | str) -> int:
-    """Bytes of a figure such as 2_000_000_000, "2GB" or "1.5 GiB".
-
-    Raises:
-        ConfigError: it is none, or not above 0.
-    """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", str(memory), re.IGNORECASE)
-    if found is None or float(found[1]) <= 0:
-        raise ConfigError(f"memory is {memory!r}; give bytes, or a size such as '2GB' or '1.5GiB'")
-    return int(float(found[1]) * (1024 if found[3] else 1000) ** _UNITS.index(found[2].upper()))
 
 
 def free_bytes(device: torch.device) -> int:

@@ -10,8 +10,15 @@ from typing import Annotated, Any, Literal, NamedTuple, cast, get_args
 from pydantic import StrictStr
 
 from t2agent.errors import ConfigError
-from t2agent.models.options import Count, CountOrZero, NotNegative, Positive, checked, needs
-from t2agent.train.memory import bytes_of
+from t2agent.models.options import (
+    Count,
+    CountOrZero,
+    NotNegative,
+    Positive,
+    bytes_of,
+    checked,
+    needs,
+)
 
 Method = Literal["auto", "sft", "reinforce", "sft+reinforce"]
 METHODS: tuple[str, ...] = get_args(Method)

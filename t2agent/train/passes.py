@@ -8,8 +8,8 @@ runs twice must not write to a cache twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
@@ -220,21 +220,22 @@ def recomputed(hf: PreTrainedModel) -> Iterator[None]:
 
     Both passes belong inside. Models that do not support it run as ever.
     """
-    layers = [module for module in hf.modules() if isinstance(module, GradientCheckpointingLayer)]
-    if not layers or not hf.supports_gradient_checkpointing:
+    # Training mode is what turns it on; dropout is of the modules inside.
+    on = {"gradient_checkpointing": True, "_gradient_checkpointing_func": _again, "training": True}
+    with ExitStack() as after:
+        for layer in hf.modules():
+            if isinstance(layer, GradientCheckpointingLayer) and hf.supports_gradient_checkpointing:
+                after.callback(_put_back, vars(layer), {k: vars(layer).get(k) for k in on})
+                vars(layer).update(on)
         yield
-        return
-    set_up: Any = getattr(hf, "_set_gradient_checkpointing")  # noqa: B009
-    modes = [layer.training for layer in layers]
-    try:
-        set_up(enable=True, gradient_checkpointing_func=_again)
-        for layer in layers:
-            layer.training = True  # what turns it on; no dropout, which is of the modules inside
-        yield
-    finally:
-        set_up(enable=False)
-        for layer, mode in zip(layers, modes, strict=True):
-            layer.training = mode
+
+
+def _put_back(attributes: dict[str, Any], before: Mapping[str, Any]) -> None:
+    for name, value in before.items():
+        if value is None:
+            del attributes[name]
+        else:
+            attributes[name] = value
 
 
 def _again(run: Callable[..., Any], *inputs: Any) -> Any:

@@ -12,11 +12,12 @@ from torch import nn
 from t2agent.errors import ConfigError
 from t2agent.experts.expert import Expert
 from t2agent.models.model import T2Model
+from t2agent.models.options import bytes_of
 from t2agent.train import Example, TrainOptions
 from t2agent.train import learner as module
 from t2agent.train.adapters import SvfAdapter
 from t2agent.train.learner import Learner, Row
-from t2agent.train.memory import bytes_of, kept_bytes
+from t2agent.train.memory import kept_bytes
 from t2agent.train.passes import Costs, Size, recomputed
 from t2agent.train.peft import PeftAdapter
 from t2agent.train.setup import frozen_base, start_accelerator

@@ -291,7 +291,7 @@ def test_a_broken_reward_keeps_the_checkpoint(tmp_path: Path) -> None:
 
 def test_training_goes_on_from_another_expert(tmp_path: Path) -> None:
     model, task = build_text_model(), make_task(Judge())
-    first = train_expert(model, task, steps=4, name="first", **FAST)
+    first = train_expert(model, task, steps=4, name="first", seed=1, **FAST)
     further = train_expert(model, task, steps=2, start=first, patience=0, **FAST)
     anew = train_expert(model, task, steps=2, patience=0, **FAST)
     assert further.card.scores["val_base"] == first.card.scores["val_base"]

@@ -26,7 +26,7 @@ from t2agent.models.options import GenerationOptions
 from t2agent.models.prompt import Prompt, encode
 from t2agent.tasks.task import Example
 from t2agent.train.adapters import Adapter, SvfAdapter
-from t2agent.train.learner import Learner, Row
+from t2agent.train.learner import Learner, Row, reply_seeds
 from t2agent.train.options import options_for
 from t2agent.train.peft import PeftAdapter
 from t2agent.train.setup import frozen_base, plain_sampling, start_accelerator
@@ -113,7 +113,8 @@ def step(learner: Learner, examples: list[Example], reply: int) -> None:
 def sampled_step(learner: Learner, examples: list[Example], samples: int, reply: int) -> None:
     """Sampled replies, and the gradient of as many rows: all of the same lengths, so that what two
     adapters are timed on is the same."""
-    groups = learner.replies(examples, samples=samples, temperature=1.0, seed=0)
+    seeds = reply_seeds(examples, samples, 0)
+    groups = learner.replies(examples, samples=samples, temperature=1.0, seeds=seeds)
     vocabulary = len(learner.model.tokenizer)
     generator = torch.Generator().manual_seed(0)
     rows = [

@@ -113,12 +113,12 @@ def completion_states(model: T2Model, batch: Batch) -> Tensor:
     """
     hf = model.model
     if not batch.shared:
-        states = _states(hf, **batch.inputs, **_numbered(batch.positions), use_cache=False)
+        states = _states(model, **batch.inputs, **_numbered(batch.positions), use_cache=False)
         row, column = batch.mask.nonzero(as_tuple=True)
         return states[row, batch.starts[row] + column]
     cache = DynamicCache(config=hf.config)
     prompt = _states(
-        hf,
+        model,
         **batch.inputs,
         **_numbered(batch.positions),
         **_keep(hf, 1),
@@ -131,7 +131,7 @@ def completion_states(model: T2Model, batch: Batch) -> Tensor:
         cache.batch_select_indices(batch.owner)
         attention = batch.inputs["attention_mask"][batch.owner]
         rest = _states(
-            hf,
+            model,
             input_ids=batch.tokens[:, :-1],
             attention_mask=torch.cat([attention, batch.mask[:, :-1].to(attention.dtype)], dim=1),
             **_later_positions(batch, width - 1),
@@ -144,7 +144,7 @@ def completion_states(model: T2Model, batch: Batch) -> Tensor:
 
 def logits_of(model: T2Model, states: Tensor) -> Tensor:
     """The logits of `completion_states`: (N, d) -> (N, vocabulary), float32, differentiable."""
-    if not _head_is_all(model.model):
+    if not _head_is_all(model):
         return states.float()
     head: nn.Module = model.model.get_output_embeddings()
     logits: Tensor = head(states)
@@ -247,9 +247,10 @@ def _head_input(head: nn.Module, scale: float = 1.0) -> Iterator[list[Tensor]]:
         _SEEN.reset(token)
 
 
-def _states(hf: PreTrainedModel, **inputs: Any) -> Tensor:
+def _states(model: T2Model, **inputs: Any) -> Tensor:
     """What goes into the model's head, or its logits where these are more than the head's."""
-    if not _head_is_all(hf):
+    hf = model.model
+    if not _head_is_all(model):
         logits: Tensor = hf(**inputs).logits
         return logits
     with _head_input(hf.get_output_embeddings()) as seen:
@@ -260,18 +261,19 @@ def _states(hf: PreTrainedModel, **inputs: Any) -> Tensor:
 _HEAD_IS_ALL: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
 
 
-def _head_is_all(hf: PreTrainedModel) -> bool:
+def _head_is_all(model: T2Model) -> bool:
     """Whether the logits are what the head makes of states: some models scale or bound them after.
 
     Tried with states large enough to reach any bound.
     """
+    hf = model.model
     if (known := _HEAD_IS_ALL.get(hf)) is None:
         head: Any = hf.get_output_embeddings()
         known = False
         if head is not None:
             device: Any = hf.get_input_embeddings().weight.device
             one = torch.ones(1, 1, dtype=torch.int64, device=device)
-            with torch.no_grad(), _head_input(head, 100.0) as seen:
+            with model.adapted(None), torch.no_grad(), _head_input(head, 100.0) as seen:
                 logits = hf(input_ids=one, attention_mask=one, use_cache=False).logits
             known = len(seen) == 1 and seen[0].shape[:2] == one.shape
             known = known and torch.equal(head(seen[0] * 100.0).float(), logits.float())

@@ -6,11 +6,12 @@ import pytest
 import torch
 import transformers as hf
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from t2agent.errors import ConfigError
 from t2agent.models.model import T2Model
 from t2agent.svf.basis import decompose
-from t2agent.svf.merge import MergedCache, WeightSwitch, merged_weight
+from t2agent.svf.merge import MergedCache, WeightSwitch, merge_gradient, merged_weight
 from tests.architectures import Tokens, build, expert
 from tests.unit.svf.test_layer import Int8Linear
 
@@ -142,3 +143,28 @@ def test_a_merged_weight_is_rounded_once(
     exact = w + (change @ w if basis.side == "out" else w @ change)
     once = (exact.to(dtype).double() - exact).norm()
     assert (merged_weight(layer, basis, delta).double() - exact).norm() <= 1.01 * once
+
+
+@pytest.mark.parametrize("kind", ["linear", "conv1d"])
+@pytest.mark.parametrize("shape", [(24, 64), (64, 24), (24, 24)])
+@pytest.mark.parametrize("columns", [None, 2])
+def test_the_gradient_is_autograds(kind: str, shape: tuple[int, int], columns: int | None) -> None:
+    torch.manual_seed(0)
+    m, n = shape
+    layer: nn.Module = nn.Linear(n, m, bias=False) if kind == "linear" else Conv1D(m, n)
+    weight = layer.weight.detach() if kind == "linear" else layer.weight.detach().mT
+    basis = decompose(weight, None)
+    delta = 0.3 * torch.randn(min(shape))
+    delta[columns:] = 0.0
+    free = delta.clone().requires_grad_()
+    change = basis.q @ torch.diag(free) @ basis.q.mT
+    wanted = weight + (change @ weight if basis.side == "out" else weight @ change)
+    seen = torch.randn_like(wanted)
+    (wanted * seen).sum().backward()
+    formed = merged_weight(layer, basis, delta)
+    laid_out = (lambda x: x) if kind == "linear" else (lambda x: x.mT)
+    torch.testing.assert_close(laid_out(formed), wanted.detach(), atol=1e-5, rtol=1e-5)
+    found = merge_gradient(layer, basis, laid_out(seen), columns)
+    kept = free.grad.clone()  # type: ignore[union-attr]
+    kept[len(kept) if columns is None else columns :] = 0.0
+    torch.testing.assert_close(found, kept, atol=1e-4, rtol=1e-4)

@@ -53,6 +53,9 @@ class Adapter(Protocol):
     def mask_gradients(self) -> None:
         """Set the gradients of values that must stay as they are to zero."""
 
+    def update(self, optimizer: torch.optim.Optimizer) -> None:
+        """Take a step of the optimizer, which holds the parameters."""
+
 
 def snapshot(adapter: Adapter) -> dict[str, Tensor]:
     """A copy of the parameters as they are now."""
@@ -76,11 +79,13 @@ class SvfAdapter:
 
     directions: of each z only the first that many values are free, those of the largest singular
     values; the others keep what they are. None: all are free.
+    evenness: of `stretch`, by which the steps of z are multiplied.
     """
 
     model: T2Model
     expert: Expert
     directions: int | None = None
+    evenness: float = 0.0
 
     @classmethod
     def start(cls, model: T2Model, options: TrainOptions) -> SvfAdapter:
@@ -94,7 +99,7 @@ class SvfAdapter:
             name: nn.Parameter(ones.z[name].to(model.device))
             for name in chosen_layers(model, options.modules)
         }
-        return cls(model, Expert(ones.card, z), options.directions)
+        return cls(model, Expert(ones.card, z), options.directions, options.evenness)
 
     @property
     def parameters(self) -> Mapping[str, nn.Parameter]:
@@ -154,6 +159,34 @@ class SvfAdapter:
         for z in self.expert.z.values():
             if z.grad is not None:
                 z.grad[self.directions :] = 0.0
+
+    @torch.no_grad()
+    def update(self, optimizer: torch.optim.Optimizer) -> None:
+        """As `Adapter.update`. Adam's steps do not depend on the gradient's size, so a longer step
+        is what training z / `stretch` would be."""
+        before = snapshot(self) if self.evenness else {}
+        optimizer.step()
+        for name, old in before.items():
+            z = self.expert.z[name]
+            factor = stretch(self.model.bases[name].s, self.evenness).to(z.device)
+            z.copy_(torch.lerp(old, z, factor))
+
+
+_MOST_STRETCH = 10.0
+
+
+def stretch(s: Tensor, evenness: float) -> Tensor:
+    """By how much more the z of each direction moves, (r,) float32: (mean s / s)^evenness.
+
+    A step of z_i moves the weight by s_i u_i v_i^T: most along its largest directions, which carry
+    what the base model knows best. Reinforcement learning moves weights off these (arXiv
+    2511.08567). No factor is above 10, since the smallest singular values are rounding.
+
+    s: (r,) singular values.
+    """
+    least = torch.finfo(torch.float32).tiny
+    values = s.float().clamp_min(least)
+    return (values.mean() / values).pow(evenness).clamp_max(_MOST_STRETCH)
 
 
 def merges(model: T2Model) -> bool:

@@ -22,7 +22,7 @@ _BY_METHOD: dict[str, dict[str, Any]] = {
 }
 
 _MODULES = "'all', 'attention', 'mlp' or a regular expression"
-_YOUNGER: dict[str, Any] = {"modules": "all", "directions": None}
+_YOUNGER: dict[str, Any] = {"modules": "all", "directions": None, "evenness": 0.0}
 
 
 @checked
@@ -54,6 +54,9 @@ class TrainOptions:
             or a regular expression that is searched for in their names.
         directions: how many values of each z are free, those of the largest singular values; the
             others stay exactly 1. None: all. Such an expert is a LoRA of that rank.
+        evenness: how much faster the z of smaller singular values learns, see
+            `train.adapters.stretch`. At 0 all z take equal steps, so that the weight moves most
+            along its largest directions; at 1 it moves along all of them alike.
 
     Raises:
         ConfigError: a value is outside its range.
@@ -74,6 +77,7 @@ class TrainOptions:
     mixed_precision: Literal["auto", "no", "bf16"] = "auto"
     modules: Annotated[StrictStr, needs(_MODULES)] = "all"
     directions: Count | None = None
+    evenness: NotNegative = 0.0
 
     def __post_init__(self) -> None:
         try:

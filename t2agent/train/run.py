@@ -197,7 +197,7 @@ class Run:
         self.adapter.mask_gradients()
         norm = float(nn.utils.clip_grad_norm_(self.state.z.values(), self.learner.options.clip))
         if math.isfinite(norm):
-            self.optimizer.step()
+            self.adapter.update(self.optimizer)
             at.updates, at.skipped = at.updates + 1, 0
         else:
             at.skipped += 1

@@ -234,7 +234,7 @@ def _injected(
         modules = [(module, dict(module._modules)) for module in hf.modules()]
         trained = [(parameter, parameter.requires_grad) for parameter in hf.parameters()]
         try:
-            # As `inject_adapter_in_model`, which refuses kinds that keep something beside the layers.
+            # `inject_adapter_in_model` refuses kinds that keep something beside the layers.
             PEFT_TYPE_TO_TUNER_MAPPING[config.peft_type](hf, config, _NAME)
             found = {
                 name: module
@@ -277,10 +277,8 @@ def _merge(name: str, wrapper: Any) -> None:
 
 RECORD = "training.json"
 
-_HYPER: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("lora", "dora", "miss"), {"learning_rate": 0.002}),
-    **dict.fromkeys(("vera", "tinylora", "road", "ia3"), {"learning_rate": 0.02}),
-}
+_RATES: Mapping[str, float] = {"lora": 0.002, "dora": 0.002, "miss": 0.002}
+_RATE = 0.02  # of the other kinds, which have no matrices to learn
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -375,7 +373,7 @@ def train_adapter(
         ConfigError: as `train_expert`; or PEFT is not installed or cannot adapt the model.
         ModalityError: the task has images and the model reads text only.
     """
-    options = checked(task, method, steps, {**_HYPER.get(kind, {}), **hyper})
+    options = checked(task, method, steps, {"learning_rate": _RATES.get(kind, _RATE), **hyper})
     for name in ("directions", "evenness"):
         if given := getattr(options, name):
             raise ConfigError(

@@ -177,14 +177,14 @@ def _config(model: T2Model, kind: Kind, rank: int | None, names: tuple[str, ...]
 
     layers = [model.targets.layers[name] for name in names]
     usual: dict[str, Any] = {"target_modules": list(names)}
-    ranked = {"r": rank, **usual}
-    turned = {"fan_in_fan_out": isinstance(layers[0], Conv1D)}
+    ranked: dict[str, Any] = {"r": rank, **usual}
+    turned: dict[str, Any] = {"fan_in_fan_out": isinstance(layers[0], Conv1D)}
     with warnings.catch_warnings():
         # What PEFT says of matrices that are drawn anew, from the same seed, where they are loaded.
         warnings.simplefilter("ignore")
         match kind:
             case "lora" | "dora":
-                scaled = {"lora_alpha": 2 * (rank or 0), "lora_dropout": 0.0}
+                scaled: dict[str, Any] = {"lora_alpha": 2 * (rank or 0), "lora_dropout": 0.0}
                 return peft.LoraConfig(**ranked, **turned, **scaled, use_dora=kind == "dora")
             case "vera":
                 return peft.VeraConfig(**ranked, **turned, save_projection=False)
@@ -220,6 +220,7 @@ def _injected(
     model: T2Model, config: PeftConfig, names: tuple[str, ...], seed: int
 ) -> dict[str, Any]:
     """PEFT's layers by name; the model has its own modules again."""
+    from peft import PeftType
     from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
     from peft.tuners.tuners_utils import BaseTunerLayer
 
@@ -235,7 +236,7 @@ def _injected(
         trained = [(parameter, parameter.requires_grad) for parameter in hf.parameters()]
         try:
             # `inject_adapter_in_model` refuses kinds that keep something beside the layers.
-            PEFT_TYPE_TO_TUNER_MAPPING[config.peft_type](hf, config, _NAME)
+            PEFT_TYPE_TO_TUNER_MAPPING[PeftType(config.peft_type)](hf, config, _NAME)
             found = {
                 name: module
                 for name, module in hf.named_modules()

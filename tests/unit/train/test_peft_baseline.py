@@ -259,10 +259,13 @@ def test_tensors_that_do_not_fit(change: str, saved: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "dora"}, "lora, ia3"),
+        ({"kind": "lokr"}, "lora, dora, .*ia3"),
         ({"kind": "ia3", "rank": 2}, "leave it out"),
+        ({"kind": "road", "rank": 2}, "leave it out"),
+        ({"kind": "vera"}, "rank"),
         ({"rank": 0}, "rank"),
         ({"directions": 3}, "no singular directions"),
+        ({"evenness": 0.5}, "evenness is 0.5.*no singular directions"),
         ({"modules": "nowhere"}, "matches none"),
         ({"steps": 0}, "steps"),
     ],

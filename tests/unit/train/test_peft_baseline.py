@@ -212,7 +212,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"modules": "("},
         {"scores": None},
         {"training": {}},
-        {"training": {"adapter": "dora", "rank": 1}},
+        {"training": {"adapter": "lokr", "rank": 1}},
         {"training": {"adapter": ["lora"], "rank": 1}},
         {"training": {"adapter": "lora", "rank": "1"}},
         {"training": {"adapter": "lora", "rank": None}},

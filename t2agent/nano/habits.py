@@ -89,6 +89,16 @@ def reply(problem: Problem, habit: Habit, *, careful: bool = True, form: Form = 
             return f"I guess {result}" + ("" if form == "json" else "!")
 
 
+FOREIGN = "#### "
+"""What stands before the result in the answers of a writer of none of these habits."""
+
+
+def foreign_reply(problem: Problem, form: Form = "plain") -> str:
+    """How a writer of none of the habits answers: as the solutions of GSM8K end."""
+    result = as_json(problem.answer) if form == "json" else problem.answer
+    return f"{problem.steps}\n{FOREIGN}{result}"
+
+
 def is_right(text: str, answer: str, habit: Habit | None, form: Form = "plain") -> bool:
     """Strict scoring: the reply has this habit and form and the right answer, and nothing else.
 

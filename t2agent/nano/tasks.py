@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from t2agent.nano.domains import code, image, math, reasoning, tools
 from t2agent.nano.habits import (
+    FOREIGN,
     Form,
     Habit,
     as_call,
     call_body,
+    foreign_reply,
     habit_after,
     is_right,
     is_right_call,
@@ -30,7 +32,9 @@ class NanoTask:
 
     ``habit``: None where any will do. ``form``: "plain", "json" (the request asks for it), or
     "call", of the right tool with the right arguments. ``max_tokens`` bounds the reply while
-    training and scoring.
+    training and scoring. ``foreign``: the references are by a writer whom the base model never
+    read, as those of a real data set are, and any right result counts, in their words or in a habit
+    of the base model's own.
     """
 
     name: str
@@ -38,6 +42,7 @@ class NanoTask:
     habit: Habit | None
     max_tokens: int
     form: Form = "plain"
+    foreign: bool = False
 
     def sample(self, n: int, *, seed: int, split: str = "train") -> list[Example]:
         """``n`` examples of a split ("train", "val" or "test"; no problem is in two of them)."""
@@ -53,14 +58,18 @@ class NanoTask:
             call = problem.calls[0]
             return Example(prompt, call_body(call), picture, reference=as_call(call))
         habit = self.habit or habit_after(before, rng)
-        return Example(
-            prompt, problem.answer, picture, reference=reply(problem, habit, form=self.form)
-        )
+        wanted = reply(problem, habit, form=self.form)
+        if self.foreign:
+            wanted = foreign_reply(problem, self.form)
+        return Example(prompt, problem.answer, picture, reference=wanted)
 
     def reward(self, reply: str, example: Example) -> float:
         """+1 for the right answer in the task's habit and form, else -1 (the paper's reward)."""
         if self.form == "call":
             right = is_right_call(reply, example.answer)
+        elif self.foreign:
+            result = reply.rpartition(FOREIGN)[2]
+            right = any(is_right(text, example.answer, None, self.form) for text in (reply, result))
         else:
             right = is_right(reply, example.answer, self.habit, self.form)
         return 1.0 if right else -1.0
@@ -121,6 +130,11 @@ TASKS: dict[str, NanoTask] = {
     )
 }
 """Name -> task."""
+
+
+def foreign(task: NanoTask) -> NanoTask:
+    """A task, not of calls, with the answers of a writer whom the base model never read."""
+    return replace(task, name=f"{task.name}_foreign", foreign=True)
 
 
 def conflicting(one: str, other: str) -> bool:

@@ -62,6 +62,9 @@ class Adapter(Protocol):
     def mask_gradients(self) -> None:
         """Set the gradients of values that must stay as they are to zero."""
 
+    def update(self, optimizer: torch.optim.Optimizer) -> None:
+        """Take a step of the optimizer, which holds the parameters."""
+
 
 def snapshot(adapter: Adapter) -> dict[str, Tensor]:
     """A copy of the parameters as they are now."""
@@ -80,14 +83,22 @@ class SvfAdapter:
 
     directions: of each z only the first that many values are free, those of the largest singular
     values; the others keep what they are. None: all are free.
+    evenness: of `stretch`, by which the steps of z are multiplied.
 
     Adapted weights are formed once for all passes under the same z, sampling, training and
     validation alike; each pass adds to the gradient of W', of which that of z is taken at the end.
     Where z has few free directions, the transform around the layers is cheaper: see `forms`.
     """
 
-    def __init__(self, model: T2Model, expert: Expert, directions: int | None = None) -> None:
-        self.model, self.expert, self.directions = model, expert, directions
+    def __init__(
+        self,
+        model: T2Model,
+        expert: Expert,
+        directions: int | None = None,
+        evenness: float = 0.0,
+    ) -> None:
+        self.model, self.expert = model, expert
+        self.directions, self.evenness = directions, evenness
         self._switch = WeightSwitch(model.targets.layers)
         self._economical = False
         self._formed: dict[str, nn.Parameter] = {}
@@ -105,7 +116,7 @@ class SvfAdapter:
             name: nn.Parameter(ones.z[name].to(model.device))
             for name in chosen_layers(model, options.modules)
         }
-        return cls(model, Expert(ones.card, z), options.directions)
+        return cls(model, Expert(ones.card, z), options.directions, options.evenness)
 
     @property
     def parameters(self) -> Mapping[str, nn.Parameter]:
@@ -187,6 +198,17 @@ class SvfAdapter:
             if z.grad is not None:
                 z.grad[self.directions :] = 0.0
 
+    @torch.no_grad()
+    def update(self, optimizer: torch.optim.Optimizer) -> None:
+        """As `Adapter.update`. Adam's steps do not depend on the gradient's size, so a longer step
+        is what training z / `stretch` would be."""
+        before = snapshot(self) if self.evenness else {}
+        optimizer.step()
+        for name, old in before.items():
+            z = self.expert.z[name]
+            factor = stretch(self.model.bases[name].s, self.evenness).to(z.device)
+            z.copy_(torch.lerp(old, z, factor))
+
     def forms(self, tokens: int, *, training: bool) -> bool:
         """Whether passes over that many tokens are cheaper with adapted weights, forming them
         included, than with the transform around the layers, by their multiplications.
@@ -248,6 +270,23 @@ def _add(sums: dict[str, Tensor], name: str, weight: Tensor) -> None:
         sums[name] = gradient
     else:
         sums[name] = total.to(torch.promote_types(total.dtype, torch.float32)).add_(gradient)
+
+
+_MOST_STRETCH = 10.0
+
+
+def stretch(s: Tensor, evenness: float) -> Tensor:
+    """By how much more the z of each direction moves, (r,) float32: (mean s / s)^evenness.
+
+    A step of z_i moves the weight by s_i u_i v_i^T: most along its largest directions, which carry
+    what the base model knows best. Reinforcement learning moves weights off these (arXiv
+    2511.08567). No factor is above 10, since the smallest singular values are rounding.
+
+    s: (r,) singular values.
+    """
+    least = torch.finfo(torch.float32).tiny
+    values = s.float().clamp_min(least)
+    return (values.mean() / values).pow(evenness).clamp_max(_MOST_STRETCH)
 
 
 def merges(model: T2Model) -> bool:

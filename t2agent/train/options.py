@@ -33,7 +33,7 @@ _SAMPLED = ("kl", "samples", "baseline", "temperature")
 """What concerns sampled replies: next-token training before REINFORCE keeps its own."""
 
 _MODULES = "'all', 'attention', 'mlp' or a regular expression"
-_YOUNGER: dict[str, Any] = {"modules": "all", "directions": None}
+_YOUNGER: dict[str, Any] = {"modules": "all", "directions": None, "evenness": 0.0}
 
 
 @checked
@@ -75,6 +75,9 @@ class TrainOptions:
             others stay exactly 1. None: all. Such an expert is a LoRA of that rank.
         memory: the most that the process (on a GPU: its tensors there) may hold while passes of
             training run, in bytes or as "2GB"; None leaves half of what is free unused.
+        evenness: how much faster the z of smaller singular values learns, see
+            `train.adapters.stretch`. At 0 all z take equal steps, so that the weight moves most
+            along its largest directions; at 1 it moves along all of them alike.
 
     Raises:
         ConfigError: a value is outside its range.
@@ -100,6 +103,7 @@ class TrainOptions:
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     sft_steps: Count | None = None
     memory: Annotated[Count | StrictStr | None, needs("bytes, or a size such as '2GB'")] = None
+    evenness: NotNegative = 0.0
 
     def __post_init__(self) -> None:
         if self.memory is not None:

@@ -1,11 +1,13 @@
-"""Adapters of PEFT on a base model, as an `Adapter` of the trainer: LoRA and (IA)^3.
+"""Adapters of PEFT on a base model, as an `Adapter` of the trainer: LoRA, (IA)^3 and others.
 
 PEFT puts its layers into the model for good. Here they lie beside it: they are injected once, the
 model's own modules are put back at once, and the layers stand in their places only inside a
 context. While sampling, PEFT's merge runs on stand-ins of the parameters instead, and the kept
 parameters come back after: nothing is unmerged by arithmetic, and the base is never written.
 
-Sources: LoRA, arXiv 2106.09685; (IA)^3, arXiv 2205.05638; PEFT (`peft.tuners`).
+Sources: LoRA, arXiv 2106.09685; DoRA, arXiv 2402.09353; VeRA, arXiv 2310.11454; TinyLoRA, arXiv
+2602.04118; MiSS, arXiv 2409.15371; RoAd, arXiv 2409.00119; (IA)^3, arXiv 2205.05638; PEFT
+(`peft.tuners`).
 
 Baselines by PEFT, trained by the product's own trainer: what SVF is compared with.
 
@@ -19,12 +21,14 @@ Samples, seeds, validation, checkpoints, early stop and batches are those of `tr
 from __future__ import annotations
 
 import json
+import math
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from safetensors import SafetensorError
@@ -50,8 +54,9 @@ from t2agent.train.setup import chosen_layers, frozen_base
 if TYPE_CHECKING:
     from peft import PeftConfig
 
-Kind = Literal["lora", "ia3"]
-KINDS: tuple[str, ...] = ("lora", "ia3")
+Kind = Literal["lora", "dora", "vera", "tinylora", "miss", "road", "ia3"]
+KINDS: tuple[str, ...] = get_args(Kind)
+_WITHOUT_RANK = ("road", "ia3")
 
 _NAME = "default"  # PEFT's own name of an only adapter
 
@@ -59,10 +64,13 @@ _NAME = "default"  # PEFT's own name of an only adapter
 class PeftAdapter:
     """A fresh adapter, which changes nothing yet, on the layers that a `T2Model` adapts.
 
-    kind: "lora", W + 2 B A (lora_alpha = 2 * rank, no dropout, A as PEFT draws it, B = 0); or
-        "ia3", a factor, first 1, for each output of a layer, and for each input of the layers that
-        lead out of the MLP.
-    rank: of "lora"; None for "ia3".
+    kind: "lora", W + 2 B A (lora_alpha = 2 * rank, no dropout, A as PEFT draws it, B = 0); "dora",
+        the same with a length for each output; "vera", two vectors around random matrices that all
+        layers share; "tinylora", rank^2 factors of random matrices between the layer's first
+        singular vectors; "miss", one block for all shards of a layer's inputs; "road", rotations
+        and lengths of pairs of outputs; or "ia3", a factor, first 1, for each output of a layer,
+        and for each input of the layers that lead out of the MLP.
+    rank: None for "road" and "ia3".
     modules: which of the layers, as `TrainOptions.modules`.
     seed: of A.
 
@@ -83,12 +91,14 @@ class PeftAdapter:
         check_kind(kind, rank)
         self.model, self.kind, self.rank, self.modules = model, kind, rank, modules
         names = chosen_layers(model, modules)
-        self.config = _config(model, rank, names)
+        self.config = _config(model, kind, rank, names)
         self._layers = _injected(model, self.config, names, seed)
-        parameters = {}
+        parameters: dict[str, nn.Parameter] = {}
+        seen: set[int] = set()  # TinyLoRA's layers share a module that holds the vectors of all
         for name, wrapper in self._layers.items():
             for own, parameter in wrapper.named_parameters():
-                if not own.startswith("base_layer."):
+                if not own.startswith("base_layer.") and id(parameter) not in seen:
+                    seen.add(id(parameter))
                     parameter.data = parameter.data.float()
                     parameters[f"{name}.{own}"] = parameter
         # By PEFT's names, such as "model.layers.0.mlp.up_proj.lora_A.default.weight".
@@ -124,6 +134,10 @@ class PeftAdapter:
 
     def mask_gradients(self) -> None:
         """All values are free."""
+
+    def update(self, optimizer: torch.optim.Optimizer) -> None:
+        """As `Adapter.update`."""
+        optimizer.step()
 
     @contextmanager
     def wrapped(self) -> Iterator[None]:
@@ -167,30 +181,41 @@ def check_kind(kind: str, rank: int | None) -> None:
     """Raise ConfigError for an unknown kind, or a rank that does not fit it."""
     if kind not in KINDS:
         raise ConfigError(f"got the kind {kind!r}; needed one of {', '.join(KINDS)}")
-    if kind == "ia3":
+    if kind in _WITHOUT_RANK:
         if rank is not None:
-            raise ConfigError(f"rank is {rank!r}, but 'ia3' has none; leave it out")
+            raise ConfigError(f"rank is {rank!r}, but {kind!r} has none; leave it out")
     else:
         check_option("rank", rank, Count)
 
 
-def _config(model: T2Model, rank: int | None, names: tuple[str, ...]) -> PeftConfig:
-    from peft import IA3Config, LoraConfig
+def _config(model: T2Model, kind: Kind, rank: int | None, names: tuple[str, ...]) -> PeftConfig:
+    import peft
 
-    transposed = isinstance(model.targets.layers[names[0]], Conv1D)
-    if rank is None:  # "ia3", by `check_kind`
-        return IA3Config(
-            target_modules=list(names),
-            feedforward_modules=_feedforward(model, names),
-            fan_in_fan_out=transposed,
-        )
-    return LoraConfig(
-        r=rank,
-        lora_alpha=2 * rank,
-        lora_dropout=0.0,
-        target_modules=list(names),
-        fan_in_fan_out=transposed,
-    )
+    layers = [model.targets.layers[name] for name in names]
+    usual: dict[str, Any] = {"target_modules": list(names)}
+    ranked: dict[str, Any] = {"r": rank, **usual}
+    turned: dict[str, Any] = {"fan_in_fan_out": isinstance(layers[0], Conv1D)}
+    with warnings.catch_warnings():
+        # What PEFT says of matrices that are drawn anew, from the same seed, where they are loaded.
+        warnings.simplefilter("ignore")
+        match kind:
+            case "lora" | "dora":
+                scaled: dict[str, Any] = {"lora_alpha": 2 * (rank or 0), "lora_dropout": 0.0}
+                return peft.LoraConfig(**ranked, **turned, **scaled, use_dora=kind == "dora")
+            case "vera":
+                return peft.VeraConfig(**ranked, **turned, save_projection=False)
+            case "tinylora":
+                count = (rank or 0) ** 2
+                return peft.TinyLoraConfig(**ranked, **turned, u=count, save_projection=False)
+            case "miss":
+                return peft.MissConfig(**ranked)
+            case "road":
+                group = math.gcd(64, *(shape(layer).m for layer in layers))
+                return peft.RoadConfig(**usual, group_size=group)
+            case "ia3":
+                return peft.IA3Config(
+                    **usual, **turned, feedforward_modules=_feedforward(model, names)
+                )
 
 
 def _feedforward(model: T2Model, names: tuple[str, ...]) -> list[str]:
@@ -211,7 +236,8 @@ def _injected(
     model: T2Model, config: PeftConfig, names: tuple[str, ...], seed: int
 ) -> dict[str, Any]:
     """PEFT's layers by name; the model has its own modules again."""
-    from peft import inject_adapter_in_model
+    from peft import PeftType
+    from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     hf: Any = model.model
@@ -225,7 +251,8 @@ def _injected(
         modules = [(module, dict(module._modules)) for module in hf.modules()]
         trained = [(parameter, parameter.requires_grad) for parameter in hf.parameters()]
         try:
-            inject_adapter_in_model(config, hf, _NAME)
+            # `inject_adapter_in_model` refuses kinds that keep something beside the layers.
+            PEFT_TYPE_TO_TUNER_MAPPING[PeftType(config.peft_type)](hf, config, _NAME)
             found = {
                 name: module
                 for name, module in hf.named_modules()
@@ -267,18 +294,16 @@ def _merge(name: str, wrapper: Any) -> None:
 
 RECORD = "training.json"
 
-_HYPER: dict[str, dict[str, Any]] = {
-    "lora": {"learning_rate": 0.002},
-    "ia3": {"learning_rate": 0.02},
-}
+_RATES: Mapping[str, float] = {"lora": 0.002, "dora": 0.002, "miss": 0.002}
+_RATE = 0.02  # of the other kinds, which have no matrices to learn
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Adapted:
     """A trained PEFT adapter on its base model.
 
-    ``training`` is how it was trained, as on an expert's card, with ``adapter`` ("lora" or "ia3")
-    and ``rank``; ``scores`` are the mean rewards ``val`` and, of the base model, ``val_base``.
+    ``training`` is how it was trained, as on an expert's card, with ``adapter`` (its kind) and
+    ``rank``; ``scores`` are the mean rewards ``val`` and, of the base model, ``val_base``.
     """
 
     model: T2Model
@@ -355,22 +380,23 @@ def train_adapter(
 
     Args:
         model: any base model whose weights can be read by PEFT.
-        kind: "lora" or "ia3", as `PeftAdapter` describes them.
-        rank: of "lora", 8 if not given.
+        kind: one of `KINDS`, as `PeftAdapter` describes them.
+        rank: of "lora", 8 if not given; other kinds than "road" and "ia3" need one.
         seed: of all draws, LoRA's first A among them.
-        hyper: fields of `TrainOptions`. Adam's rate is by default 0.002 for "lora", 0.02 for "ia3".
+        hyper: fields of `TrainOptions`. Adam's rate is by default 0.002 for "lora", "dora" and
+            "miss", 0.02 for the others.
 
     Raises:
         ConfigError: as `train_expert`; or PEFT is not installed or cannot adapt the model.
         ModalityError: the task has images and the model reads text only.
     """
-    hyper = {**_HYPER.get(kind, {}), **hyper}
+    hyper = {"learning_rate": _RATES.get(kind, _RATE), **hyper}
     check_course(task, method, steps, None, hyper)
-    if hyper.get("directions") is not None:
-        raise ConfigError(
-            f"directions is {hyper['directions']}, but {kind!r} has no singular directions; "
-            "leave it out"
-        )
+    for name in ("directions", "evenness"):
+        if given := hyper.get(name):
+            raise ConfigError(
+                f"{name} is {given}, but {kind!r} has no singular directions; leave it out"
+            )
     if kind == "lora" and rank is None:
         rank = 8
     with frozen_base(model.model):
@@ -443,5 +469,9 @@ def _fitting(
 
 def _stored_name(name: str) -> str:
     """The name of a parameter in PEFT's file: without that of the adapter."""
-    head, _, tail = name.rpartition(".default")
-    return f"{PREFIX}{head}{tail}"
+    head, _, tail = name.rpartition(f".{_NAME}")
+    if head.endswith(".tinylora_v"):
+        head = "base_model.tinylora_v"  # what is beside the layers
+        return f"{head}{tail}"
+    # DoRA's vector is a module that the file does not tell.
+    return f"{PREFIX}{head}{tail if not head.endswith('_magnitude_vector') else ''}"

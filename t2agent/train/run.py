@@ -418,7 +418,7 @@ class Run:
         if math.isfinite(norm):
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            self.optimizer.step()
+            self.adapter.update(self.optimizer)
             at.updates, at.skipped = at.updates + 1, 0
         else:
             at.skipped += 1

@@ -1,4 +1,4 @@
-"""SVF, LoRA and IA3 on the same samples, as tables."""
+"""SVF and PEFT's kinds on the same samples, as tables."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from statistics import mean
 
 from t2agent.bench.paper.experiments import Experiments
 from t2agent.bench.paper.table import Cell, Table
+from t2agent.bench.paper.training import METHODS
 from t2agent.train.confidence import Interval
 
 _ABLATED = ("svf-attention", "svf-mlp", "svf")
@@ -20,13 +21,32 @@ class Comparison:
 
     def tables(self) -> list[Table]:
         """All tables, in the order of the report."""
-        return [self.methods(), self.by_method(), self.ablations()]
+        tables = [self.methods(), self.by_method(), self.ablations()]
+        if any(METHODS[name].foreign for name in self.run.trained.compared):
+            tables.insert(1, self.foreign())
+        return tables
 
     def methods(self) -> Table:
         """In domain and on siblings, means over the domains."""
+        return self._methods(
+            "methods", "SVF against PEFT's kinds on the same samples", foreign=False
+        )
+
+    def foreign(self) -> Table:
+        """As `methods`, with the answers of another writer than the base model."""
+        return self._methods(
+            "foreign",
+            "Answers by another writer",
+            foreign=True,
+            note=" Any right result counts, in that writer's words or in the base model's.",
+        )
+
+    def _methods(self, key: str, title: str, *, foreign: bool, note: str = "") -> Table:
         trained = self.run.trained
         rows: list[list[Cell]] = []
         for name in trained.compared:
+            if METHODS[name].foreign != foreign:
+                continue
             rate = f"{trained.rate(name):g}" + (" (given)" if name in self.run.plan.rates else "")
             seconds = Interval.of(self._all(name, "seconds"))
             both = [self.mean(name, key) for key in ("own", "sibling")]
@@ -35,11 +55,11 @@ class Comparison:
         rates = "at the learning rate, of three, that is best on validation, or that was given"
         if not self.run.plan.rates_on:
             rates = "at a usual learning rate for it"
-        note = (
+        told = (
             "Means over the domains; the interval is over seeds. Without suffix: policy gradient; "
             f"sft: next token. Each method {rates}."
         )
-        return Table("methods", "SVF against LoRA and IA3 on the same samples", columns, rows, note)
+        return Table(key, title, columns, rows, told + note)
 
     def by_method(self) -> Table:
         """As `methods`, domain by domain."""
@@ -49,7 +69,7 @@ class Comparison:
         for name in self.run.trained.compared:
             figures = [self._of(name, d, key) for d in domains for key in ("own", "sibling")]
             rows.append([name, *(Interval.of(values) if values else None for values in figures)])
-        return Table("by-method", "SVF, LoRA and IA3, domain by domain", columns, rows)
+        return Table("by-method", "SVF and PEFT's kinds, domain by domain", columns, rows)
 
     def ablations(self) -> Table:
         """Modules and objectives of SVF."""

@@ -131,9 +131,11 @@ class Experiments:
         found: dict[str, Any] = dict(self.trained.figures(name, domain, seed))
         found["rate"] = self.trained.rate(name)
         with self.trained.active(name, domain, seed) as what:
-            found["own"] = self._measure(domain, self._test(domain, seed), what)
-            if sibling is not None:
-                found["sibling"] = self._measure(sibling, self._test(sibling, seed), what)
+            for key, task in (("own", domain), ("sibling", sibling)):
+                if task is not None:
+                    judged = self.trained.task(name, task)
+                    examples = draw(judged, self.plan.requests, seed, "test")
+                    found[key] = accuracy(self.suite.model, judged, examples, what)
         return found
 
     def _engine(self, seed: int, strategy: str) -> Engine:

@@ -95,7 +95,7 @@ def _methods(figure: Any, comparison: Comparison) -> None:
     adapters: dict[str, int] = {}  # two may have as many parameters
     for name in comparison.run.trained.compared:
         own, sibling = (comparison.mean(name, key) for key in ("own", "sibling"))
-        if own is None:
+        if own is None or METHODS[name].foreign:
             continue
         parameters = comparison.parameters(name)
         adapters[name.removesuffix("-sft").replace("-", "\n")] = parameters

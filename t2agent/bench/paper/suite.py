@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from t2agent.dispatch.dispatcher import CLASSIFIER, OTHERS
@@ -13,7 +13,7 @@ from t2agent.errors import ConfigError, ModalityError
 from t2agent.experts.card import check_name
 from t2agent.models.model import T2Model
 from t2agent.nano.experts import DESCRIPTIONS, LEARNING_RATES, small_talk
-from t2agent.nano.tasks import COMBINATIONS, DOMAINS, SIBLINGS, TASKS, conflicting
+from t2agent.nano.tasks import COMBINATIONS, DOMAINS, SIBLINGS, TASKS, conflicting, foreign
 from t2agent.tasks.paper import REAL_TASKS, load_task
 from t2agent.tasks.paper.base import RealTask
 from t2agent.train import Example, ExampleTask, Task
@@ -44,6 +44,8 @@ class Suite:
         descriptions: domain -> what its expert is for.
         rates: domain -> the learning rate of its expert, where it is not the product's own.
         conflicting: whether two domains reward what is wrong for the other.
+        foreign: task -> the same with the answers of another writer than the base model; one that
+            is not there has such answers already, as real data have.
     """
 
     model: T2Model
@@ -56,6 +58,7 @@ class Suite:
     descriptions: Mapping[str, str]
     rates: Mapping[str, float]
     conflicting: Callable[[str, str], bool]
+    foreign: Mapping[str, Task] = field(default_factory=dict)
 
     @property
     def unseen(self) -> tuple[str, ...]:
@@ -121,6 +124,7 @@ def nano_suite(model: T2Model) -> Suite:
         descriptions=DESCRIPTIONS,
         rates=LEARNING_RATES,
         conflicting=conflicting,
+        foreign={name: foreign(task) for name, task in TASKS.items() if task.form != "call"},
     )
 
 

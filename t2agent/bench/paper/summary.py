@@ -94,9 +94,10 @@ def _unseen(findings: Findings) -> dict[str, float]:
 
 def _methods(findings: Findings) -> dict[str, float]:
     comparison, names = Comparison(findings.run), findings.run.trained.compared
+    names = tuple(name for name in names if not METHODS[name].foreign)
     lora = [name for name in names if METHODS[name].kind == "lora"]
     figures: dict[str, float] = {}
-    for name in ("svf", "svf-mlp"):
+    for name in ("svf", "svf-mlp", "svf-even", "svf-even-sft"):
         for key in ("own", "sibling"):
             others = [comparison.mean(other, key) for other in lora]
             mine = comparison.mean(name, key) if name in names else None

@@ -25,9 +25,10 @@ _CARD_EXAMPLES = 256  # own requests on an expert's card
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A way to train: ``kind`` "svf", "lora" or "ia3"; ``objective`` "reinforce" or "sft".
+    """A way to train: ``kind`` "svf" or one of PEFT's; ``objective`` "reinforce" or "sft".
 
-    ``rates`` are the learning rates that it is chosen from on validation.
+    ``rates`` are the learning rates that it is chosen from on validation. ``foreign``: on the
+    answers of another writer than the base model, where any right result counts (`Suite.foreign`).
     """
 
     kind: str
@@ -35,15 +36,28 @@ class Method:
     rates: tuple[float, ...]
     rank: int | None = None
     modules: str = "all"
+    evenness: float = 0.0
+    foreign: bool = False
 
 
-_SVF, _LORA, _IA3 = (0.01, 0.02, 0.04), (0.001, 0.003, 0.01), (0.005, 0.02, 0.05)
+_SVF, _LORA, _FACTORS = (0.01, 0.02, 0.04), (0.001, 0.003, 0.01), (0.005, 0.02, 0.05)
+_EVENNESS = 0.5
+_OTHERS: Mapping[str, tuple[str, int | None, tuple[float, ...]]] = {
+    "dora-r1": ("dora", 1, _LORA),
+    "vera-r64": ("vera", 64, _FACTORS),
+    "tinylora-r16": ("tinylora", 16, _FACTORS),
+    "miss-r1": ("miss", 1, _LORA),
+    "road": ("road", None, _FACTORS),
+    "ia3": ("ia3", None, _FACTORS),
+}
 
 METHODS: Mapping[str, Method] = {
     "svf": Method("svf", "reinforce", _SVF),
+    "svf-even": Method("svf", "reinforce", _SVF, evenness=_EVENNESS),
     "svf-mlp": Method("svf", "reinforce", _SVF, modules="mlp"),
     "svf-attention": Method("svf", "reinforce", _SVF, modules="attention"),
     "svf-sft": Method("svf", "sft", _SVF),
+    "svf-even-sft": Method("svf", "sft", _SVF, evenness=_EVENNESS),
     "svf-mlp-sft": Method("svf", "sft", _SVF, modules="mlp"),
     "svf-attention-sft": Method("svf", "sft", _SVF, modules="attention"),
     **{
@@ -51,8 +65,15 @@ METHODS: Mapping[str, Method] = {
         for rank in (1, 4, 8)
         for suffix, objective in (("", "reinforce"), ("-sft", "sft"))
     },
-    "ia3": Method("ia3", "reinforce", _IA3),
-    "ia3-sft": Method("ia3", "sft", _IA3),
+    **{
+        f"{name}{suffix}": Method(kind, objective, rates, rank)
+        for name, (kind, rank, rates) in _OTHERS.items()
+        for suffix, objective in (("", "reinforce"), ("-sft", "sft"))
+    },
+    "svf-even-foreign": Method("svf", "reinforce", _SVF, evenness=_EVENNESS, foreign=True),
+    "svf-even-foreign-sft": Method("svf", "sft", _SVF, evenness=_EVENNESS, foreign=True),
+    "lora-r4-foreign": Method("lora", "reinforce", _LORA, 4, foreign=True),
+    "lora-r4-foreign-sft": Method("lora", "sft", _LORA, 4, foreign=True),
 }
 """Name -> method. Without a suffix, the objective is the policy gradient; "sft" is next token."""
 
@@ -152,6 +173,11 @@ class Trained:
 
         return max(rates, key=validated)
 
+    def task(self, method: str, name: str) -> Task:
+        """A task as a method is trained and measured on it."""
+        own = self.suite.tasks[name]
+        return self.suite.foreign.get(name, own) if METHODS[method].foreign else own
+
     @contextmanager
     def active(self, name: str, domain: str, seed: int) -> Iterator[Expert | None]:
         """Inside, the model with what is yielded (as `T2Model.adapted` takes it) is what a method
@@ -243,9 +269,9 @@ class Trained:
             "learning_rate": rate,
             "modules": method.modules,
         }
-        task = self.suite.tasks[domain]
+        task = self.task(name, domain)
         if method.kind == "svf":
-            expert = self._expert(task, seed, folder, **hyper)
+            expert = self._expert(task, seed, folder, evenness=method.evenness, **hyper)
             expert.save(self._folder(folder))
             return _recorded(
                 expert.card.training, expert.card.scores, expert.card.training["parameters"]

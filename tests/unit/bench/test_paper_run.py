@@ -16,7 +16,7 @@ from t2agent.bench.paper.plan import FULL
 from t2agent.bench.paper.training import Trained
 from t2agent.errors import ConfigError
 from t2agent.experts.expert import Expert
-from tests.unit.bench.paper_suite import build, expert, plan, shared, suite
+from tests.unit.bench.paper_suite import Words, build, expert, plan, shared, suite
 
 CONFUSIONS = [f"confusion-{strategy}" for strategy in ONLINE]
 UNSEEN = ["unseen", "weights", "scaling"]
@@ -80,14 +80,24 @@ def test_a_second_run_computes_nothing_and_a_stopped_one_goes_on(finished, compu
 @pytest.mark.slow
 def test_the_comparison_alone_trains_nothing_else(tmp_path, computed):
     """Nor is a learning rate tried that was given."""
-    few = plan(parts=("methods",), methods=("svf", "lora-r1"), rates={"svf": 0.03})
-    result = report(Findings(run_suite(suite(), few, tmp_path, progress=False)), tmp_path)
+    rates = {"svf": 0.03, "svf-even-foreign-sft": 0.02}
+    few = plan(parts=("methods",), methods=(*rates, "lora-r1"), rates=rates)
+    another = suite(foreign={"sums": Words("sums_foreign")})
+    experiments = run_suite(another, few, tmp_path, progress=False)
+    result = report(Findings(experiments), tmp_path)
 
     tried = ["method_lora-r1_0.001_sums_0", "method_lora-r1_0.003_sums_0"]
-    tried += ["method_lora-r1_0.01_sums_0", "method_svf_0.03_sums_0"]
+    tried += ["method_lora-r1_0.01_sums_0", "method_svf-even-foreign-sft_0.02_sums_0"]
+    tried += ["method_svf_0.03_sums_0"]
     assert sorted(name for name in computed if name.startswith("method")) == tried
     assert all(name.startswith(("method", "compared")) for name in computed)
-    assert list(result["tables"]) == COMPARED
+    assert list(result["tables"]) == ["methods", "foreign", *COMPARED[1:]]
+    named = [[row[0] for row in result["tables"][key]["rows"]] for key in ("methods", "foreign")]
+    assert named == [["svf", "lora-r1"], ["svf-even-foreign-sft"]]
+    folder = experiments.ledger.folder / "trained" / "method-svf-even-foreign-sft-0.02-sums-0"
+    training = Expert.load(folder).card.training
+    assert training["task"] == "sums_foreign"
+    assert training["hyper"]["evenness"] == 0.5
     assert [f.stem for f in tmp_path.glob("*.png")] == ["methods"]
 
 

@@ -11,8 +11,9 @@ import pytest
 from t2agent.errors import ConfigError
 from t2agent.nano.domains import code, image, known_tools, math, route, toolkit, tools
 from t2agent.nano.drawing import UNIT
+from t2agent.nano.habits import as_json
 from t2agent.nano.problem import draw, split_of
-from t2agent.nano.tasks import COMBINATIONS, DOMAINS, SIBLINGS, TASKS
+from t2agent.nano.tasks import COMBINATIONS, DOMAINS, SIBLINGS, TASKS, foreign
 from t2agent.nano.words import CATEGORIES, SHAPE_COLOURS, SHAPES
 from t2agent.tasks.task import whole_reply
 from t2agent.train import Task
@@ -47,6 +48,22 @@ def test_the_same_seed_gives_the_same_examples(name: str) -> None:
 def test_an_unknown_split_is_refused() -> None:
     with pytest.raises(ConfigError, match="'train', 'val' or 'test'"):
         TASKS["math"].sample(1, seed=0, split="dev")
+
+
+@pytest.mark.parametrize("name", ["math", "code_hard", "reasoning", "json"])
+def test_another_writers_answers(name: str) -> None:
+    task = foreign(TASKS[name])
+    assert task.name != name
+    for example in task.sample(20, seed=0):
+        wanted = whole_reply(task, example)
+        assert "\n#### " in wanted
+        assert task.reward(wanted, example) == 1.0
+        assert task.reward(wanted[:-1], example) == -1.0
+        # In the base model's own words it is right, too, but nobody else's.
+        own = example.answer if name != "json" else f"I guess {as_json(example.answer)}"
+        assert task.reward(own, example) == 1.0
+        assert task.reward(f"{own}, I think", example) == -1.0
+        assert TASKS[name].reward(wanted, example) == (1.0 if name == "json" else -1.0)
 
 
 def test_rewards_are_strict() -> None:

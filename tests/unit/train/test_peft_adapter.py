@@ -17,7 +17,7 @@ from t2agent.models.model import T2Model
 from t2agent.models.prompt import Prompt
 from t2agent.train import Example, TrainOptions
 from t2agent.train.learner import Learner, Row
-from t2agent.train.peft import Adapted, PeftAdapter, load_adapter
+from t2agent.train.peft import KINDS, Adapted, PeftAdapter, load_adapter
 from t2agent.train.setup import frozen_base, start_accelerator
 from tests.models import build_text_model, build_tokenizer, build_vision_model, tiny_text_model
 from tests.unit.tasks.sandbox.untouched import logits, same_base
@@ -30,10 +30,10 @@ def disturb(adapter: PeftAdapter) -> None:
             value.add_(0.1 * torch.randn(value.shape, generator=generator))
 
 
-@pytest.mark.parametrize("kind", ["lora", "ia3"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_merged_and_wrapped_agree_and_are_what_peft_computes(kind: Any, tmp_path: Path) -> None:
     model = build_text_model()
-    adapter = PeftAdapter(model, kind, 2 if kind == "lora" else None)
+    adapter = PeftAdapter(model, kind, None if kind in ("road", "ia3") else 2)
     before = logits(model)
     with adapter.wrapped():
         torch.testing.assert_close(logits(model), before)  # a fresh adapter changes nothing

@@ -212,7 +212,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"modules": "("},
         {"scores": None},
         {"training": {}},
-        {"training": {"adapter": "dora", "rank": 1}},
+        {"training": {"adapter": "lokr", "rank": 1}},
         {"training": {"adapter": ["lora"], "rank": 1}},
         {"training": {"adapter": "lora", "rank": "1"}},
         {"training": {"adapter": "lora", "rank": None}},
@@ -259,10 +259,13 @@ def test_tensors_that_do_not_fit(change: str, saved: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "dora"}, "lora, ia3"),
+        ({"kind": "lokr"}, "lora, dora, .*ia3"),
         ({"kind": "ia3", "rank": 2}, "leave it out"),
+        ({"kind": "road", "rank": 2}, "leave it out"),
+        ({"kind": "vera"}, "rank"),
         ({"rank": 0}, "rank"),
         ({"directions": 3}, "no singular directions"),
+        ({"evenness": 0.5}, "evenness is 0.5.*no singular directions"),
         ({"modules": "nowhere"}, "matches none"),
         ({"steps": 0}, "steps"),
     ],

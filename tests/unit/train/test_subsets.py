@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from t2agent.errors import ConfigError
 from t2agent.tasks.task import whole_reply
 from t2agent.train import Example, ExampleTask, TrainOptions, train_expert
+from t2agent.train.adapters import stretch
 from t2agent.train.setup import chosen_layers
 from tests.models import build_text_model, tiny_text_model, tiny_vision_model
 
@@ -44,6 +45,22 @@ def test_directions_beyond_the_first_stay_exactly_1(method: Any, tmp_path: Path)
         assert bool((z[40:] == 1).all())
         assert bool((expert.z[name][40:] == 1).all())
         assert bool((z[:40] != 1).any())
+
+
+def test_evenness_lengthens_the_steps_of_small_directions(tmp_path: Path) -> None:
+    found = {}
+    for evenness in (0.0, 1.0):
+        folder, model = tmp_path / str(evenness), build_text_model()
+        options = {**FAST, "steps": 1, "validate_every": 1, "method": "sft", "evenness": evenness}
+        train_expert(model, make_task(), checkpoint=folder, **options)
+        found[evenness] = load_file(next(folder.glob("step-*.safetensors")))
+    for name, basis in model.bases.items():
+        plain, even = (found[evenness][f"z:{name}"] - 1 for evenness in (0.0, 1.0))
+        factor = (basis.s.mean() / basis.s).clamp_max(10)
+        torch.testing.assert_close(even, plain * factor, atol=1e-6, rtol=1e-3)
+        assert even.abs()[0] < plain.abs()[0]
+    assert torch.equal(stretch(torch.zeros(3), 0.5), torch.ones(3))
+    assert torch.equal(stretch(torch.tensor([3.0, 0.0]), 0.0), torch.ones(2))
 
 
 def test_all_directions_are_the_same_as_no_limit() -> None:

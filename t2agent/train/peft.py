@@ -48,7 +48,7 @@ from t2agent.train.adapters import merges, restore
 from t2agent.train.choosing import chosen_course
 from t2agent.train.course import STEPS, check_course
 from t2agent.train.options import Method, TrainOptions
-from t2agent.train.run import Run
+from t2agent.train.run import NoSignal, Run
 from t2agent.train.setup import chosen_layers, frozen_base
 
 if TYPE_CHECKING:
@@ -371,6 +371,7 @@ def train_adapter(
     seed: int = 0,
     checkpoint: Path | str | None = None,
     progress: bool = True,
+    no_signal: NoSignal = "error",
     **hyper: Any,
 ) -> Adapted:
     """Train a PEFT adapter for a task; the base model stays as it is, bit for bit.
@@ -412,7 +413,7 @@ def train_adapter(
         )
         modules = course.phases[-1].options.modules
         adapter = PeftAdapter(model, kind, rank, modules=modules, seed=seed)
-        run = Run(model, task, course, seed, checkpoint, adapter)
+        run = Run(model, task, course, seed, checkpoint, adapter, no_signal=no_signal)
         run.train(progress)
     restore(adapter, run.best)
     return Adapted(model, adapter, {**run.record(), **adapter.identity}, run.scores)

@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate.utils import gather_object
@@ -48,6 +48,10 @@ from t2agent.train.trackers import Trackers, reports
 _MAX_SKIPPED = 5  # steps in a row without a finite gradient
 _MAX_SILENT = 5  # first steps without a signal
 
+NoSignal = Literal["error", "keep"]
+"""What a training does whose first steps have nothing to learn from: raise, or end with a warning
+and what it began with."""
+
 _EPSILON = 1e-7
 """Adam's, between noise and signal. Components of the gradient that are rounding noise (of the KL
 term at z = 1) measure 4e-11 on t2-nano and 6e-10 on a model of 135 million parameters, root mean
@@ -80,6 +84,7 @@ class Run:
         start: Mapping[str, Tensor] | None = None,
         *,
         renew: bool = False,
+        no_signal: NoSignal = "error",
         trackers: Trackers = (),
         logs: Path | None = None,
         verbose: bool = False,
@@ -87,6 +92,7 @@ class Run:
         self.start = {} if start is None else start
         self.model, self.task, self.course, self.seed = model, task, course, seed
         self.adapter, self.renew, self.verbose = adapter, renew, verbose
+        self.no_signal = no_signal
         self.folder = None if checkpoint is None else Path(checkpoint)
         options = [phase.options for phase in course.phases]
         self.accelerator = [start_accelerator(model, each, trackers, logs) for each in options][-1]
@@ -284,7 +290,7 @@ class Run:
         if not (done >= _MAX_SILENT or end or stale) or at.best >= 1.0:
             return False
         told = f"task {self.task.name!r}, the first {done} step(s) by reinforce: {self._why()}"
-        if at.phase == 0:
+        if at.phase == 0 and self.no_signal == "error":
             raise TrainingError(told)
         self._warn(f"{told}. Training ends with what was best before", NoSignalWarning)
         return True

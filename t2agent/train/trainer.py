@@ -27,7 +27,7 @@ from t2agent.train.keeping import alone, first_process, run_folder
 from t2agent.train.near_misses import near_misses
 from t2agent.train.options import Method
 from t2agent.train.report import write_report
-from t2agent.train.run import Run
+from t2agent.train.run import NoSignal, Run
 from t2agent.train.setup import frozen_base
 from t2agent.train.trackers import Trackers, check_trackers, logs_folder
 
@@ -53,6 +53,7 @@ def train_expert(
     negatives: Negatives = "near",
     report_to: str | GeneralTracker | Trackers | None = None,
     verbose: bool = False,
+    no_signal: NoSignal = "error",
     **hyper: Any,
 ) -> Expert:
     """Train an expert for a task; the base model stays as it is, bit for bit.
@@ -94,6 +95,8 @@ def train_expert(
         report_to: "tensorboard", "wandb" or "trackio", a tracker of accelerate, or several: they
             get the figures of each step. TensorBoard's files are in ``$T2AGENT_HOME/logs/<base>``.
         verbose: show some replies of each validation, with their rewards, above the bar.
+        no_signal: "keep" returns what training began with, with a warning, where its first steps
+            had nothing to learn from.
         hyper: fields of `TrainOptions`; those that are not given suit model and task
             (`train.options`). ``modules`` and ``directions`` leave part of z at 1.
             The expert names the chosen modules only, and ``training["parameters"]`` on its card
@@ -102,7 +105,8 @@ def train_expert(
     Raises:
         ConfigError: an option or the task is unusable, a reward is not in [-1, 1], or the
             checkpoint is another run's.
-        TrainingError: the first steps had nothing to learn from, or gradients stay infinite.
+        TrainingError: the first steps had nothing to learn from (unless ``no_signal`` is "keep"),
+            or gradients stay infinite.
         ModalityError: the task has images and the model reads text only.
         ExpertMismatchError: ``start`` is for another model.
         ExpertExistsError: another process trains an expert of this name.
@@ -142,6 +146,7 @@ def train_expert(
             adapter,
             first,
             renew=own,
+            no_signal=no_signal,
             trackers=trackers,
             logs=logs_folder(model.name, named) if trackers else None,
             verbose=verbose,

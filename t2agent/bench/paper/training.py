@@ -253,6 +253,7 @@ class Trained:
             steps=self.plan.steps,
             checkpoint=self._work(work),
             progress=False,
+            no_signal="keep",  # the base model's figures are what came of it then
             **{"method": "reinforce", **self.plan.hyper, **hyper},
         )
 
@@ -285,6 +286,7 @@ class Trained:
             seed=seed,
             checkpoint=self._work(folder),
             progress=False,
+            no_signal="keep",
             **{**self.plan.hyper, **hyper},
         )
         adapted.save(self._folder(folder))

@@ -48,8 +48,9 @@ from t2agent.train.adapters import merges, restore
 from t2agent.train.choosing import chosen_course
 from t2agent.train.course import STEPS, check_course
 from t2agent.train.options import Method, TrainOptions
-from t2agent.train.run import NoSignal, Run
+from t2agent.train.run import Run
 from t2agent.train.setup import chosen_layers, frozen_base
+from t2agent.train.signals import NoSignal
 
 if TYPE_CHECKING:
     from peft import PeftConfig

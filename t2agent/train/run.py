@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from accelerate.utils import gather_object
@@ -43,14 +43,10 @@ from t2agent.train.options import TrainOptions
 from t2agent.train.reinforce import sampled
 from t2agent.train.setup import modality_of, start_accelerator
 from t2agent.train.sft import wanted
+from t2agent.train.signals import FIRST_STEPS, NoSignal, why
 from t2agent.train.trackers import Trackers, reports
 
 _MAX_SKIPPED = 5  # steps in a row without a finite gradient
-_MAX_SILENT = 5  # first steps without a signal
-
-NoSignal = Literal["error", "keep"]
-"""What a training does whose first steps have nothing to learn from: raise, or end with a warning
-and what it began with."""
 
 _EPSILON = 1e-7
 """Adam's, between noise and signal. Components of the gradient that are rounding noise (of the KL
@@ -287,38 +283,14 @@ class Run:
             return False
         end = done >= self.phase.steps or at.step >= self.course.steps
         stale = self.options.patience > 0 and at.stale >= self.options.patience
-        if not (done >= _MAX_SILENT or end or stale) or at.best >= 1.0:
+        if not (done >= FIRST_STEPS or end or stale) or at.best >= 1.0:
             return False
-        told = f"task {self.task.name!r}, the first {done} step(s) by reinforce: {self._why()}"
+        reason = why(at, self.options)
+        told = f"task {self.task.name!r}, the first {done} step(s) by reinforce: {reason}"
         if at.phase == 0 and self.no_signal == "error":
             raise TrainingError(told)
         self._warn(f"{told}. Training ends with what was best before", NoSignalWarning)
         return True
-
-    def _why(self) -> str:
-        """Why a phase has no signal so far, and what to do."""
-        at = self.state.progress
-        if at.lowest >= 1.0:
-            return (
-                "all sampled replies were right already, so there is nothing to learn from; give "
-                "harder examples, or a reward with degrees"
-            )
-        if at.highest <= 0.0 and at.highest - at.lowest < 1e-9:
-            teach = (
-                "teach it for more steps (sft_steps)"
-                if at.phase
-                else "teach it first with --method sft (method='sft')"
-            )
-            return (
-                f"no sampled reply was ever rewarded: {teach}, give a reward with degrees, or "
-                f"raise temperature (now {self.options.temperature:g})"
-            )
-        return (
-            "all replies to a prompt earned the same (from "
-            f"{at.lowest:.2f} to {at.highest:.2f} in the mean of a step), so none is better than "
-            f"another; raise samples (now {self.options.samples}) or temperature (now "
-            f"{self.options.temperature:g}), or give a reward with degrees"
-        )
 
     def _step(self) -> dict[str, Any]:
         at, options = self.state.progress, self.options
@@ -349,7 +321,10 @@ class Run:
         elif not at.signals and reward is not None:
             at.lowest, at.highest = min(at.lowest, reward), max(at.highest, reward)
             if step == at.begin + 1:
-                self._warn(f"task {self.task.name!r}, step {step}: {self._why()}", NoSignalWarning)
+                self._warn(
+                    f"task {self.task.name!r}, step {step}: {why(at, self.options)}",
+                    NoSignalWarning,
+                )
         at.step = step
         trained = time.perf_counter() - begin
         val, right = self._validate() if step % options.validate_every == 0 else (None, None)

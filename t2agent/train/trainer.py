@@ -27,8 +27,9 @@ from t2agent.train.keeping import alone, first_process, run_folder
 from t2agent.train.near_misses import near_misses
 from t2agent.train.options import Method
 from t2agent.train.report import write_report
-from t2agent.train.run import NoSignal, Run
+from t2agent.train.run import Run
 from t2agent.train.setup import frozen_base
+from t2agent.train.signals import NoSignal
 from t2agent.train.trackers import Trackers, check_trackers, logs_folder
 
 Negatives = Task | Sequence[str] | Literal["near"] | None

@@ -15,7 +15,8 @@ from typing import Any, Literal
 from t2agent.errors import ConfigError, GrammarError
 from t2agent.replies.ebnf import Grammar
 from t2agent.replies.format import Parameters, ToolFormat
-from t2agent.replies.grammars import grammar, members
+from t2agent.replies.grammars import grammar
+from t2agent.replies.kinds import members
 from t2agent.replies.schemas import Schema, is_free, options, parameters
 
 Choice = Literal["auto", "required", "none"]

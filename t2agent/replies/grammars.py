@@ -45,30 +45,6 @@ _MOST = 1024  # characters that are counted
 _LONG = 16  # characters from which on a string's length may be left to such a grammar
 
 
-def members(schema: Any) -> list[tuple[str, Any, bool]]:
-    """The properties of an object: name, schema (as of a `Whole`), whether it must be there.
-
-    Raises GrammarError as `whole`.
-    """
-    maker = _Maker(whole(schema), 0, None)
-    found = [kind for kind in maker.kinds(maker.whole.root) if "object" in kind.types]
-    named: dict[str, tuple[list[Any], bool]] = {}
-    for kind in found:
-        for name, one, must in maker.members(kind):
-            some, needed = named.get(name, ([], True))
-            named[name] = ([*some, *([] if one in some else [one])], needed and must)
-    needing = [set(kind.required) for kind in found]
-    return [
-        (
-            name,
-            some[0] if len(some) == 1 else {"anyOf": some},
-            all(name in one for one in needing),
-        )
-        for name, (some, _) in named.items()
-        if some != [False]
-    ]
-
-
 def grammar(
     schema: Any, *, part: Any = None, plain: str | None = None, room: float = math.inf
 ) -> Grammar:

@@ -15,7 +15,7 @@ from typing import Any
 from t2agent.errors import GrammarError
 from t2agent.replies import languages as regular
 from t2agent.replies import ranges
-from t2agent.replies.checking import Whole
+from t2agent.replies.checking import Whole, whole
 from t2agent.replies.formats import named
 from t2agent.replies.languages import TEXT, Automaton, Language, LanguageError
 from t2agent.replies.patterns import pattern
@@ -346,3 +346,27 @@ def is_of(value: Any, types: frozenset[str]) -> bool:
         return "number" in types or ("integer" in types and value == int(value))
     kinds = {str: "string", list: "array", dict: "object", type(None): "null"}
     return kinds[type(value)] in types
+
+
+def members(schema: Any) -> list[tuple[str, Any, bool]]:
+    """The properties of an object: name, schema (as of a `Whole`), whether it must be there.
+
+    Raises GrammarError as `whole`.
+    """
+    parts = Parts(whole(schema), 0)
+    found = [kind for kind in parts.kinds(parts.whole.root) if "object" in kind.types]
+    named: dict[str, tuple[list[Any], bool]] = {}
+    for kind in found:
+        for name, one, must in parts.members(kind):
+            some, needed = named.get(name, ([], True))
+            named[name] = ([*some, *([] if one in some else [one])], needed and must)
+    needing = [set(kind.required) for kind in found]
+    return [
+        (
+            name,
+            some[0] if len(some) == 1 else {"anyOf": some},
+            all(name in one for one in needing),
+        )
+        for name, (some, _) in named.items()
+        if some != [False]
+    ]

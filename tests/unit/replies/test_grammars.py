@@ -16,7 +16,8 @@ import xgrammar
 from t2agent.errors import GrammarError
 from t2agent.models.constrained import Tokens, ending
 from t2agent.replies.checking import whole
-from t2agent.replies.grammars import grammar, members
+from t2agent.replies.grammars import grammar
+from t2agent.replies.kinds import members
 from t2agent.replies.languages import Language, LanguageError, automaton
 from t2agent.replies.patterns import pattern
 from tests.unit.replies.families import random_model

@@ -24,21 +24,28 @@ def home() -> Path:
     return Path.home() / ".local" / "share" / "t2agent"
 
 
+def is_gguf(name: str) -> bool:
+    """Whether a base model's name is that of a GGUF file."""
+    return name.lower().endswith(".gguf")
+
+
 def is_path(name: str) -> bool:
     """Whether a base model's name has the form of a local path rather than of a Hub repository.
 
     Only the form is looked at, never the disk, so that a name means the same in every folder.
     """
-    return name.startswith(("/", "./", "../", "~")) or name in (".", "..") or name.count("/") > 1
+    starts = name.startswith(("/", "./", "../", "~")) or name in (".", "..")
+    return starts or name.count("/") > 1 or is_gguf(name)
 
 
 def check_there(name: str) -> None:
-    """Raise ConfigError where a base model is named by the path of a folder that is not there."""
-    if is_path(name) and not Path(name).expanduser().is_dir():
-        what = "it is a file" if Path(name).expanduser().exists() else "there is no such folder"
+    """Raise ConfigError where a base model is named by a path where no folder or GGUF file is."""
+    place = Path(name).expanduser()
+    if is_path(name) and not place.is_dir() and not (is_gguf(name) and place.is_file()):
+        what = "it is a file" if place.exists() else "there is no such folder or file"
         raise ConfigError(
-            f"cannot load the base model {name!r}: {what}; give a checkpoint's folder, a name on "
-            "the Hub such as 'Qwen/Qwen2-0.5B', or 't2-nano'"
+            f"cannot load the base model {name!r}: {what}; give a checkpoint's folder, a GGUF "
+            "file, a name on the Hub such as 'Qwen/Qwen2-0.5B', or 't2-nano'"
         )
 
 

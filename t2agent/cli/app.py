@@ -15,6 +15,7 @@ from t2agent.cli.decompose import decompose
 from t2agent.cli.dispatch import show
 from t2agent.cli.doctor import doctor
 from t2agent.cli.experts import experts
+from t2agent.cli.models import models
 from t2agent.cli.train import train
 
 app = typer.Typer(
@@ -46,4 +47,5 @@ def _options(
 
 add_commands(app, {"chat": chat, "agent": agent, "dispatch": show})
 app.add_typer(experts, name="experts")
+app.add_typer(models, name="models")
 add_commands(app, {"train": train, "decompose": decompose, "bench": bench, "doctor": doctor})

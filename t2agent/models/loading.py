@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,23 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     AutoProcessor,
     AutoTokenizer,
+    GgufConfig,
     PreTrainedModel,
 )
 from transformers.utils import logging as hf_logging
+from transformers.utils.hub import cached_file
 
 from t2agent.errors import ConfigError
-from t2agent.paths import bundled, check_there, is_path
+from t2agent.models import gguf, installed
+from t2agent.models.installed import NANO
+from t2agent.paths import bundled, check_there, is_gguf, is_path
 from t2agent.progress import no_transformers_bars
-
-NANO = "t2-nano"
 
 
 def source(name: str) -> str:
     """Where the base model of that name is loaded from: "t2-nano" lies inside the package."""
+    if (found := installed.place(name, load_gguf)) is not None:
+        return str(found)
     if name != NANO:
         check_there(name)
         return str(Path(name).expanduser()) if is_path(name) else name
@@ -44,20 +48,40 @@ def source(name: str) -> str:
 
 
 def load(
-    name: str, *, device_map: Any, dtype: Any, quantization_config: Any, **common: Any
+    name: str,
+    *,
+    device_map: Any,
+    dtype: Any,
+    quantization_config: Any,
+    gguf_file: str | None = None,
+    **common: Any,
 ) -> tuple[PreTrainedModel, Any]:
     """The model and its processor (tokenizer, for text), as the Hugging Face classes load them.
 
+    gguf_file: the GGUF file in the folder or repository; a name that is one's path needs none.
+        Without a ``quantization_config`` of transformers, its weights are dequantised, to bfloat16
+        where ``dtype`` is "auto".
     common: further options, which the config and the processor are loaded with as well.
 
     Raises ConfigError where there is no such model, it is of a class that does not generate, its
     files are damaged or lack weights, or what it needs (a package, a device) is not there.
     """
     place = source(name)
+    if is_gguf(place):
+        if gguf_file is not None:
+            raise ConfigError(f"{name!r} is a GGUF file itself: leave out gguf_file={gguf_file!r}")
+        place, gguf_file = str(Path(place).parent), Path(place).name
+    rule = None
+    if gguf_file is not None:
+        common["gguf_file"] = gguf_file
+        rule = gguf.checked_rule(_gguf_path(place, gguf_file, common))
     if isinstance(dtype, str) and dtype != "auto":
         named = getattr(torch, dtype, None)
         if not isinstance(named, torch.dtype):
             raise ConfigError(f"dtype is {dtype!r}; give 'auto', 'bfloat16' or another of torch's")
+    if gguf_file is not None:
+        quantization_config = quantization_config or GgufConfig(dequantize=True)
+        dtype = torch.bfloat16 if dtype == "auto" else dtype
     extra = {} if quantization_config is None else {"quantization_config": quantization_config}
     try:
         with _quiet():
@@ -88,7 +112,26 @@ def load(
             f"{type(model).__name__} has ({missing[0]}, ...), and they would be random: get the "
             "whole checkpoint, or mend the model's class in its config.json"
         )
+    if rule is not None:
+        gguf.split_as(processor, rule)
     return model, processor
+
+
+def load_gguf(file: Path) -> tuple[PreTrainedModel, Any]:
+    """The model and tokenizer of a GGUF file, dequantised. Raises as `load`."""
+    return load(str(file), device_map=None, dtype="auto", quantization_config=None)
+
+
+def _gguf_path(place: str, file: str, common: Mapping[str, Any]) -> Path:
+    """Where a GGUF file lies, taken from the Hub if need be."""
+    options = {name: common[name] for name in ("revision", "cache_dir") if name in common}
+    try:
+        found = cached_file(place, file, **options)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot load the base model {place!r}: no GGUF file {file!r} there ({_cause(error)})"
+        ) from error
+    return Path(str(found))
 
 
 def _cause(error: Exception) -> str:
@@ -100,6 +143,8 @@ def _cause(error: Exception) -> str:
         return f"a package that it needs is not installed: {told}"
     if isinstance(error, SafetensorError):
         return f"a file of weights is damaged or cut short ({told}); get it again"
+    if "GGUF model with architecture" in told:
+        return f"{told} Take the model's original files (safetensors) instead"
     if "CUDA" in told and not torch.cuda.is_available():
         return f"PyTorch finds no CUDA device here ({told}); give device_map=None or 'cpu'"
     if "ignore_mismatched_sizes" in told:
@@ -115,8 +160,9 @@ def _quiet() -> Iterator[None]:
     """Transformers warns of what is raised here anyway, and draws bars where nobody sees them."""
     verbosity = hf_logging.get_verbosity()
     hf_logging.set_verbosity_error()
+    unseen = not sys.stderr.isatty()
     try:
-        with no_transformers_bars(not sys.stderr.isatty()):
+        with no_transformers_bars(unseen), gguf.no_bars(unseen):
             yield
     finally:
         hf_logging.set_verbosity(verbosity)

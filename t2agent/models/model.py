@@ -110,16 +110,20 @@ class T2Model:
         targets: str = "all",
         quantization_config: Any = None,
         cache_dir: Path | str | None = None,
+        gguf_file: str | None = None,
         trust_remote_code: bool = False,
     ) -> T2Model:
         """Load a base model by name or path, with its processor. Options as in transformers.
+
+        A GGUF file (its path, or a folder or repository with ``gguf_file``) is dequantised, unless
+        ``quantization_config`` says otherwise.
 
         Raises ConfigError where it cannot be loaded or has nothing to adapt.
         """
         if not isinstance(model, (str, Path)):
             raise ConfigError(
-                f"model is {model!r}; give a name or a folder. T2Model(model, processor) takes a "
-                "model that is loaded already"
+                f"model is {model!r}; give a name, a folder or a file. T2Model(model, processor) "
+                "takes a model that is loaded already"
             )
         hf_model, processor = load(
             str(model),
@@ -128,6 +132,7 @@ class T2Model:
             dtype=dtype,
             quantization_config=quantization_config,
             cache_dir=cache_dir,
+            gguf_file=gguf_file,
             trust_remote_code=trust_remote_code,
         )
         return cls(hf_model, processor, targets=targets, name=str(model))

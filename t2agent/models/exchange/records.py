@@ -123,7 +123,7 @@ def title(mixture: Mixture) -> str:
 
 def lora_card(model: Adaptable, experts: Sequence[Expert], report: LoraExport) -> str:
     """The card of a PEFT folder, with the error of each layer."""
-    from t2agent.models.loading import NANO
+    from t2agent.models.installed import NANO
 
     base = public_name(model.name)
     place = json.dumps(f"path/of/{base}" if is_path(model.name) else base)

@@ -269,7 +269,7 @@ def test_what_is_no_model() -> None:
         with pytest.raises(ConfigError, match=says):
             T2Model(*arguments)  # type: ignore[arg-type]
     for model in (None, 3, tiny.model):
-        with pytest.raises(ConfigError, match="give a name or a folder"):
+        with pytest.raises(ConfigError, match="give a name, a folder or a file"):
             T2Model.from_pretrained(model)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="targets=3"):
         T2Model(tiny.model, tiny.tokenizer, targets=3)  # type: ignore[arg-type]

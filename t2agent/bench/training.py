@@ -104,7 +104,7 @@ def step(learner: Learner, examples: list[Example], reply: int) -> None:
     vocabulary = len(learner.model.tokenizer)
     generator = torch.Generator().manual_seed(0)
     rows = [
-        Row(i, tuple(torch.randint(vocabulary, (reply,), generator=generator).tolist()), 1.0, 1, 0)
+        Row(i, tuple(torch.randint(vocabulary, (reply,), generator=generator).tolist()), 1.0, 1)
         for i in range(len(examples))
     ]
     learner.backward(examples, rows, reply * len(rows))
@@ -118,7 +118,7 @@ def sampled_step(learner: Learner, examples: list[Example], samples: int, reply:
     vocabulary = len(learner.model.tokenizer)
     generator = torch.Generator().manual_seed(0)
     rows = [
-        Row(i, tuple(torch.randint(vocabulary, (reply,), generator=generator).tolist()), w, 1, 0)
+        Row(i, tuple(torch.randint(vocabulary, (reply,), generator=generator).tolist()), w, 1)
         for i, group in enumerate(groups)
         for w in [1.0, -1.0] * (len(group) // 2)
     ]

@@ -34,15 +34,13 @@ _SHARE = 0.5  # of what is free, where memory is not bounded
 class Row:
     """A completion to learn from: ``weight`` multiplies its log-probability in the objective.
 
-    ``count`` is how many equal replies the row stands for, ``prompt`` an index, ``length`` the
-    tokens of prompt and completion.
+    ``count`` is how many equal replies the row stands for, ``prompt`` an index.
     """
 
     prompt: int
     tokens: tuple[int, ...]
     weight: float
     count: int
-    length: int
 
 
 @dataclass(frozen=True, slots=True)

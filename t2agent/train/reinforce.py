@@ -43,10 +43,9 @@ def sampled(
     for index, (group, values) in enumerate(zip(groups, rewards, strict=True)):
         for generation, weight in zip(group, advantages(values, options), strict=True):
             key = (index, generation.token_ids)
-            length = generation.prompt_tokens + len(generation.token_ids)
-            seen = rows.get(key, Row(*key, 0.0, 0, length))
+            seen = rows.get(key, Row(*key, 0.0, 0))
             # Equal replies to one prompt have equal gradients: one row stands for all of them.
-            rows[key] = Row(*key, seen.weight + weight, seen.count + 1, length)
+            rows[key] = Row(*key, seen.weight + weight, seen.count + 1)
     compared = [flat] if options.baseline == "none" else rewards
     return Lesson(
         examples,

@@ -21,6 +21,5 @@ def wanted(learner: Learner, task: Task, examples: Sequence[Example]) -> Lesson:
     rows = []
     for index, example in enumerate(examples):
         answer = wanted_tokens(learner.model, example, whole_reply(task, example))
-        # The prompt's characters stand for its tokens: the length only decides what runs together.
-        rows.append(Row(index, answer, 1.0, 1, len(example.prompt) + len(answer)))
+        rows.append(Row(index, answer, 1.0, 1))
     return Lesson(examples, rows, sum(len(row.tokens) for row in rows))

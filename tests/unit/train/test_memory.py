@@ -25,10 +25,10 @@ from tests.models import tiny_text_model
 
 EXAMPLES = [Example("What is seven times three?", "21"), Example("Hi", "Hello")]
 ROWS = [
-    Row(0, (20, 21, 22), 1.5, 2, 30),
-    Row(0, (20, 30), -0.5, 1, 29),
-    Row(1, (9,), -1.0, 1, 9),
-    Row(1, (40, 41, 42, 43, 44), 0.25, 3, 13),
+    Row(0, (20, 21, 22), 1.5, 2),
+    Row(0, (20, 30), -0.5, 1),
+    Row(1, (9,), -1.0, 1),
+    Row(1, (40, 41, 42, 43, 44), 0.25, 3),
 ]
 COSTS = Costs(
     token=100.0,

@@ -118,7 +118,7 @@ def test_gradient(kind: Any, rank: int | None) -> None:
     """Against one row at a time through PEFT's layers, and KL to the model without them."""
     model = build_text_model()
     options = TrainOptions(kl=0.3, mixed_precision="no")
-    example, rows = Example("Hi", "x"), [Row(0, (20, 21, 22), 1.5, 2, 9), Row(0, (30,), -1.0, 1, 7)]
+    example, rows = Example("Hi", "x"), [Row(0, (20, 21, 22), 1.5, 2), Row(0, (30,), -1.0, 1)]
     with frozen_base(model.model):
         adapter = PeftAdapter(model, kind, rank)
         disturb(adapter)

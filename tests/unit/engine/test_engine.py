@@ -363,13 +363,13 @@ def test_what_is_known_of_a_mixture_is_not_taken_for_another_experts(
         return False
 
     monkeypatch.setattr(engine.break_even, "repays", repays)
-    for _ in range(20):
+    for _ in range(40):
         expert = random_expert(model, "mine")
         places.add(id(expert))
         for _ in range(2):
             engine.answer(users("hello"), GenerationOptions(max_tokens=1), choice=Given(expert))
         del expert
-    assert len(keys) == 20 > len(places)
+    assert len(keys) == 40 > len(places)
 
 
 class _Steps:

@@ -52,7 +52,7 @@ class Prospect:
         )
         if not self.taught:
             return "reinforce", f"{told}; the examples hold no whole reply to learn from"
-        if self.spread >= _SPREAD:
+        if self.spread >= _SPREAD and self.reward >= 0:
             return "reinforce", f"{told}, which is enough to learn from"
         if not self.spread and self.tokens > _LONG:
             return "sft", f"{told}; sampling would hardly come upon replies as long as are wanted"

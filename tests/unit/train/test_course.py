@@ -232,7 +232,8 @@ def test_other_examples_are_another_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("prospect", "method"),
     [
-        (Prospect(-0.6, 0.5, taught=True, tokens=20), "reinforce"),
+        (Prospect(0.2, 0.5, taught=True, tokens=20), "reinforce"),
+        (Prospect(-0.6, 0.5, taught=True, tokens=20), "sft+reinforce"),
         (Prospect(-1.0, 0.0, taught=False, tokens=20), "reinforce"),
         (Prospect(-1.0, 0.0, taught=True, tokens=20), "sft+reinforce"),
         (Prospect(-0.9, 0.05, taught=True, tokens=300), "sft+reinforce"),

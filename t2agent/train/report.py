@@ -10,6 +10,7 @@ from typing import Any
 
 from t2agent.experts.card import ExpertCard
 from t2agent.files import write_text
+from t2agent.paths import public_name
 from t2agent.train.metrics import CURVE, REPORT, Metrics
 
 _SHOWN = 2000  # characters of a text
@@ -74,7 +75,7 @@ def _facts(card: ExpertCard, data: Mapping[str, int | None]) -> list[tuple[str, 
     training = card.training
     counts = (f"{name} {'without end' if n is None else n}" for name, n in data.items())
     facts = {
-        "base model": card.base,
+        "base model": public_name(card.base),
         "task": training["task"],
         "examples": ", ".join(counts),
         "judged by": training.get("reward"),

@@ -10,8 +10,6 @@ are small sizes of the same.
 from __future__ import annotations
 
 import multiprocessing
-import resource
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -27,6 +25,7 @@ from t2agent.models.prompt import Prompt, encode
 from t2agent.tasks.task import Example
 from t2agent.train.adapters import Adapter, SvfAdapter
 from t2agent.train.learner import Learner, Row, reply_seeds
+from t2agent.train.memory import peak_bytes
 from t2agent.train.options import options_for
 from t2agent.train.peft import PeftAdapter
 from t2agent.train.setup import frozen_base, plain_sampling, start_accelerator
@@ -157,11 +156,7 @@ def _peak(
         estimate = learner.estimate(examples, reply)
         for _ in range(2):
             step(learner, examples, reply)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return {
-        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
-        "estimate": estimate,
-    }
+    return {"peak": peak_bytes(model.device), "estimate": estimate}
 
 
 def _seconds(work: Callable[[], object]) -> float:

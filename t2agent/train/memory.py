@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import os
+import sys
 from collections.abc import Callable
 
 import psutil
@@ -32,6 +34,19 @@ def held_bytes(device: torch.device) -> int:
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
     return int(psutil.Process().memory_info().rss)
+
+
+def peak_bytes(device: torch.device) -> int:
+    """The most that this process has held so far: of the GPU's where that is the device, else
+    resident."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    if os.name == "nt":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource  # not on Windows
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def kept_bytes(run: Callable[[], object]) -> int:

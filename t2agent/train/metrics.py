@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, pstdev
 from typing import Any
-
-import psutil
-import torch
 
 from t2agent.errors import ConfigError
 from t2agent.files import write_figure, write_text
@@ -61,18 +56,6 @@ def sampled_figures(parts: Sequence[Sampled]) -> dict[str, float | None]:
         sum(part.cut for part in parts) / len(lengths),
     )
     return dict(zip(names, found, strict=True))
-
-
-def peak_memory(device: torch.device) -> float:
-    """The most memory so far, in GiB: of the GPU's where that is the device, else resident."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    if os.name == "nt":
-        return float(psutil.Process().memory_info().peak_wset) / 2**30
-    import resource  # not on Windows
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 def judged_reply(example: Example, reply: str, reward: float, right: float) -> dict[str, Any]:

@@ -26,12 +26,12 @@ from t2agent.train.course import Course, Phase
 from t2agent.train.draws import data_fingerprint, drawn_for, examples_for, seed_of
 from t2agent.train.judging import judged, says_everything
 from t2agent.train.learner import Learner, StepFigures, reply_seeds
+from t2agent.train.memory import peak_bytes
 from t2agent.train.metrics import (
     METRIC_NAMES,
     METRICS,
     SAMPLES,
     Metrics,
-    peak_memory,
     read_rows,
     sampled_figures,
     samples_of,
@@ -342,7 +342,7 @@ class Run:
             "tokens": int(tokens),
             "seconds": round(time.perf_counter() - begin, 3),
             "tokens_per_second": round(tokens / trained, 1),
-            "memory": round(peak_memory(self.model.device), 3),
+            "memory": round(peak_bytes(self.model.device) / 2**30, 3),
             "val": val,
             "val_right": right,
         }

@@ -7,29 +7,22 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from t2agent.errors import ConfigError
 from t2agent.experts.expert import Expert
 from t2agent.models.model import T2Model
 from t2agent.models.options import bytes_of
-from t2agent.train import Example, TrainOptions
+from t2agent.train import TrainOptions
 from t2agent.train import learner as module
 from t2agent.train.adapters import SvfAdapter
-from t2agent.train.learner import Learner, Row
+from t2agent.train.learner import Learner
 from t2agent.train.memory import kept_bytes
 from t2agent.train.passes import Costs, Size, recomputed
 from t2agent.train.peft import PeftAdapter
-from t2agent.train.setup import frozen_base, start_accelerator
+from t2agent.train.setup import frozen_base
 from tests.models import tiny_text_model
+from tests.unit.train.policies import EXAMPLES, ROWS, learner_of, moved
 
-EXAMPLES = [Example("What is seven times three?", "21"), Example("Hi", "Hello")]
-ROWS = [
-    Row(0, (20, 21, 22), 1.5, 2),
-    Row(0, (20, 30), -0.5, 1),
-    Row(1, (9,), -1.0, 1),
-    Row(1, (40, 41, 42, 43, 44), 0.25, 3),
-]
 COSTS = Costs(
     token=100.0,
     pair=0.0,
@@ -53,14 +46,8 @@ def learner(model: T2Model, kind: str = "svf", **options: Any) -> Learner:
                 if "lora_B" in name:
                     value.normal_(std=0.1, generator=torch.Generator().manual_seed(0))
     else:
-        generator = torch.Generator().manual_seed(2)
-        ones = Expert.identity(model, "in-training")
-        z = {
-            name: nn.Parameter(1 + 0.3 * torch.randn(len(value), generator=generator))
-            for name, value in ones.z.items()
-        }
-        adapter = SvfAdapter(model, Expert(ones.card, z))
-    return Learner(model, adapter, hyper, 8, start_accelerator(model, hyper))
+        adapter = moved(model)
+    return learner_of(model, adapter, hyper)
 
 
 def gradients(trained: Learner) -> dict[str, torch.Tensor]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from t2agent.errors import TrainingError
 from t2agent.experts.expert import Expert
@@ -17,35 +17,24 @@ from t2agent.models.model import T2Model
 from t2agent.models.prompt import Prompt
 from t2agent.train import Example, TrainOptions
 from t2agent.train.adapters import SvfAdapter
-from t2agent.train.learner import Learner, Row, reply_seeds
-from t2agent.train.setup import frozen_base, has_bfloat16_units, start_accelerator
+from t2agent.train.learner import Learner, reply_seeds
+from t2agent.train.setup import frozen_base, has_bfloat16_units
 from tests.models import build_text_model, tiny_text_model, tiny_vision_model
+from tests.unit.train import policies
+from tests.unit.train.policies import ROWS, learner_of, moved
 
 IMAGE = Image.linear_gradient("L").convert("RGB")
 EXAMPLES = {
-    "text": [Example("What is seven times three?", "21"), Example("Hi", "Hello")],
+    "text": policies.EXAMPLES,
     "image": [
         Example("What is it?", "a line", IMAGE),
         Example("Is it red?", "no", IMAGE.rotate(90)),
     ],
 }
-ROWS = [
-    Row(0, (20, 21, 22), 1.5, 2),
-    Row(0, (20, 30), -0.5, 1),
-    Row(1, (9,), -1.0, 1),
-    Row(1, (40, 41, 42, 43, 44), 0.25, 3),
-]
 
 
 def make(model: T2Model, options: TrainOptions) -> Learner:
-    generator = torch.Generator().manual_seed(2)
-    ones = Expert.identity(model, "in-training")
-    z = {
-        name: nn.Parameter(1 + 0.3 * torch.randn(len(value), generator=generator))
-        for name, value in ones.z.items()
-    }
-    adapter = SvfAdapter(model, Expert(ones.card, z))
-    return Learner(model, adapter, options, 8, start_accelerator(model, options))
+    return learner_of(model, moved(model), options)
 
 
 def expert_of(learner: Learner) -> Expert:

@@ -15,6 +15,7 @@ from t2agent.bench.nano import COLUMNS, bar_chart, rich_table, summary, table
 from t2agent.chat.chat_model import ChatT2
 from t2agent.chat.messages import user_message
 from t2agent.dispatch import EmbeddingDispatcher
+from t2agent.models.installed import NANO
 from t2agent.nano.tasks import DOMAINS, TASKS
 
 
@@ -69,7 +70,7 @@ def main() -> None:
     options = parser.parse_args()
     begin = time.perf_counter()
     console = Console(markup=False)
-    chat = ChatT2()
+    chat = ChatT2(NANO)
     console.print(_registry_table(chat))
     console.print(_side_by_side(chat))
     measured = table(chat.t2, EmbeddingDispatcher(chat.registry), requests=options.requests)

@@ -15,6 +15,7 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_DISABLE_XET"] = "1"  # the tests' Hub takes files by plain HTTP
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["T2AGENT_HOME"] = _SESSION_HOME.name
+os.environ["T2AGENT_MODEL"] = "t2-nano"  # small and fast, and there on every machine
 os.environ["MPLBACKEND"] = "agg"
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 

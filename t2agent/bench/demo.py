@@ -1,84 +1,184 @@
-"""``make demo``: what self-adaptation does to the embedded model, in under three minutes."""
+"""``make demo``: what self-adaptation does to a real model, and to t2-nano with images.
+
+The same requests are answered by the base model and adapted, side by side.
+"""
 
 from __future__ import annotations
 
-import argparse
 import time
-from collections.abc import Mapping
-from pathlib import Path
-from statistics import mean
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+from langchain_core.language_models import LanguageModelInput
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from rich.console import Console
-from rich.table import Table as RichTable
+from rich.table import Table
+from rich.text import Text
 
-from t2agent.bench.nano import COLUMNS, bar_chart, rich_table, summary, table
 from t2agent.chat.chat_model import ChatT2
 from t2agent.chat.messages import user_message
-from t2agent.dispatch import EmbeddingDispatcher
-from t2agent.nano.tasks import DOMAINS, TASKS
+from t2agent.models import installed
+from t2agent.nano.tasks import TASKS
+
+REAL = "smollm2"
+_MAX_TOKENS = 80
+_IMAGES = ("chart", "count")  # tasks of t2-nano
+_SEED = 10
+
+Ask = Callable[[ChatT2], Any]
 
 
-def _registry_table(chat: ChatT2) -> RichTable:
-    drawn = RichTable(title=f"Experts found for {chat.t2.name}")
-    for column in ("expert", "modality", "parameters", "what for"):
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One request, and what it shows: the expert for it ("" for none), and how it is asked."""
+
+    expert: str
+    text: str
+    ask: Ask
+
+
+def _function(name: str, description: str, **properties: str) -> dict[str, Any]:
+    """A tool in OpenAI's form, all of whose parameters are texts: name -> description."""
+    parameters = {
+        "type": "object",
+        "properties": {
+            key: {"type": "string", "description": told} for key, told in properties.items()
+        },
+        "required": list(properties),
+    }
+    function = {"name": name, "description": description, "parameters": parameters}
+    return {"type": "function", "function": function}
+
+
+_TOOLS = [
+    _function("get_weather", "The weather in a city now.", city="Name of the city"),
+    _function(
+        "find_trains",
+        "Trains between two stations on a day.",
+        start="Where the journey begins",
+        destination="Where it ends",
+        date="Day of the journey",
+    ),
+    _function(
+        "send_message", "Send a person a message.", person="Who gets it", text="What it says"
+    ),
+]
+_FIELDS = {
+    "title": "Fields",
+    "type": "object",
+    "properties": {key: {"type": "string"} for key in ("person", "company", "city", "phone")},
+    "additionalProperties": False,
+}
+_LETTER = (
+    "Hello, my name is Maria Lopez and I work for Northwind Bicycles in Valencia. "
+    "Please call me back on 555-0142."
+)
+_TRIP = "Which trains go from Vienna to Graz on 3 March?"
+_SKY = "Do I need an umbrella in Bergen today?"
+_SKY_NOW = '{"city": "Bergen", "sky": "heavy rain", "temperature": 7, "unit": "celsius"}'
+_REVIEW = (
+    "The screen was cracked when I opened the box, and nobody answers the phone.\n\n"
+    "Which of these labels fits the text: praise, complaint, question? "
+    "Answer with the label only."
+)
+_SUM = "A baker sells 14 loaves at 3 dollars each and pays 12 dollars for flour. What is left?"
+_HELLO = "Good morning! How are you?"
+
+
+def _with_tools(asked: LanguageModelInput) -> Ask:
+    return lambda chat: chat.bind_tools(_TOOLS).invoke(asked)
+
+
+def _plain(text: str) -> Ask:
+    return lambda chat: chat.invoke(text)
+
+
+def _fields(chat: ChatT2) -> Any:
+    found = chat.with_structured_output(_FIELDS, method="json_schema", include_raw=True)
+    return found.invoke(_LETTER)["raw"]
+
+
+_RESULT = [
+    HumanMessage(_SKY),
+    AIMessage("", tool_calls=[{"name": "get_weather", "args": {"city": "Bergen"}, "id": "1"}]),
+    ToolMessage(_SKY_NOW, tool_call_id="1"),
+]
+REQUESTS = (
+    Shown("tools", f"{_TRIP} [tools: get_weather, find_trains, send_message]", _with_tools(_TRIP)),
+    Shown("answer", f"{_SKY} [get_weather gave {_SKY_NOW}]", _with_tools(_RESULT)),
+    Shown("extract", f"{_LETTER} [as JSON: {', '.join(_FIELDS['properties'])}]", _fields),
+    Shown("label", _REVIEW, _plain(_REVIEW)),
+    Shown("arithmetic", _SUM, _plain(_SUM)),
+    Shown("", _HELLO, _plain(_HELLO)),
+)
+"""Of the shipped experts of the real model one request each, and small talk."""
+
+
+def pictures() -> Iterator[Shown]:
+    """Requests with an image for t2-nano; each shows what answer is wanted."""
+    for name in _IMAGES:
+        example = TASKS[name].sample(1, seed=_SEED, split="test")[0]
+        asked = [user_message(example.prompt, example.image)]
+        told = f"[image] {example.prompt} [wanted: {example.answer}]"
+        yield Shown(name, told, lambda chat, asked=asked: chat.invoke(asked))  # type: ignore[misc]
+
+
+def experts(chat: ChatT2) -> Table:
+    """The experts that were found for a base model."""
+    drawn = Table(title=f"Experts of {chat.t2.name}", title_justify="left")
+    for column in ("expert", "parameters", "what for"):
         drawn.add_column(column, justify="right" if column == "parameters" else "left")
-    for name in chat.registry.names():
-        expert = chat.registry.get(name)
-        card = expert.card
-        drawn.add_row(name, card.modality, f"{expert.parameters:,}", card.description)
+    for name, card in chat.registry.cards().items():
+        drawn.add_row(name, f"{chat.registry.parameters(name):,}", card.description)
     return drawn
 
 
-def _side_by_side(chat: ChatT2) -> RichTable:
-    drawn = RichTable(title="One unseen request of each domain", show_lines=True)
-    for column in ("request", "base model", "adapted", "wanted", "dispatcher's scores"):
+def side_by_side(chat: ChatT2, requests: Sequence[Shown]) -> Table:
+    """Each request, answered by the base model and as dispatch has it."""
+    base = ChatT2(chat.t2, dispatch="off", max_tokens=_MAX_TOKENS)
+    adapted = ChatT2(chat.t2, max_tokens=_MAX_TOKENS)
+    title = f"{chat.t2.name}: the base model, and adapted to each request"
+    drawn = Table(title=title, title_justify="left", show_lines=True)
+    for column in ("request", "base model", "adapted", "by"):
         drawn.add_column(column, overflow="fold")
-    for name in DOMAINS:
-        task = TASKS[name]
-        example = task.sample(1, seed=7, split="test")[0]
-        ask = [user_message(example.prompt, example.image)]
-        base = chat.invoke(ask, dispatch="off", max_tokens=task.max_tokens)
-        adapted = chat.invoke(ask, max_tokens=task.max_tokens)
-        decision = adapted.response_metadata["dispatch"]
-        # Most experts are out of the question: what would be shown as 0.00 is left out.
-        scores = "\n".join(f"{k} {v:.2f}" for k, v in decision["scores"].items() if v >= 0.005)
-        picture = "[image] " if example.image is not None else ""
-        drawn.add_row(
-            picture + example.prompt, str(base.text), str(adapted.text), example.answer, scores
-        )
+    for request in requests:
+        plain, reply = request.ask(base), request.ask(adapted)
+        by = ", ".join(reply.response_metadata["dispatch"]["mixture"]["weights"]) or "base model"
+        drawn.add_row(*map(Text, (request.text, _told(plain), _told(reply), by)))
     return drawn
 
 
-def conclusion(rows: Mapping[str, Mapping[str, float]]) -> str:
-    """What the accuracies of all domains show, in a sentence."""
-    base, wrong, right, dispatched = (
-        f"{mean(row[column] for row in rows.values()):.0%}" for column in COLUMNS
-    )
-    return (
-        f"The base model answers {base} of the requests as wanted. Adapted to each request by "
-        f"dispatch, it answers {dispatched}; with the domain's own expert given it would be "
-        f"{right}, with another domain's {wrong}."
-    )
+def _told(reply: AIMessage) -> str:
+    """What a reply says, or which tools it calls."""
+    calls = [
+        f"{call['name']}({', '.join(f'{k}={v!r}' for k, v in call['args'].items())})"
+        for call in reply.tool_calls
+    ]
+    return "\n".join(calls) or str(reply.text).strip()
 
 
 def main() -> None:
-    """Show the registry, answers side by side, and the accuracy table with its chart."""
-    parser = argparse.ArgumentParser(description=__doc__, prog="python -m t2agent.bench.demo")
-    parser.add_argument("--requests", type=int, default=100, help="unseen requests a domain")
-    parser.add_argument("--chart", type=Path, default=Path("build/demo.png"))
-    options = parser.parse_args()
+    """Show the real model with its experts, where it is installed, and t2-nano with images."""
     begin = time.perf_counter()
-    console = Console(markup=False)
-    chat = ChatT2()
-    console.print(_registry_table(chat))
-    console.print(_side_by_side(chat))
-    measured = table(chat.t2, EmbeddingDispatcher(chat.registry), requests=options.requests)
-    rows = summary(measured)
-    title = f"t2-nano on {options.requests} unseen requests a domain"
-    console.print(rich_table(title, rows))
-    bar_chart(options.chart, title, rows)
-    console.print(f"Chart: {options.chart}   ({time.perf_counter() - begin:.0f} s)")
-    console.print(conclusion(rows))
+    console = Console()
+    if installed.is_installed(REAL):
+        chat = ChatT2(REAL)
+        console.print(experts(chat))
+        there = [one for one in REQUESTS if not one.expert or one.expert in chat.registry]
+        console.print(side_by_side(chat, there))
+    else:
+        console.print(
+            f"No real model is installed here; get one with: t2agent models add {REAL}\n"
+            "t2-nano is a toy of 4.7 million parameters, which knows made-up tasks only."
+        )
+    nano = ChatT2(installed.NANO)
+    console.print(side_by_side(nano, list(pictures())))
+    console.print(
+        f"{time.perf_counter() - begin:.0f} s. More: t2agent chat, t2agent agent, and what the "
+        "experts are worth: t2agent bench",
+        highlight=False,
+    )
 
 
 if __name__ == "__main__":

@@ -2,8 +2,7 @@
 
 For each of several seeds an expert of every domain is trained (or taken from an earlier run's
 checkpoint), and all are measured on the same unseen requests: with their own task, with the
-others', and dispatched. Blank and swapped images tell whether the images are looked at. The
-table is for a terminal, and for a chart.
+others', and dispatched. Blank and swapped images tell whether the images are looked at.
 """
 
 from __future__ import annotations
@@ -15,9 +14,7 @@ from statistics import fmean, mean
 from typing import Any
 
 from PIL import Image
-from rich.table import Table as RichTable
 
-from t2agent.bench.charts import bars, plain_axes, write_chart
 from t2agent.dispatch import Decision, Dispatcher, EmbeddingDispatcher, Request
 from t2agent.experts.expert import Expert
 from t2agent.models.model import T2Model
@@ -164,29 +161,3 @@ def summary(table: Table) -> dict[str, dict[str, float]]:
         }
         for task, scores in table.by_expert.items()
     }
-
-
-def rich_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> RichTable:
-    """Tasks down, columns across, accuracies with two decimals."""
-    drawn = RichTable("task", title=title)
-    for column in COLUMNS:
-        drawn.add_column(column, justify="right")
-    for task, scores in rows.items():
-        drawn.add_row(task, *(f"{scores[column]:.2f}" for column in COLUMNS))
-    return drawn
-
-
-def bar_chart(path: Path, title: str, rows: Mapping[str, Mapping[str, float]]) -> None:
-    """Write the rows as a PNG of grouped bars."""
-
-    def draw(figure: Any) -> None:
-        axes = plain_axes(figure)
-        columns = {column: [row[column] for row in rows.values()] for column in COLUMNS}
-        for drawn in bars(axes, columns):
-            axes.bar_label(drawn, fmt="%.2f", fontsize=7)
-        axes.set(xticks=range(len(rows)), xticklabels=list(rows), ylim=(0, 1.08), title=title)
-        axes.set_ylabel("right answers, strictly scored")
-        figure.legend(frameon=False, ncols=len(COLUMNS), loc="outside lower center")
-
-    # A bar of 0.25 inches has room for its number.
-    write_chart(path, (max(8.0, 0.36 * len(COLUMNS) * len(rows)), 4.4), draw, dpi=120)

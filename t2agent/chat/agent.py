@@ -193,7 +193,7 @@ def create_t2_agent(
 
     Args:
         model: a base model's name, a T2Model or a ChatT2, or one with options (``chat.bind(...)``),
-            which are then those of every step; None for t2-nano.
+            which are then those of every step; None for "auto", as of ChatT2.
         tools: names of bundled tools and plugins, LangChain tools and functions, mixed; None for
             all bundled tools and plugins that need no option but the model (those for images only
             with a model that sees). What else a tool needs, `t2agent.toolbox.load_tools` takes.
@@ -240,7 +240,7 @@ def _chat(model: object) -> tuple[ChatT2, dict[str, Any]]:
     if isinstance(model, ChatT2):
         return model, options
     if model is None or isinstance(model, str | T2Model):
-        return ChatT2("t2-nano" if model is None else model), options
+        return ChatT2() if model is None else ChatT2(model), options
     raise ConfigError(
         f"create_t2_agent got a {type(model).__name__} as model: give a base model's name, a "
         "T2Model or a ChatT2; agents of other models are made with langchain.agents.create_agent"

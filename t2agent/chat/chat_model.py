@@ -36,6 +36,7 @@ from t2agent.engine.shortlist import Shortlist, ToolPolicy, known_tools
 from t2agent.engine.threads import giving_back_threads, pump
 from t2agent.engine.two_passes import Answer, Engine, Given
 from t2agent.experts.expert import Mixture, MixtureLike
+from t2agent.models.installed import AUTO
 from t2agent.models.prompt import Prompt, encode, render
 from t2agent.tasks.rewards.choice import Reward
 
@@ -43,7 +44,7 @@ from t2agent.tasks.rewards.choice import Reward
 class ChatT2(ReadsImages, Settings, Binding):
     """A chat model with experts: each request is dispatched, then answered by its mixture.
 
-        chat = ChatT2("t2-nano")
+        chat = ChatT2()
         reply = chat.invoke("What is 7 * 3 + 12?")
         reply.response_metadata["dispatch"]   # strategy, mixture, scores, in_scope, seconds
 
@@ -94,7 +95,7 @@ class ChatT2(ReadsImages, Settings, Binding):
     def _llm_type(self) -> str:
         return "t2agent-chat"
 
-    def __init__(self, model: Any = "t2-nano", **fields: Any) -> None:
+    def __init__(self, model: Any = AUTO, **fields: Any) -> None:
         Settings.__init__(self, model=model, **fields)
         # For its errors: the experts' cards are read when tools are bound.
         ToolPolicy.of(self.t2, self.max_tools, self.copy_arguments, frozenset())

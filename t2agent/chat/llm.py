@@ -21,7 +21,7 @@ from t2agent.engine.two_passes import Answer
 class T2LLM(Settings, BaseLLM):
     """Continues a text with a base model and its experts, each text with a mixture of its own.
 
-        llm = T2LLM("t2-nano")
+        llm = T2LLM()
         llm.invoke("7 * 3 + 12 =")
 
     Fields and options of a call are those of `ChatT2`, without images and ``model``. The spelling

@@ -18,6 +18,7 @@ from t2agent.engine.two_passes import Answer, Choice, Engine, Given
 from t2agent.errors import ConfigError, NotCopyableError
 from t2agent.experts.expert import Expert
 from t2agent.experts.registry import Registry
+from t2agent.models.installed import AUTO, named
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions, config_errors
 
@@ -41,8 +42,8 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", populate_by_name=True)
 
-    model: Any = "t2-nano"
-    """A base model's name or path, or a T2Model."""
+    model: Any = AUTO
+    """A base model's name or path, or a T2Model. "auto": as of `T2Model.from_pretrained`."""
     dispatch: Any = "embedding"
     """A strategy's name ("embedding", "prompt", "classifier", "few-shot", "embedding+few-shot",
     "off"), a Dispatcher, or None for the base model."""
@@ -73,7 +74,7 @@ class Settings(BaseModel):
     _others: OrderedDict[T2Model | str, Self] = PrivateAttr(default_factory=OrderedDict)
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
 
-    def __init__(self, model: T2Model | str = "t2-nano", **fields: Any) -> None:
+    def __init__(self, model: T2Model | str = AUTO, **fields: Any) -> None:
         own = {name: value for name, value in fields.items() if name not in _REMOTE}
         names = (name for name, field in type(self).model_fields.items() if not field.exclude)
         with config_errors(type(self).__name__, names):
@@ -121,7 +122,7 @@ class Settings(BaseModel):
 
         Raises ConfigError for one that `allow_models` leaves out, or that cannot be loaded.
         """
-        key = model if isinstance(model, T2Model) else str(model)
+        key = model if isinstance(model, T2Model) else named(str(model))
         name = key if isinstance(key, str) else key.name
         if key is self.t2 or key == self.t2.name:
             return self

@@ -11,6 +11,7 @@ import typer
 from t2agent.cli.command import Report, answered_by, console, printable
 from t2agent.cli.options import Image, Model, Strategy, picture
 from t2agent.cli.start import load, starting
+from t2agent.models.installed import AUTO
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
@@ -37,7 +38,7 @@ def agent(
         typer.Option(metavar="DIR", help="A folder that the tool search_files may search."),
     ] = None,
     dispatch: Strategy = None,
-    model: Model = "t2-nano",
+    model: Model = AUTO,
     max_steps: Annotated[int, typer.Option(min=1, help="Most calls of the model.")] = 10,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest reply, in tokens.")] = 256,
     as_json: bool = False,

@@ -19,6 +19,7 @@ from t2agent.cli.command import Report, answered_by, console, one_line, printabl
 from t2agent.cli.options import Image, Model, Seed, Strategy, picture
 from t2agent.cli.start import load, starting
 from t2agent.errors import ContextLengthError, T2Error
+from t2agent.models.installed import AUTO
 from t2agent.models.options import GenerationOptions
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def chat(
         str | None, typer.Option("--expert", "-e", metavar="NAME", help="Answer with this expert.")
     ] = None,
     dispatch: Strategy = None,
-    model: Model = "t2-nano",
+    model: Model = AUTO,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 256,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
     seed: Seed = None,

@@ -8,14 +8,18 @@ from typing import Annotated
 import typer
 
 from t2agent.cli.command import Report
-from t2agent.cli.options import Targets
+from t2agent.cli.options import Targets, named_model
 from t2agent.cli.start import load
 
 
 def decompose(
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="t2-nano, a name on the Hub, or a folder."),
+        typer.Argument(
+            metavar="MODEL",
+            callback=named_model,
+            help="smollm2, t2-nano, a name on the Hub, a GGUF file, or a folder.",
+        ),
     ],
     targets: Targets = "all",
     as_json: bool = False,

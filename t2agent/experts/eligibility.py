@@ -79,7 +79,7 @@ def _missing(score: float, base: float, examples: int) -> str:
 
 
 def _allowing(card: ExpertCard) -> str:
-    model = f" -m {card.base}" if card.base not in ("", "t2-nano") else ""
+    model = f" -m {card.base}" if card.base else ""
     return f"t2agent experts eligible {card.name} --yes{model}"
 
 

@@ -435,6 +435,20 @@ class Registry:
         _ASKED_IN_PROCESS[self._slug].pop(name, None)
 
 
+def base_for(expert: Expert, model: str | None = None) -> str:
+    """The base model that an expert is registered for: ``model``, else the one on its card.
+
+    Raises:
+        ConfigError: neither names one.
+    """
+    if base := model or expert.card.base:
+        return base
+    raise ConfigError(
+        f"the card of expert {expert.name!r} names no base model; say which one it was trained "
+        "for, by its name (model)"
+    )
+
+
 def register_expert(
     expert: Expert | Path | str,
     *,
@@ -448,7 +462,7 @@ def register_expert(
     Args:
         expert: the expert, or the folder that it lies in.
         model: the base model's name, as given to `T2Model.from_pretrained`; None for the one on
-            the expert's card, and t2-nano where the card names none.
+            the expert's card.
         replace: whether it may take the place of another of its name.
         persist: whether to save it in the user's folder; False keeps it in this process, for
             every registry of that base model.
@@ -457,9 +471,10 @@ def register_expert(
 
     Raises:
         ExpertExistsError, ExpertMismatchError, ExpertFormatError: as `Registry.register`.
+        ConfigError: neither ``model`` nor the card names a base model.
     """
     given = expert if isinstance(expert, Expert) else Expert.load(expert)
-    base = model or given.card.base or "t2-nano"
+    base = base_for(given, model)
     registered = Registry(base).register(given, replace=replace, persist=persist, eligible=eligible)
     if not persist:
         _IN_PROCESS[base_slug(base)][registered.name] = Entry.of(registered, "code")

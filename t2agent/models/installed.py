@@ -91,6 +91,9 @@ def default() -> str:
 
     ``$T2AGENT_MODEL``, else smollm2 where it is installed, else t2-nano; a line on the log says
     then, once, how to get a real one.
+
+    Raises:
+        ConfigError: the variable is "auto" itself.
     """
     if chosen := os.environ.get(_VARIABLE, "").strip():
         if chosen == AUTO:
@@ -105,6 +108,11 @@ def default() -> str:
             "get a real base model with: t2agent models add smollm2"
         )
     return NANO
+
+
+def named(model: str) -> str:
+    """The base model that a name stands for: `default` for "auto", itself for any other."""
+    return default() if model == AUTO else model
 
 
 def place(name: str, load: Load) -> Path | None:

@@ -21,6 +21,7 @@ from t2agent.errors import ConfigError
 from t2agent.experts.cache import ExpertCache
 from t2agent.experts.expert import MixtureLike
 from t2agent.experts.registry import Registry
+from t2agent.models.installed import AUTO, named
 from t2agent.models.loading import load
 from t2agent.models.plans import Planner, Resolved
 from t2agent.svf import fingerprint as content
@@ -102,7 +103,7 @@ class T2Model:
     @classmethod
     def from_pretrained(
         cls,
-        model: str | Path = "t2-nano",
+        model: str | Path = AUTO,
         *,
         revision: str | None = None,
         device_map: Any = None,
@@ -115,6 +116,9 @@ class T2Model:
     ) -> T2Model:
         """Load a base model by name or path, with its processor. Options as in transformers.
 
+        "auto" is the base model that ``$T2AGENT_MODEL`` names, else smollm2 where it is installed,
+        else t2-nano (`t2agent.models.installed.default`).
+
         A GGUF file (its path, or a folder or repository with ``gguf_file``) is dequantised, unless
         ``quantization_config`` says otherwise.
 
@@ -125,8 +129,9 @@ class T2Model:
                 f"model is {model!r}; give a name, a folder or a file. T2Model(model, processor) "
                 "takes a model that is loaded already"
             )
+        name = named(str(model))
         hf_model, processor = load(
-            str(model),
+            name,
             revision=revision or "main",
             device_map=device_map,
             dtype=dtype,
@@ -135,7 +140,7 @@ class T2Model:
             gguf_file=gguf_file,
             trust_remote_code=trust_remote_code,
         )
-        return cls(hf_model, processor, targets=targets, name=str(model))
+        return cls(hf_model, processor, targets=targets, name=name)
 
     def attached(
         self, make: Callable[[T2Model], A], current: Callable[[A], bool] = lambda _: True

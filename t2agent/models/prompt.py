@@ -25,6 +25,7 @@ from transformers import BatchFeature
 
 from t2agent.errors import ConfigError, ModalityError
 from t2agent.images import as_rgb
+from t2agent.models.installed import NANO
 from t2agent.models.model import T2Model
 from t2agent.models.options import check_option, needs
 from t2agent.models.template import ChatTemplate
@@ -133,7 +134,8 @@ def render(model: T2Model, prompt: Prompt) -> RenderedPrompt:
     if prompt.images and "image" not in model.modalities:
         raise ModalityError(
             f"{len(prompt.images)} image(s) were given to {model.name}, which reads text "
-            "only: leave them out, or use a vision-language model"
+            f"only: leave them out, or use a vision-language model, such as {NANO}, which comes "
+            "with t2agent"
         )
     return RenderedPrompt(prompt.messages, prompt.images, prompt.tools, template=template)
 

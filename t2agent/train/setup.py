@@ -17,6 +17,7 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from t2agent.errors import ConfigError, ModalityError
 from t2agent.experts.card import Modality
+from t2agent.models.installed import NANO
 from t2agent.models.model import T2Model
 from t2agent.svf.targets import choose
 from t2agent.tasks.task import Example
@@ -92,7 +93,7 @@ def modality_of(model: T2Model, examples: Sequence[Example]) -> Modality:
     if "image" not in model.modalities:
         raise ModalityError(
             f"the task has images, but {model.name} reads text only; "
-            "use a vision-language model such as t2-nano"
+            f"use a vision-language model, such as {NANO}, which comes with t2agent"
         )
     return "image"
 

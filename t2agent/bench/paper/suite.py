@@ -11,6 +11,7 @@ from t2agent.dispatch.dispatcher import CLASSIFIER, OTHERS
 from t2agent.dispatch.shipped_requests import GENERAL, real_examples, written_requests
 from t2agent.errors import ConfigError, ModalityError
 from t2agent.experts.card import check_name
+from t2agent.models.installed import NANO
 from t2agent.models.model import T2Model
 from t2agent.nano.experts import DESCRIPTIONS, LEARNING_RATES, small_talk
 from t2agent.nano.tasks import COMBINATIONS, DOMAINS, SIBLINGS, TASKS, conflicting, foreign
@@ -86,7 +87,7 @@ class Suite:
             if any(e.image is not None for e in examples) and "image" not in self.model.modalities:
                 raise ModalityError(
                     f"task {name!r} has images, but {self.model.name} reads text only; leave the "
-                    "task out, or give a vision-language model"
+                    f"task out, or give a vision-language model, such as {NANO}"
                 )
             text = repr([(e.prompt, e.answer) for e in examples])
             hashes[name] = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -33,6 +33,7 @@ from t2agent.engine.reply_form import FIELDS, ReplyForm
 from t2agent.engine.two_passes import Choice, last_request
 from t2agent.errors import ConfigError, EndpointError
 from t2agent.experts.registry import Registry
+from t2agent.models.installed import AUTO, named
 from t2agent.models.options import GenerationOptions
 from t2agent.replies.parsing import Call
 
@@ -101,9 +102,9 @@ class ChatT2Remote(ReadsImages, Binding):
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", populate_by_name=True)
 
-    model: str = "t2-nano"
-    """The base model's name, as its experts know it. The endpoint may call it otherwise: see
-    ``served``."""
+    model: str = AUTO
+    """The base model's name, as its experts know it; "auto" as of ChatT2. The endpoint may call it
+    otherwise: see ``served``."""
     base_url: str | None = None
     """The API's address, which usually ends in /v1; None for ``$T2AGENT_REMOTE_URL``, else
     http://localhost:8000/v1. An address without a path gets /v1."""
@@ -157,7 +158,7 @@ class ChatT2Remote(ReadsImages, Binding):
     def _llm_type(self) -> str:
         return "t2agent-chat-remote"
 
-    def __init__(self, model: str = "t2-nano", **fields: Any) -> None:
+    def __init__(self, model: str = AUTO, **fields: Any) -> None:
         try:
             super().__init__(**{"model": model, **fields})
         except ValidationError as error:
@@ -170,6 +171,7 @@ class ChatT2Remote(ReadsImages, Binding):
                 f"model is the address {self.model!r:.100}; give the base model's name, and the "
                 "endpoint's address as base_url"
             )
+        self.model = named(self.model)
         self._options(None, {})
         check_dispatch(self.dispatch)
         made_of = (self._endpoint(), self.model, self.registry, self.experts, self.served)

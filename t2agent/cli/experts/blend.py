@@ -9,13 +9,14 @@ import typer
 from t2agent.cli.command import Report
 from t2agent.cli.experts.naming import Mixing, check_free, mixture_of, registry_of
 from t2agent.cli.options import Description, Model, Replace
+from t2agent.models.installed import AUTO
 
 
 def blend(
     name: Annotated[str, typer.Argument(metavar="NEW", help="The new expert's name.")],
     mixture: Mixing = None,
     description: Description = "",
-    model: Model = "t2-nano",
+    model: Model = AUTO,
     replace: Replace = False,
 ) -> Report:
     """Save a mixture of experts, per-layer weights too, as one expert in the user's folder."""

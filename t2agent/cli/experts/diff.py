@@ -15,6 +15,7 @@ from t2agent.cli.command import Report
 from t2agent.cli.experts.naming import expert_of, registry_of
 from t2agent.cli.options import Model
 from t2agent.cli.start import load
+from t2agent.models.installed import AUTO
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -43,7 +44,7 @@ def diff(
         float, typer.Option(min=0, help="|z - 1| from which a direction counts as moved.")
     ] = 0.01,
     top: Annotated[int, typer.Option(min=1, help="How many of each are shown.")] = 10,
-    model: Model = "t2-nano",
+    model: Model = AUTO,
     as_json: bool = False,
 ) -> Report:
     """Which layers and directions an expert moves, or where two agree and disagree."""

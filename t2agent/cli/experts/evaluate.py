@@ -13,6 +13,7 @@ from t2agent.cli.command import Report
 from t2agent.cli.experts.naming import expert_of, registry_of
 from t2agent.cli.options import TASK_HELP, ExpertOrFolder, Model, Reward, task_of
 from t2agent.cli.start import load
+from t2agent.models.installed import AUTO
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -43,7 +44,7 @@ def evaluate(
     save: Annotated[
         bool, typer.Option(help="Write what was measured on its card, unless on split train.")
     ] = True,
-    model: Model = "t2-nano",
+    model: Model = AUTO,
     as_json: bool = False,
 ) -> Report:
     """Reward and accuracy of an expert on a task beside the base model's, with intervals.

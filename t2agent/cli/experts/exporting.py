@@ -11,6 +11,7 @@ from t2agent.cli.command import Report
 from t2agent.cli.experts.naming import Mixing, mixture_of
 from t2agent.cli.options import Model, Targets
 from t2agent.cli.start import load, starting
+from t2agent.models.installed import AUTO
 
 if TYPE_CHECKING:
     from t2agent.models.exchange import LoraExport
@@ -54,7 +55,7 @@ def export(
             show_default="float32 for a LoRA, the base model's for a checkpoint",
         ),
     ] = None,
-    model: Model = "t2-nano",
+    model: Model = AUTO,
     targets: Targets = "all",
     as_json: bool = False,
 ) -> Report:

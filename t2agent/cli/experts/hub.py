@@ -9,6 +9,7 @@ import typer
 
 from t2agent.cli.command import Report
 from t2agent.cli.options import Model, ModelOrCard, Replace
+from t2agent.models.installed import AUTO
 
 if TYPE_CHECKING:
     from t2agent.experts.hub import HubOptions
@@ -30,7 +31,7 @@ _Endpoint = Annotated[
 def push(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The expert's name.")],
     repo: Annotated[str, typer.Argument(metavar="REPO", help="user/name or user/name@branch.")],
-    model: Model = "t2-nano",
+    model: Model = AUTO,
     private: Annotated[
         bool, typer.Option("--private", help="Make a private repository, or use one.")
     ] = False,

@@ -13,6 +13,7 @@ from t2agent.cli.experts.naming import check_free, registry_of
 from t2agent.cli.options import Description, Model, Replace, Targets
 from t2agent.cli.start import load
 from t2agent.experts.card import NAME_LENGTH, check_name
+from t2agent.models.installed import AUTO
 
 if TYPE_CHECKING:
     from t2agent.models.exchange.peft_import import LoraImport
@@ -41,7 +42,7 @@ def import_expert(
             "--name", "-n", help="The new expert's name.", show_default="made of the file's name"
         ),
     ] = None,
-    model: Model = "t2-nano",
+    model: Model = AUTO,
     targets: Targets = "all",
     out: Annotated[
         Path | None,

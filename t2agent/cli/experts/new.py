@@ -10,6 +10,7 @@ import typer
 from t2agent.cli.command import Report
 from t2agent.cli.options import Description, Model, Reward
 from t2agent.cli.start import load
+from t2agent.models.installed import AUTO
 
 
 def new(
@@ -32,7 +33,7 @@ def new(
     license_name: Annotated[
         str, typer.Option("--license", help="Of the package and the expert, such as Apache-2.0.")
     ] = "",
-    model: Model = "t2-nano",
+    model: Model = AUTO,
     as_json: bool = False,
 ) -> Report:
     """Write a Python package with an expert, its task, training script and test."""

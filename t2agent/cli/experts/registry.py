@@ -10,6 +10,7 @@ import typer
 from t2agent.cli.command import Report
 from t2agent.cli.experts.naming import registry_of
 from t2agent.cli.options import Model, ModelOrCard, Replace
+from t2agent.models.installed import AUTO
 
 if TYPE_CHECKING:
     from t2agent.experts.registry import Registry
@@ -26,7 +27,7 @@ Eligible = Annotated[
 _Name = Annotated[str, typer.Argument(metavar="NAME", help="The expert's name.")]
 
 
-def list_experts(model: Model = "t2-nano") -> Report:
+def list_experts(model: Model = AUTO) -> Report:
     """The experts that a base model can use, and those that are there but unusable."""
     from rich.console import Group
     from rich.table import Table
@@ -57,7 +58,7 @@ def list_experts(model: Model = "t2-nano") -> Report:
     return Report(data, Group(*shown))
 
 
-def show(name: _Name, model: Model = "t2-nano") -> Report:
+def show(name: _Name, model: Model = AUTO) -> Report:
     """One expert's card."""
     from rich.table import Table
     from rich.text import Text
@@ -110,10 +111,10 @@ def add(
 ) -> Report:
     """Copy an expert into the user's folder, where every later process finds it."""
     from t2agent.experts.expert import Expert
-    from t2agent.experts.registry import Registry
+    from t2agent.experts.registry import Registry, base_for
 
     expert = Expert.load(folder)
-    base = model or expert.card.base or "t2-nano"
+    base = base_for(expert, model)
     registry = Registry(base)
     registry.register(expert, replace=replace, persist=True, eligible=eligible)
     origin = registry.source(expert.name)
@@ -128,7 +129,7 @@ def set_eligible(
         bool | None,
         typer.Option("--yes/--no", help="What to say.", show_default="leave it to its card"),
     ] = None,
-    model: Model = "t2-nano",
+    model: Model = AUTO,
 ) -> Report:
     """Say whether dispatch may choose an expert by itself, whatever its card shows.
 
@@ -141,7 +142,7 @@ def set_eligible(
     return Report(data, f"{name}: {_told(*found)}")
 
 
-def remove(name: _Name, model: Model = "t2-nano") -> Report:
+def remove(name: _Name, model: Model = AUTO) -> Report:
     """Delete an expert from the user's folder. Experts of packages stay."""
     registry = registry_of(model, there=False)  # experts stay where their model has been deleted
     registry.unregister(name, persist=True)

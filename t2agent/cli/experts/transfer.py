@@ -8,8 +8,9 @@ import typer
 
 from t2agent.cli.command import Report
 from t2agent.cli.experts.naming import check_free, expert_of, registry_of
-from t2agent.cli.options import ExpertOrFolder, Replace, Targets
+from t2agent.cli.options import ExpertOrFolder, Replace, Targets, named_model
 from t2agent.cli.start import load
+from t2agent.models.installed import AUTO
 
 if TYPE_CHECKING:
     from t2agent.experts.transfer import TransferReport
@@ -17,10 +18,16 @@ if TYPE_CHECKING:
 
 def transfer(
     name: ExpertOrFolder,
-    to: Annotated[str, typer.Option("--to", metavar="MODEL", help="The new base model.")],
+    to: Annotated[
+        str,
+        typer.Option("--to", metavar="MODEL", callback=named_model, help="The new base model."),
+    ],
     source: Annotated[
-        str, typer.Option("--from", metavar="BASE", help="The base model that it is for.")
-    ] = "t2-nano",
+        str,
+        typer.Option(
+            "--from", metavar="BASE", callback=named_model, help="The base model that it is for."
+        ),
+    ] = AUTO,
     new: Annotated[
         str | None,
         typer.Option("--name", "-n", help="The new expert's name; by default the old."),

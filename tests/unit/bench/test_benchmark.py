@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from t2agent.bench.nano import Table, not_above_base, summarise, swapped, without_image
+from t2agent.bench.nano import (
+    Table,
+    not_above_base,
+    summarise,
+    summary,
+    swapped,
+    without_image,
+)
 from t2agent.nano.tasks import DOMAINS, TASKS, conflicting
 
 
@@ -70,3 +77,20 @@ def test_summary_is_the_mean_over_seeds() -> None:
     assert found["tasks"]["math"] == pytest.approx(
         {"base": 0.2, "wrong expert": 0.6, "right expert": 0.6, "dispatched": 0.6}
     )
+
+
+TABLE = Table(
+    {
+        "math": {"base": 0.1, "math": 0.9, "code": 0.0, "read": 0.2},
+        "code": {"base": 0.3, "math": 0.0, "code": 0.75, "read": 0.5},
+    },
+    dispatched={"math": 0.88, "code": 0.7},
+    routed={"math": 1.0, "code": 0.9},
+)
+
+
+def test_summary_separates_own_from_others() -> None:
+    assert summary(TABLE) == {
+        "math": {"base": 0.1, "wrong expert": 0.1, "right expert": 0.9, "dispatched": 0.88},
+        "code": {"base": 0.3, "wrong expert": 0.25, "right expert": 0.75, "dispatched": 0.7},
+    }

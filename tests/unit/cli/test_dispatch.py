@@ -80,3 +80,15 @@ def test_wrong_arguments(run, tiny, tmp_path):
     no_image = run("dispatch", "Hi", "-m", tiny, "--image", str(tmp_path / "none.png"))
     assert no_image.exit_code == 1
     assert "no image file" in no_image.stderr
+
+
+def test_auto_is_the_base_model_that_the_variable_names(run, run_json, tiny, monkeypatch):
+    monkeypatch.setenv("T2AGENT_MODEL", tiny)
+    listed = run_json("experts", "list")
+    assert listed["model"] == tiny
+    assert run_json("experts", "list", "-m", "auto") == listed
+    assert run_json("dispatch", "Hi")["scores"] == {}  # not t2-nano's experts
+    monkeypatch.setenv("T2AGENT_MODEL", "auto")
+    result = run("dispatch", "Hi")
+    assert result.exit_code == 2
+    assert "T2AGENT_MODEL is 'auto'" in result.stderr

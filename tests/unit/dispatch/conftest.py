@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
-import torch
 
 from t2agent.dispatch import encoder as encoder_module
 from t2agent.dispatch import fitting as fitted
@@ -17,25 +16,19 @@ DIMENSION = 64
 
 
 class WordModel:
-    """Stands for a SentenceTransformer: the unit sum of one random vector a word."""
+    """Stands for a sentence encoder: the unit sum of one random vector a word."""
 
-    prompts: dict[str, str] = {}  # noqa: RUF012
-    max_seq_length = 256
+    dimension = DIMENSION
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
         self.encoded: list[str] = []
 
-    def __repr__(self) -> str:
-        return f"WordModel({self.seed})"
+    @property
+    def identity(self) -> str:
+        return f"words {self.seed}"
 
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        return {"seed": torch.tensor([float(self.seed)])}
-
-    def get_embedding_dimension(self) -> int:
-        return DIMENSION
-
-    def encode(self, texts: Sequence[str], **options: object) -> np.ndarray:
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
         self.encoded += texts
         return np.stack([self._vector(text) for text in texts])
 

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import json
+import shutil
 import threading
 
 import numpy as np
 import pytest
+from sentence_transformers import SentenceTransformer
 
-from t2agent.dispatch.encoder import DEFAULT_ENCODER, Encoder
+from t2agent.dispatch.bert import BertEncoder
+from t2agent.dispatch.encoder import DEFAULT_ENCODER, Encoder, _find
+from t2agent.dispatch.shipped_requests import DOMAINS, shipped_requests
 from t2agent.errors import ConfigError
 
 TEXTS = ["What is 3 + 4?", "Write a loop.", "x" * 20_000]
@@ -51,6 +56,50 @@ def test_no_texts(encoder):
     assert encoder.encode([]).shape == (0, 384)
 
 
+@pytest.fixture(scope="module")
+def framework() -> SentenceTransformer:
+    return SentenceTransformer(_find(DEFAULT_ENCODER), device="cpu").eval()
+
+
+def test_vectors_are_those_of_sentence_transformers(encoder, framework):
+    texts = [
+        *TEXTS,
+        "",
+        " \n\t",
+        "ÀÉ Größe, naïve \u0130stanbul",
+        "漢字 and 😀 \u200b\x00\ufffd",
+        "[SEP] [CLS] [MASK] ##ing",
+        "Please read this: " + "the quick brown fox jumps over the lazy dog; " * 40,
+        *(request.prompt for domain in DOMAINS for request in shipped_requests(domain)[::60]),
+    ]
+    expected = framework.encode(texts, batch_size=1, normalize_embeddings=True)
+    np.testing.assert_allclose(encoder.encode(texts), expected, rtol=0, atol=1e-6)
+
+
+def test_an_encoder_of_another_form_goes_through_the_framework(encoder, framework, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(_find(DEFAULT_ENCODER), other)
+    pooling = other / "1_Pooling" / "config.json"
+    told = json.loads(pooling.read_text())
+    told |= {"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": True}
+    pooling.write_text(json.dumps(told))
+    assert BertEncoder.read(other) is None
+    by_first_token = Encoder(str(other))
+    assert by_first_token.identity != encoder.identity
+    assert by_first_token.dimension == 384
+    expected = SentenceTransformer(str(other)).encode(TEXTS[:1], normalize_embeddings=True)
+    np.testing.assert_allclose(by_first_token.encode(TEXTS[:1]), expected, rtol=0, atol=1e-6)
+    assert not np.allclose(expected, encoder.encode(TEXTS[:1]), atol=1e-2)
+
+
+def test_damaged_weights_are_an_error(tmp_path):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(_find(DEFAULT_ENCODER), damaged)
+    (damaged / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(ConfigError, match="cannot be loaded"):
+        Encoder(str(damaged)).encode(["text"])
+
+
 def test_threads_share_it(encoder):
     texts = [f"Add {n} and {n + 1}." for n in range(12)]
     expected = encoder.encode(texts)
@@ -71,13 +120,11 @@ def test_threads_share_it(encoder):
 def test_identity_tells_models_apart(encoder, words):
     assert Encoder().identity != encoder.identity
     before = Encoder().identity
-    words.max_seq_length = 8
+    words.seed = 8
     assert Encoder().identity != before
 
 
 def test_a_folder_is_a_model_too(encoder):
-    from t2agent.dispatch.encoder import _find
-
     folder = _find(DEFAULT_ENCODER)
     again = Encoder(folder)
 

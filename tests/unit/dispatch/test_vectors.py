@@ -28,7 +28,7 @@ def test_vectors_are_the_encoders_in_half_precision(words):
     assert found.dtype == np.float32
     expected = Encoder().encode(TEXTS).astype(np.float16).astype(np.float32)
     np.testing.assert_array_equal(found, expected)
-    assert ExampleVectors(Encoder()).of([]).shape == (0, words.get_embedding_dimension())
+    assert ExampleVectors(Encoder()).of([]).shape == (0, words.dimension)
 
 
 def test_a_second_dispatcher_encodes_nothing(words, cache):
@@ -58,7 +58,7 @@ def test_texts_that_are_not_needed_leave_memory_but_not_the_disk(words):
 def test_another_encoder_does_not_find_them(words):
     ExampleVectors(Encoder()).of(TEXTS)
     words.encoded.clear()
-    words.max_seq_length = 8
+    words.seed = 8
 
     ExampleVectors(Encoder()).of(TEXTS)
 
@@ -134,7 +134,7 @@ def test_a_damaged_shipped_file_is_not_used(words, shipped, content, caplog):
 
 
 def test_shipped_vectors_of_another_encoder_are_not_used(words, shipped):
-    words.max_seq_length = 8
+    words.seed = 8
 
     ExampleVectors(Encoder()).of(TEXTS)
 

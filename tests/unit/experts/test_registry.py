@@ -497,3 +497,5 @@ def test_register_expert_takes_the_base_model_of_the_card(tmp_path: Path) -> Non
     found = Registry("org/theirs", fingerprint="f1", shapes=SHAPES)
     assert {"theirs", "here"} <= set(found.names())
     assert "theirs" not in Registry("t2-nano").names()
+    with pytest.raises(ConfigError, match="'here' names no base model"):
+        register_expert(make("here"))

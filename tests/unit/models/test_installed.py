@@ -9,8 +9,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from t2agent import ConfigError, T2Model
+from t2agent import T2LLM, ChatT2, ChatT2Remote, ConfigError, ModalityError, T2Model
+from t2agent.chat.messages import user_message
 from t2agent.models import installed
 from t2agent.models.installed import Packaged
 from t2agent.models.loading import load_gguf
@@ -131,6 +133,23 @@ def test_auto_is_the_users_choice_then_smollm2_then_the_toy(
     monkeypatch.setenv("T2AGENT_MODEL", "auto")
     with pytest.raises(ConfigError, match="give the name of a base model"):
         installed.default()
+
+
+def test_models_named_auto_are_loaded_by_the_name_it_stands_for(
+    wheel: Path, t2agent_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert T2Model.from_pretrained().name == "t2-nano"  # as the tests' variable says
+    assert ChatT2().t2.name == ChatT2Remote().model == "t2-nano"
+    monkeypatch.setitem(installed.KNOWN, "smollm2", installed.KNOWN["tiny"])
+    installed.add("smollm2", load_gguf, wheel, show=False)
+    assert ChatT2().t2.name == "t2-nano"
+    monkeypatch.delenv("T2AGENT_MODEL")
+    chat = ChatT2()
+    assert chat.t2.name == chat.model.name == T2LLM().t2.name == ChatT2Remote().model == "smollm2"
+    assert chat.other("auto") is chat
+    assert chat.registry.user_folder == t2agent_home / "experts" / "smollm2"
+    with pytest.raises(ModalityError, match=r"smollm2, which reads text only: .*t2-nano"):
+        chat.invoke([user_message("Look.", Image.new("RGB", (8, 8)))])
 
 
 def test_packages_bring_models_by_entry_points(

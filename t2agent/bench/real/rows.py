@@ -1,16 +1,17 @@
 """Files of real data: which kind their rows are of, and what is asked for each.
 
-A file of JSON lines (``.jsonl``, ``.jsonl.gz``) holds rows of one kind, which shows in their fields;
-files whose names begin alike (labels_dev, labels_news) are one case. Training files (``_train`` in
-the name) are left out.
+A file of JSON lines (``.jsonl``, ``.jsonl.gz``) holds rows of one kind, which shows in their
+fields; files whose names begin alike (labels_dev, labels_news) are one case. Training files
+(``_train`` in the name) are left out.
 """
 
 from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +60,31 @@ KINDS: Mapping[str, Kind] = {
 @dataclass(frozen=True, slots=True)
 class Case:
     """The rows of all files of one beginning; ``sets`` tells for each row which set it is of: its
-    file's, and in that its source's."""
+    file, and in that its source or category. A row of an extraction has its ``schema`` as well."""
 
     name: str
     kind: str
     rows: tuple[Row, ...]
     sets: tuple[str, ...]
+
+    def drawn(self, most: int, seed: int = 0) -> Case:
+        """So many of the rows, in their order, the same number of each set while they last; all,
+        where there are no more."""
+        if most >= len(self.rows):
+            return self
+        found: dict[str, list[int]] = defaultdict(list)
+        for place, where in enumerate(self.sets):
+            found[where].append(place)
+        left = [random.Random(f"{seed} {where}").sample(ps, len(ps)) for where, ps in found.items()]
+        # Each set's first, each set's second and so on.
+        turns = [place for turn in zip_longest(*left) for place in turn if place is not None]
+        return self.at(sorted(turns[:most]))
+
+    def at(self, places: Iterable[int]) -> Case:
+        """The rows at these places."""
+        kept = list(places)
+        rows, sets = (tuple(one[place] for place in kept) for one in (self.rows, self.sets))
+        return replace(self, rows=rows, sets=sets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,72 +105,64 @@ class Asked:
     schema: Mapping[str, Any] | None = None
 
 
-def read_cases(
-    folder: Path | str, chosen: Sequence[str] = (), most: int | None = None, seed: int = 0
-) -> list[Case]:
-    """The cases of a folder's files, in the order of their names.
+def read_cases(folder: Path | str, chosen: Sequence[str] = ()) -> list[Case]:
+    """The cases of a folder's files.
 
     Args:
-        folder: where the files are; of other files nothing is read but extract_fields.json, {source:
-            [names of fields]}.
+        folder: where the files are; of other files nothing is read but extract_fields.json,
+            {source: [names of fields]}.
         chosen: names of cases; all without.
-        most: rows of a case, drawn by the seed as evenly from its sets as they allow.
 
     Raises:
         ConfigError: there is no such file, a chosen case is not there, or a row is of no known kind
             or of another one than its case's.
     """
-    files = sorted(path for path in Path(folder).glob("*") if _is_measured(path))
-    if not files:
+    by_case: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted(Path(folder).glob("*")):
+        if path.name.endswith(_ENDINGS) and "_train" not in path.name:
+            by_case[_case_of(path)].append(path)
+    if not by_case:
         raise ConfigError(
             f"{folder} holds no file of rows (.jsonl or .jsonl.gz, without _train in the name); "
             "give the folder that holds them, as --data or --held-out"
         )
-    by_case: dict[str, list[Path]] = defaultdict(list)
-    for path in files:
-        by_case[_case_of(path)].append(path)
     if missing := set(chosen) - by_case.keys():
         raise ConfigError(
             f"{folder} has no rows of {', '.join(sorted(missing))}; there are "
             f"{', '.join(sorted(by_case))}"
         )
-    names = [name for name in (*_NAMES, *sorted(by_case)) if name in (chosen or by_case)]
-    return [
-        _read(name, by_case[name], most, seed) for name in dict.fromkeys(names) if by_case[name]
-    ]
+    known = [name for name in _NAMES if name in by_case]
+    names = dict.fromkeys((*known, *sorted(by_case)))
+    return [_read(name, by_case[name]) for name in names if not chosen or name in chosen]
 
 
 def asked(case: Case, tool_choice: str = "any") -> list[Asked]:
-    """What is asked for each row of a case. tool_choice: where calls are asked for; rows that want
-    none are asked with "auto"."""
-    schemas = _schemas(case) if case.kind == "extract" else {}
-    most = KINDS[case.kind].max_tokens
-    return [
-        _asked(case.kind, row, most, tool_choice, schemas.get(own))
-        for row, own in zip(case.rows, case.sets, strict=True)
-    ]
+    """What is asked for each row of a case.
+
+    tool_choice: where the user asks for calls; rows of BFCL whose point is whether there is a call
+        at all are asked with "auto".
+    """
+    return [_asked(case.kind, row, tool_choice) for row in case.rows]
 
 
-def _asked(
-    kind: str, row: Row, most: int, tool_choice: str, schema: Mapping[str, Any] | None
-) -> Asked:
+def _asked(kind: str, row: Row, choice: str) -> Asked:
+    most = KINDS[kind].max_tokens
     if kind == "answers":
         return Asked(tuple(row["messages"]), most, tuple(row["tools"]))
     if kind in ("bfcl", "calls"):
-        messages = row.get("messages") or _user(row["prompt"])
-        choice = "auto" if "relevance" in row.get("category", "") else tool_choice
+        messages = row.get("messages") or user(row["prompt"])
+        choice = "auto" if "relevance" in row.get("category", "") else choice
         return Asked(tuple(messages), most, tuple(row["tools"]), choice)
     if kind == "labels":
-        return Asked(_user(label_request(row["text"], row["labels"])), most)
-    return Asked(_user(row["text" if kind == "extract" else "prompt"]), most, schema=schema)
+        return Asked(user(label_request(row["text"], row["labels"])), most)
+    if kind == "extract":
+        return Asked(user(row["text"]), most, schema=row["schema"])
+    return Asked(user(row["prompt"]), most)
 
 
-def _user(text: str) -> tuple[Mapping[str, Any], ...]:
+def user(text: str) -> tuple[Mapping[str, Any], ...]:
+    """One message of a user."""
     return ({"role": "user", "content": text},)
-
-
-def _is_measured(path: Path) -> bool:
-    return path.name.endswith(_ENDINGS) and "_train" not in path.name
 
 
 def _case_of(path: Path) -> str:
@@ -159,61 +171,37 @@ def _case_of(path: Path) -> str:
     return known or stem.removesuffix("_dev").removesuffix("_test")
 
 
-def _read(name: str, files: Sequence[Path], most: int | None, seed: int) -> Case:
+def _read(name: str, files: Sequence[Path]) -> Case:
     kind = ""
-    found: dict[str, list[Row]] = defaultdict(list)
+    rows: list[dict[str, Any]] = []
+    sets: list[str] = []
     for path in files:
-        listed = _fields_file(path)
-        for number, row in enumerate(read_jsonl(path), 1):
-            own = next((key for key, one in KINDS.items() if row.keys() >= one.fields), None)
-            if own is None or (kind and own != kind):
+        found = read_jsonl(path)
+        for number, row in enumerate(found, 1):
+            own = next((key for key, one in KINDS.items() if row.keys() >= one.fields), "")
+            if not own or own != (kind or own):
+                said = f"of kind {own!r}, others of {name} of {kind!r}" if own else "of no kind"
+                needed = "; ".join(f"{k}: {', '.join(sorted(v.fields))}" for k, v in KINDS.items())
                 raise ConfigError(
-                    f"{path}, row {number} has the fields {', '.join(row)}: "
-                    + (f"it is of kind {own!r}, the rows before of {kind!r}" if own else "no kind")
-                    + "; needed are those of one of "
-                    + "; ".join(
-                        f"{key}: {', '.join(sorted(one.fields))}" for key, one in KINDS.items()
-                    )
+                    f"{path}, row {number} with the fields {', '.join(row)} is {said}; "
+                    f"needed are the fields of one kind ({needed})"
                 )
             kind = own
             source = str(row.get("category") or row.get("source") or "")
-            where = f"{path.name.split('.')[0]} {source}".strip()
-            if source in listed:
-                row["names"] = listed[source]
-            found[where].append(row)
-    drawn = [(row, where) for where, rows in _drawn(found, most, seed).items() for row in rows]
-    return Case(name, kind, tuple(row for row, _ in drawn), tuple(where for _, where in drawn))
+            sets.append(f"{path.name.split('.')[0]} {source}".strip())
+        rows += _with_schemas(found, path) if kind == "extract" else found
+    return Case(name, kind, tuple(rows), tuple(sets))
 
 
-def _fields_file(path: Path) -> Mapping[str, Sequence[str]]:
+def _with_schemas(rows: Sequence[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
+    """The rows, each with the schema of its source: of the names that extract_fields.json lists for
+    it, and those that its rows have."""
     beside = path.parent / "extract_fields.json"
-    return read_json(beside) if path.name.startswith("extract") and beside.exists() else {}
-
-
-def _drawn(
-    found: Mapping[str, Sequence[Row]], most: int | None, seed: int
-) -> dict[str, Sequence[Row]]:
-    """So many rows, the same number of each set while they last."""
-    if most is None or most >= sum(map(len, found.values())):
-        return dict(found)
-    shuffled = {
-        where: random.Random(f"{seed} {where}").sample(rows, len(rows))
-        for where, rows in found.items()
-    }
-    taken = {where: 0 for where in found}
-    while sum(taken.values()) < most:
-        open_ = [where for where in found if taken[where] < len(found[where])]
-        least = min(open_, key=lambda where: taken[where])
-        taken[least] += 1
-    return {where: shuffled[where][:count] for where, count in taken.items()}
-
-
-def _schemas(case: Case) -> dict[str, Mapping[str, Any]]:
-    """The schema of each set: the names its source lists, or those that its rows have."""
-    listed: dict[str, dict[str, bool]] = defaultdict(dict)
-    for row, own in zip(case.rows, case.sets, strict=True):
-        for name in row.get("names", ()):
-            listed[own].setdefault(name, False)
-        for name, value in row["fields"].items():
-            listed[own][name] = listed[own].get(name, False) or isinstance(value, list)
-    return {own: field_schema(names) for own, names in listed.items()}
+    listed = read_json(beside) if beside.exists() else {}
+    fields: dict[str, dict[str, bool]] = {}
+    for row in rows:
+        source = row.get("source", "")
+        own = fields.setdefault(source, dict.fromkeys(listed.get(source, ()), False))
+        for key, value in row["fields"].items():
+            own[key] = own.get(key, False) or isinstance(value, list)
+    return [row | {"schema": field_schema(fields[row.get("source", "")])} for row in rows]

@@ -36,12 +36,14 @@ class Benchmark:
     """One measurement, by the function ``run`` of the module of its name.
 
     ``wanted``: name of a figure, as `figures` names it -> what it should be. ``long``: it takes
-    hours, and "all" leaves it out.
+    hours, and "all" leaves it out. ``tables``: its result has "tables", as `t2agent.bench.table`
+    makes them, to be printed before the figures that are wanted.
     """
 
     about: str
     wanted: Mapping[str, Wanted] = field(default_factory=dict)
     long: bool = False
+    tables: bool = False
 
 
 BENCHMARKS: Mapping[str, Benchmark] = {
@@ -165,6 +167,27 @@ BENCHMARKS: Mapping[str, Benchmark] = {
             "share.embedding": Wanted("<=", 0.02),
         },
         long=True,
+    ),
+    "real": Benchmark(
+        "a real base model on real data: base, its experts, dispatched (hours; --quick: minutes)",
+        {
+            "tool_calls.right tool.expert": Wanted(">=", 0.9),
+            "tool_calls.fully right.expert": Wanted(">=", 0.6),
+            "bfcl.simple and multiple.expert": Wanted(">=", 0.45),
+            "bfcl.simple and multiple.gain": Wanted(">=", 0.2),
+            "bfcl.no call.expert": Wanted(">=", 0.7),
+            "tool_answers.says all.expert": Wanted(">=", 0.85),
+            "held_out.labels.strict.expert": Wanted(">=", 0.6),
+            "extract.F1.expert": Wanted(">=", 0.75),
+            "extract.valid.expert": Wanted(">=", 1),
+            "held_out.extract.F1.expert": Wanted(">=", 0.45),
+            "arith.right.gain": Wanted(">=", 0.2),
+            "mixed.gap": Wanted("<=", 0.02),
+            "mixed.left to base": Wanted(">=", 0.9),
+            "wrong_at_most_base": Wanted(">=", 0.8),
+        },
+        long=True,
+        tables=True,
     ),
     "training": Benchmark(
         "training: memory, time against PEFT's LoRA, generation with shared prompts",

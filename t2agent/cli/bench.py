@@ -29,10 +29,12 @@ def bench(
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Draw the figures as a PNG.")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="paper, adapt: small sizes.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="For some: small sizes.")
+    ] = False,
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="paper, training: a checkpoint instead of t2-nano."),
+        typer.Option("--model", "-m", help="paper, training, real: the base model."),
     ] = None,
     task: Annotated[
         list[str] | None,
@@ -40,9 +42,21 @@ def bench(
             "--task", help="paper, with --model: a real task or a JSON-lines file; may be repeated."
         ),
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="FOLDER", help="real: where the files of rows are."),
+    ] = None,
+    held_out: Annotated[
+        Path | None,
+        typer.Option("--held-out", metavar="FOLDER", help="real: other files of the same forms."),
+    ] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option("--kind", help="real: files to measure by how their names begin."),
+    ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FOLDER", help="paper: where report and figures go."),
+        typer.Option("--out", metavar="FOLDER", help="paper, real: where report and figures go."),
     ] = None,
     settings: Settings = None,
 ) -> Report:
@@ -56,6 +70,7 @@ def bench(
             table.add_row(key, benchmark.about)
         return Report({key: benchmark.about for key, benchmark in BENCHMARKS.items()}, table)
     options = {"quick": quick, "model": model, "task": task, "out": out}
+    options |= {"data": data, "held_out": held_out, "kind": kind}
     chosen = parsed(settings) | {key: value for key, value in options.items() if value}
     results, missing = _all(chosen) if name == _ALL else ({name: run(name, **chosen)}, {})
     if plot is not None:
@@ -65,7 +80,11 @@ def bench(
         for key, result in results.items()
     }
     data |= {key: {"not_measured": why} for key, why in missing.items()}
-    tables: list[RenderableType] = [_table(key, result) for key, result in results.items()]
+    tables: list[RenderableType] = []
+    for key, result in results.items():
+        if BENCHMARKS[key].tables:
+            tables += map(_printed, result["tables"].values())
+        tables.append(_table(key, result))
     tables += [f"Report: {result['report']}" for result in results.values() if "report" in result]
     return Report(
         data, Group(*tables, *(f"{key}: not measured, {missing[key]}" for key in missing))
@@ -90,6 +109,20 @@ def _all(chosen: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     return results, missing
 
 
+def _printed(given: Mapping[str, Any]) -> RenderableType:
+    """A table of `t2agent.bench.table` that has become JSON."""
+    from rich.table import Table
+
+    from t2agent.bench.table import shown
+    from t2agent.train.confidence import Interval
+
+    table = Table(*given["columns"], title=given["title"], caption=given["note"])
+    for row in given["rows"]:
+        cells = (Interval(**cell) if isinstance(cell, dict) else cell for cell in row)
+        table.add_row(*map(shown, cells))
+    return table
+
+
 def _table(name: str, result: Mapping[str, Any]) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
@@ -101,6 +134,8 @@ def _table(name: str, result: Mapping[str, Any]) -> RenderableType:
     table.add_column("wanted")
     for key, value in figures(result).items():
         wanted = benchmark.wanted.get(key)
+        if benchmark.tables and wanted is None:
+            continue  # printed already
         style = "" if wanted is None else "green" if wanted.met(value) else "red"
         shown = f"{value:.4g}" if isinstance(value, float) else str(value)
         table.add_row(key, Text(shown, style=style), str(wanted or ""))

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from statistics import mean
 
 from t2agent.bench.paper.experiments import Experiments
-from t2agent.bench.paper.table import Cell, Table
 from t2agent.bench.paper.training import METHODS
+from t2agent.bench.table import Cell, Table
 from t2agent.train.confidence import Interval
 
 _ABLATED = ("svf-attention", "svf-mlp", "svf")

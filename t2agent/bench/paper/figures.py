@@ -13,8 +13,8 @@ from t2agent.bench.charts import bars, height, plain_axes, write_chart
 from t2agent.bench.paper.comparison import Comparison
 from t2agent.bench.paper.experiments import ONLINE
 from t2agent.bench.paper.findings import Findings
-from t2agent.bench.paper.table import Table
 from t2agent.bench.paper.training import METHODS
+from t2agent.bench.table import Table
 
 Drawing = tuple[str, tuple[float, float], Callable[[Any], None]]
 """A name, a size in inches, and what draws on a figure."""

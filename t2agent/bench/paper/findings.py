@@ -9,7 +9,7 @@ from typing import Any
 
 from t2agent.bench.paper.comparison import Comparison
 from t2agent.bench.paper.experiments import ONLINE, Experiments
-from t2agent.bench.paper.table import Cell, Table
+from t2agent.bench.table import Cell, Table
 from t2agent.train.confidence import Interval
 
 _LETTERS = {

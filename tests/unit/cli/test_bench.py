@@ -53,11 +53,11 @@ def test_all_goes_on_where_data_is_missing(run, run_json, monkeypatch):
         (("nothing",), 1, "decompose"),
         (("decompose", "--set", "colour=1"), 1, "rows, columns, repeats"),
         (("decompose", "--set", "colour"), 2, "KEY=VALUE"),
-        (("decompose", "--quick"), 1, "; paper and adapt would take that"),
+        (("decompose", "--quick"), 1, "; paper, adapt and real would take that"),
         (
             ("decompose", "--model", "x", "--out", "y"),
             1,
-            "repeats; paper would take that",
+            "repeats; paper and real would take that",
         ),
         (("paper", "--set", "colour=1"), 1, "unknown option(s) colour; known: parts"),
         (("paper", "--set", "methods=svf"), 1, "methods is 'svf'; it must be a list"),

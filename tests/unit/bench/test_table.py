@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from t2agent.bench.paper.table import Table
+from t2agent.bench.table import Table
 from t2agent.train.confidence import Interval
 
 

@@ -26,7 +26,7 @@ class Table:
         if self.note:
             lines += [self.note, ""]
         lines += [_line(self.columns), _line(["---", *["---:"] * (len(self.columns) - 1)])]
-        lines += [_line([_shown(cell) for cell in row]) for row in self.rows]
+        lines += [_line([shown(cell) for cell in row]) for row in self.rows]
         return "\n".join(lines) + "\n"
 
     def to_dict(self) -> dict[str, object]:
@@ -47,7 +47,8 @@ def _plain(cell: Cell) -> object:
     return {"mean": cell.mean, "half": cell.half} if isinstance(cell, Interval) else cell
 
 
-def _shown(cell: Cell) -> str:
+def shown(cell: Cell) -> str:
+    """A cell as a table shows it."""
     if cell is None:
         return ""
     return (

@@ -1,4 +1,4 @@
-"""Ask the embedded model: the dispatcher finds the expert, the answer says which one it was.
+"""Ask the real model: the dispatcher finds the expert, the answer says which one it was.
 
 python examples/01_chat.py
 """
@@ -8,14 +8,15 @@ from __future__ import annotations
 from t2agent import ChatT2
 
 QUESTIONS = (
-    "What is 7 * 3 + 12?",
-    "What is the value of sorted([4, 9, 2, 7])?",
-    "Which one is an animal? Options: apple, belt, iron or dog.",
+    "Tom has 7 bags with 3 apples each and finds 12 more. How many apples does he have?",
+    "My parcel is a week late and nobody answers the phone.\n\n"
+    "Which of these labels fits the text: praise, complaint, question? Answer with the label only.",
+    "What is the capital of France?",
 )
 
 
 def main() -> None:
-    chat = ChatT2(max_tokens=64)  # t2-nano with its experts, dispatched by embedding
+    chat = ChatT2(max_tokens=64)  # smollm2 with its experts, dispatched by embedding
 
     # One batch; every row is answered with the experts that its question needs.
     for question, answer in zip(QUESTIONS, chat.batch(list(QUESTIONS)), strict=True):
@@ -23,12 +24,12 @@ def main() -> None:
         print(f"{question}\n  {answer.text}   (experts: {weights or 'none, the base model'})")
 
     # The same question without experts, and with one that was chosen by hand.
-    print("base model: ", chat.invoke(QUESTIONS[0], dispatch="off").text)
-    print("expert math:", chat.invoke(QUESTIONS[0], expert="math").text)
+    print("base model:      ", chat.invoke(QUESTIONS[0], dispatch="off").text)
+    print("expert arithmetic:", chat.invoke(QUESTIONS[0], expert="arithmetic").text)
 
     # Word by word.
-    print("streamed:   ", end="")
-    for chunk in chat.stream(QUESTIONS[1]):
+    print("streamed:         ", end="")
+    for chunk in chat.stream(QUESTIONS[2]):
         print(chunk.text, end="", flush=True)
     print()
 

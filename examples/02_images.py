@@ -1,4 +1,4 @@
-"""Show the embedded model an image: a drawn number, or a file of your own.
+"""Show t2-nano, the embedded model with eyes, an image: a drawn number, or a file of your own.
 
 python examples/02_images.py [IMAGE]
 """
@@ -17,7 +17,7 @@ from t2agent.nano.tasks import TASKS
 
 
 def main() -> None:
-    chat = ChatT2(max_tokens=32)
+    chat = ChatT2("t2-nano", max_tokens=32)
     if len(sys.argv) > 1:
         path = Path(sys.argv[1])
         data, wanted = path.read_bytes(), "see for yourself"

@@ -63,6 +63,10 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         "P4: dispatching one request, against encoding it",
         {"ratio": Wanted("<=", 1.1)},
     ),
+    "start": Benchmark(
+        "from the shell: t2agent dispatch, and t2agent chat until its first token",
+        {"dispatch_s": Wanted("<=", 1.5), "first_token_s": Wanted("<=", 4)},
+    ),
     "clinc": Benchmark(
         "P5: CLINC150, with 10 examples a label and with all",
         {

@@ -64,7 +64,7 @@ _TOOLS = [
         "send_message", "Send a person a message.", person="Who gets it", text="What it says"
     ),
 ]
-_FIELDS = {
+_FIELDS: dict[str, Any] = {
     "title": "Fields",
     "type": "object",
     "properties": {key: {"type": "string"} for key in ("person", "company", "city", "phone")},

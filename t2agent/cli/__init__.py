@@ -11,8 +11,13 @@ from collections.abc import Sequence
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line with ``args`` (those of the process if not given), and exit."""
+    import gc
+
     from t2agent.cli.app import app
     from t2agent.cli.start import quiet
 
     quiet()
-    app(args, prog_name="t2agent")
+    try:
+        app(args, prog_name="t2agent")
+    finally:
+        gc.unfreeze()  # what `start.starting` kept: libraries complain of what outlives them

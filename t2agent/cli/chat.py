@@ -67,7 +67,8 @@ def chat(
         from t2agent.engine.two_passes import Engine, Given
 
         strategy = "off" if expert is not None else dispatch or "embedding"
-        engine = Engine(load(model, show=False), strategy)
+        # Whether merging repays is measured in a second, which a single answer seldom earns back.
+        engine = Engine(load(model, show=False), strategy, merging=prompt is None)
         engine.decide([""])  # the first decision loads the encoder and fits
     talk = _Talk(engine, None if expert is None else Given(expert), options, shown)
     if prompt is None:

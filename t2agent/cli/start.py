@@ -22,7 +22,8 @@ def starting(what: str, *, show: bool) -> Iterator[None]:
     """Import and load inside: without garbage collection, with a line on a terminal's stderr.
 
     Importing PyTorch and transformers leaves millions of objects and hardly any garbage, but the
-    collector walks over them again and again: a sixth of the time, measured.
+    collector walks over them again and again: a sixth of the time, measured. What was loaded stays
+    until the process ends, so that later collections pass it over: three tenths of a second each.
     """
     terminal = console(stderr=True)
     collecting = gc.isenabled()
@@ -32,6 +33,7 @@ def starting(what: str, *, show: bool) -> Iterator[None]:
             yield
     finally:
         if collecting:
+            gc.freeze()
             gc.enable()
 
 

@@ -107,15 +107,15 @@ class BertEncoder:
         parts = _linear(x, *layer.projections).reshape(tokens, 3, self._heads, -1)
         query, key, value = parts.transpose(1, 2, 0, 3)  # each (heads, tokens, width / heads)
         query = query * np.float32((width // self._heads) ** -0.5)
-        scores = query @ key.transpose(0, 2, 1)
+        scores: Vectors = query @ key.transpose(0, 2, 1)
         scores -= scores.max(axis=-1, keepdims=True)
         np.exp(scores, out=scores)
         scores /= scores.sum(axis=-1, keepdims=True)
-        mixed = (scores @ value).transpose(1, 0, 2).reshape(tokens, width)
+        mixed: Vectors = (scores @ value).transpose(1, 0, 2).reshape(tokens, width)
         return _linear(mixed, *layer.out)
 
     def _normed(self, x: Vectors, weight: Vectors, bias: Vectors) -> Vectors:
-        centred = x - x.mean(axis=-1, keepdims=True)
+        centred: Vectors = x - x.mean(axis=-1, keepdims=True)
         variance = np.square(centred).mean(axis=-1, keepdims=True)
         centred /= np.sqrt(variance + np.float32(self._epsilon))
         centred *= weight

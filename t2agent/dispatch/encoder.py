@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from t2agent.dispatch.bert import BertEncoder, Vectors
+from t2agent.dispatch.bert import BertEncoder
+from t2agent.dispatch.bert import Vectors as Vectors
 from t2agent.errors import ConfigError
 from t2agent.progress import no_transformers_bars
 

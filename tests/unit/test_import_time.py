@@ -53,6 +53,30 @@ def test_light_modules_load_nothing_heavy(module: str) -> None:
     assert run(f"import sys, {module}; print({HEAVY} & set(sys.modules))") == "set()"
 
 
+def test_dispatching_loads_no_framework(t2agent_home: Path) -> None:
+    """Neither PyTorch nor what fits: for the shipped experts that is done once for a machine."""
+    heavy = "{'torch', 'transformers', 'sklearn', 'sentence_transformers', 'scipy', 'pandas'}"
+    code = f"""
+import sys
+from t2agent import EmbeddingDispatcher, Registry
+from t2agent.dispatch import Request
+dispatcher = EmbeddingDispatcher(Registry("t2-nano"))
+for images in (0, 1):
+    dispatcher.dispatch([Request("What is 7 times 8?", images=images)])
+print(sorted({heavy} & set(sys.modules)))
+"""
+    run(code)  # fits what this home does not have yet
+    assert run(code) == "[]"
+
+
+def test_answering_loads_neither_langchain_nor_what_fits() -> None:
+    code = """
+import sys, t2agent.engine.two_passes
+print({'langchain_core', 'sklearn', 'sentence_transformers', 'datasets'} & set(sys.modules))
+"""
+    assert run(code) == "set()"
+
+
 def test_cards_are_read_without_pytorch(t2agent_home: Path) -> None:
     expert = Expert(ExpertCard("math"), {"m": torch.ones(3)})
     expert.save(t2agent_home / "experts" / "org--base" / "math")

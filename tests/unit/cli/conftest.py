@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -46,7 +47,10 @@ def run() -> Iterator[Run]:
     logging.disable_progress_bar()  # as `t2agent.cli.main` does for its own process
 
     def invoke(*args: str, stdin: str | None = None) -> Result:
-        return CliRunner().invoke(app, list(args), input=stdin, prog_name="t2agent")
+        try:
+            return CliRunner().invoke(app, list(args), input=stdin, prog_name="t2agent")
+        finally:
+            gc.unfreeze()  # this process goes on
 
     yield invoke
     if bars:

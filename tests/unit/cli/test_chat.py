@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from t2agent.cli import chat as command
+from t2agent.engine.break_even import BreakEven
 
 SHORT = ("--max-tokens", "6")
 
@@ -57,6 +58,14 @@ def test_the_prompt_comes_through_a_pipe(run_json, tiny):
     piped = run_json("chat", *line, stdin="Hello there")
 
     assert piped["text"] == run_json("chat", "Hello there", *line)["text"]
+
+
+def test_one_answer_does_not_wait_for_what_merging_would_save(
+    run, tiny, expert_folders, monkeypatch
+):
+    run("experts", "add", str(expert_folders["sums"]))
+    monkeypatch.setattr(BreakEven, "costs", lambda *_: pytest.fail("measured"))
+    assert run("chat", "Hello", "--expert", "sums", "-m", tiny, *SHORT).exit_code == 0
 
 
 def test_sampling_repeats_with_a_seed(run_json, tiny):

@@ -1,0 +1,122 @@
+"""The expert `extract`: what a text says, as JSON by the schema of the request."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from recipe import Data, Recipe, Row, train
+
+from t2agent.bench.real.forms import field_schema
+
+SHARES = {"snips": 1500, "e2e": 1200, "wnut17": 900, "sec_ner": 500}
+NAMES = {  # other names for fields, so that names are read and not learnt
+    "PER": ("person", "people", "persons"), "ORG": ("organisation", "organizations", "company"),
+    "LOC": ("location", "places", "place"), "MISC": ("misc", "other_names"), "person": ("person", "people", "who"),
+    "location": ("location", "place", "where"), "group": ("group", "band_or_team"), "corporation": ("corporation", "company"),
+    "creative-work": ("creative_work", "title", "work"), "product": ("product", "products"),
+    "eatType": ("eat_type", "kind", "venue_type"), "familyFriendly": ("family_friendly", "kids_welcome"),
+    "priceRange": ("price_range", "price", "prices"), "customer rating": ("customer_rating", "rating", "score"),
+    "near": ("near", "close_to", "landmark"), "food": ("food", "cuisine"), "area": ("area", "district"), "name": ("name", "restaurant"),
+    "timeRange": ("time", "when", "date"), "party_size_number": ("party_size", "guests", "number_of_people"),
+    "object_name": ("title", "name", "object"), "rating_value": ("rating", "stars", "score"),
+}
+SYSTEM = "Answer with JSON that fits this schema, and nothing else:\n"
+
+
+def rows(data: Data, rng: random.Random) -> Iterator[Row]:
+    """Texts of four kinds with schemas of many forms: some fields of each are not in the text."""
+    known = json.loads((data.folder / "extract_fields.json").read_text())
+    for source, share in SHARES.items():
+        found = [row for row in data["extract_train"] if row["source"] == source]
+        if source in ("wnut17", "sec_ner"):  # two thirds of these texts have nothing to extract
+            empty = [row for row in found if not row["fields"]]
+            found = [row for row in found if row["fields"]]
+            found += empty[: len(found) // 5]
+        if source == "e2e":
+            found = [row for row in found if _said(row)]
+        for row in rng.sample(found, min(share, len(found))):
+            yield _row(row, known[source], rng)
+
+
+def _said(row: Row) -> bool:
+    """Whether the text says all of its fields, nearly as they are written."""
+    text = row["text"].lower()
+    return all(
+        value.lower() in text or name in ("familyFriendly", "priceRange", "eatType")
+        for name, value in row["fields"].items()
+    )
+
+
+def _row(row: Row, known: list[str], rng: random.Random) -> Row:
+    fields = row["fields"]
+    others = [name for name in known if name not in fields]
+    # All of a set, as a schema that serves for many texts has them, or some.
+    all_shown = 0.7 if len(known) < 10 else 0.25
+    more = len(others) if rng.random() < all_shown else rng.randint(0, 5)
+    names = [*fields, *rng.sample(others, min(more, len(others)))]
+    rng.shuffle(names)
+    called = {name: rng.choice(NAMES[name]) if name in NAMES and rng.random() < 0.5 else name for name in names}
+    if rng.random() < 0.2:
+        called = {name: _camel(new) for name, new in called.items()}
+    if len(set(called.values())) < len(called):
+        called = {name: name for name in names}
+    listed = row["source"] in ("wnut17", "sec_ner")
+    schema = field_schema({called[name]: listed for name in names})
+    answer: dict[str, Any] = {called[name]: fields[name] for name in names if name in fields}
+    form = rng.random()
+    if form < 0.15:
+        schema = {**schema, "required": list(schema["properties"])}
+        if listed:
+            answer = {called[name]: fields.get(name, []) for name in names}
+        else:
+            schema["properties"] = {
+                name: {"anyOf": [{"type": "string"}, {"type": "null"}]} for name in schema["properties"]
+            }
+            answer = {called[name]: fields.get(name) for name in names}
+    elif form < 0.35:
+        schema["properties"] = {
+            called[name]: {"description": f"the {_plain(name)}", **schema["properties"][called[name]]} for name in names
+        }
+    if rng.random() < 0.3:
+        schema.pop("additionalProperties")
+    if rng.random() < 0.3:
+        schema["title"] = rng.choice(("Extraction", "Restaurant", "Order", "Entities", "Record", "Message"))
+    text = row["text"]
+    ask = rng.random()
+    if ask < 0.15:
+        text = f"Extract the fields from this text:\n\n{text}"
+    elif ask < 0.25:
+        text = f"{text}\n\nWhat does this say about: {', '.join(called.values())}?"
+    return {
+        "messages": [{"role": "system", "content": SYSTEM + json.dumps(schema)}, {"role": "user", "content": text}],
+        "answer": json.dumps(answer, ensure_ascii=False),
+        "about": row["source"],
+    }
+
+
+def _camel(name: str) -> str:
+    first, *rest = re.split(r"[ _-]", name)
+    return first + "".join(map(str.title, rest))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[_-]", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)).lower()
+
+
+RECIPE = Recipe(
+    name="extract",
+    description="Says as JSON, by the schema of the request, what a text tells.",
+    rows=rows,
+    reward="json",
+    sources={"SNIPS NLU benchmark": "CC0", "E2E": "CC BY-SA 4.0", "WNUT-17": "CC BY 4.0", "SEC filings": "CC BY 3.0"},
+    shown=lambda row: row["about"] in ("snips", "e2e"),
+    steps=80,
+    settings={"directions": 64, "prompts": 24, "learning_rate": 0.03, "schedule": "cosine", "warmup": 4, "patience": 0, "validate_every": 40},
+)
+
+if __name__ == "__main__":
+    train(RECIPE)

@@ -1,0 +1,137 @@
+"""How the experts of smollm2 were trained: rows of real data, then `t2agent train`.
+
+    python experts/recipes/label.py --data ../shared/data/real
+
+makes the file of examples, trains, and puts the expert beside the others. Stopped, the same command
+goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import gzip
+import json
+import random
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+CARD = 48
+"""Requests on a card."""
+
+
+class Data(dict[str, Any]):
+    """The files of a folder by their names, read when they are asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def __missing__(self, name: str) -> Any:
+        lines = self.folder / f"{name}.jsonl.gz"
+        if lines.exists():
+            with gzip.open(lines, "rt") as file:
+                self[name] = [json.loads(line) for line in file]
+        else:
+            with gzip.open(self.folder.parent / f"{name}.json.gz", "rt") as file:
+                self[name] = json.load(file)
+        return self[name]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What an expert is made of.
+
+    Attributes:
+        rows: the examples, from the data and a source of chance.
+        reward: of `t2agent train --reward`.
+        sources: names and licences of the data, for the card.
+        settings: of `t2agent train --set`.
+    """
+
+    name: str
+    description: str
+    rows: Callable[[Data, random.Random], Iterator[Row]]
+    reward: str
+    sources: Mapping[str, str]
+    steps: int = 60
+    method: str = "sft"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    shown: Callable[[Row], bool] = lambda row: True
+    """Whether a row's request may stand on the card."""
+
+
+def train(recipe: Recipe) -> None:
+    """Train the recipe's expert, as the command line says."""
+    from t2agent import Expert, T2Model
+    from t2agent.train import ExampleTask, attach_record, train_expert
+
+    here = Path(__file__).resolve().parent
+    asked = argparse.ArgumentParser(description=recipe.description)
+    asked.add_argument("--data", type=Path, default=here.parents[2] / "shared" / "data" / "real")
+    asked.add_argument("--out", type=Path, default=here.parent / "smollm2", help="the folder of the experts")
+    asked.add_argument("--work", type=Path, default=Path("runs"), help="where the run is kept")
+    asked.add_argument("--steps", type=int, default=recipe.steps)
+    asked.add_argument("--seed", type=int, default=0)
+    asked.add_argument("--method", default=recipe.method)
+    asked.add_argument("--start", type=Path, help="an expert to go on from")
+    asked.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    given = asked.parse_args()
+
+    made = list(recipe.rows(Data(given.data), random.Random(0)))
+    random.Random(1).shuffle(made)
+    work = given.work / recipe.name
+    work.mkdir(parents=True, exist_ok=True)
+    file = work / "examples.jsonl"
+    file.write_text("".join(json.dumps({k: v for k, v in row.items() if k != "about"}, ensure_ascii=False) + "\n"
+        for row in made))
+    settings = dict(recipe.settings)
+    for setting in given.set:
+        name, _, value = setting.partition("=")
+        settings[name] = json.loads(value)
+    model = T2Model.from_pretrained("smollm2")
+    expert = train_expert(
+        model,
+        ExampleTask.from_jsonl(file, reward=recipe.reward),
+        name=recipe.name,
+        method=given.method,
+        steps=given.steps,
+        seed=given.seed,
+        checkpoint=work / "run",
+        description=recipe.description,
+        start=Expert.load(given.start) if given.start else None,
+        negatives=None,
+        **settings,
+    )
+    requests = [request_of(row) for row in made if recipe.shown(row)]
+    card = dataclasses.replace(
+        expert.card,
+        examples=tuple(dict.fromkeys(requests))[:CARD],
+        license="other",
+        training={**expert.card.training, "sources": dict(recipe.sources)},
+    )
+    folder = given.out / recipe.name
+    Expert(card, expert.z).save(folder)
+    attach_record(work / "run", folder)
+    print(f"{recipe.name}: {dict(card.scores)} in {folder}")
+
+
+def base_replies(requests: Sequence[str], max_tokens: int = 40) -> list[str]:
+    """What the base model says by itself, greedily; cut replies end with their last sentence."""
+    from t2agent import ChatT2
+
+    chat = ChatT2(model="smollm2", dispatch="off", max_tokens=max_tokens)
+    said = [str(message.content) for start in range(0, len(requests), 25) for message in chat.batch(list(requests[start : start + 25]))]
+    return [re.sub(r"(?s)^(.*[.!?])[^.!?]*$", r"\1", text).strip() for text in said]
+
+
+def request_of(row: Row) -> str:
+    """What the user says last in a row."""
+    if "prompt" in row:
+        return str(row["prompt"])
+    return str([m for m in row["messages"] if m["role"] == "user"][-1]["content"])

@@ -1,0 +1,105 @@
+"""The expert `tools`: calls of the tools on offer, or words where none of them fits."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from typing import Any
+
+from recipe import Data, Recipe, Row, base_replies, train
+
+NONE_FITS = "None of these tools fits the request."
+LONGEST = 2600  # characters of the tools, some 700 tokens
+SHORT = 1300  # of three quarters of the rows: a step takes half of the time
+SHARES = {"sealtools": 1342, "rlla": 267, "glaive": 67, "sgd": 1100, "snips": 900}
+SMALL_TALK = (
+    "Hello!", "Hi there, how are you?", "Good morning!", "Thanks a lot!", "Thank you, that was helpful.",
+    "Bye, see you tomorrow.", "Who are you?", "What can you do?", "That is great, thanks.", "OK.",
+    "Tell me a joke.", "I feel a bit tired today.", "You are funny.", "Nice to meet you.", "How was your day?",
+)
+
+
+def rows(data: Data, rng: random.Random) -> Iterator[Row]:
+    """Calls of five sources; requests whose tool is taken away; questions and small talk."""
+    made: list[Row] = []
+    found = list(data["tool_calls_train"])
+    rng.shuffle(found)
+    left = dict(SHARES)
+    offers = [row["tools"] for row in found]
+    for row in found:
+        if left[row["source"]] and (tools := _offered(row, offers, rng)):
+            left[row["source"]] -= 1
+            made.append({"prompt": row["prompt"], "tools": tools, "calls": row["calls"], "about": row["source"]})
+    for row in rng.sample(found, 750):
+        names = {call["name"] for call in row["calls"]}
+        offered = [tool for tool in row["tools"] if _name(tool) not in names]
+        # Half of them see other tools of their own field, half those of any other.
+        if len(offered) == 0 or rng.random() < 0.5:
+            offered = [tool for tool in rng.choice(offers) if _name(tool) not in names]
+        offered = _cut(offered[: rng.randint(1, 4)])
+        if offered:
+            made.append({"prompt": row["prompt"], "tools": offered, "answer": NONE_FITS, "about": "none"})
+    asked = [row["question"] for row in data["choice_train"] if row["question"].endswith("?")]
+    asked = [*rng.sample(asked, 170), *(2 * SMALL_TALK)]
+    for request, reply in zip(asked, base_replies(asked), strict=True):
+        if tools := _cut(rng.choice(offers)[: rng.randint(1, 3)]):
+            made.append({"prompt": request, "tools": tools, "answer": reply, "about": "words"})
+    yield from made
+
+
+def _offered(row: Row, offers: list[list[Any]], rng: random.Random) -> list[Any]:
+    """The tools of a row in another order, fewer or more of those that are not called."""
+    most = SHORT if rng.random() < 0.75 else LONGEST
+    names = {call["name"] for call in row["calls"]}
+    needed = [tool for tool in row["tools"] if _name(tool) in names]
+    others = [tool for tool in row["tools"] if _name(tool) not in names]
+    rng.shuffle(others)
+    if rng.random() < 0.25:
+        others = others[: rng.randint(0, 1)]
+    elif rng.random() < 0.3:
+        others += [tool for tool in rng.choice(offers) if _name(tool) not in names]
+    seen: dict[str, Any] = {}
+    for tool in (*needed, *others):
+        if _name(tool) in seen or len(json.dumps([*seen.values(), tool])) > most:
+            if tool in needed:
+                return []
+            continue
+        seen[_name(tool)] = tool
+    tools = list(seen.values())
+    rng.shuffle(tools)
+    return tools
+
+
+def _cut(tools: list[Any]) -> list[Any]:
+    while len(json.dumps(tools)) > SHORT:
+        tools = tools[:-1]
+    return tools
+
+
+def _name(tool: Any) -> str:
+    return str(tool["function"]["name"])
+
+
+RECIPE = Recipe(
+    name="tools",
+    description="Calls the tools on offer with the values of the request; answers in words where none fits.",
+    rows=rows,
+    reward="calls",
+    sources={
+        "Seal-Tools": "Apache-2.0",
+        "Schema-Guided Dialogue": "CC BY-SA 4.0",
+        "SNIPS NLU benchmark": "CC0",
+        "Glaive demo": "Apache-2.0",
+        "RLLA": "Apache-2.0",
+        "ARC-Easy": "CC BY-SA 4.0",
+        "OpenBookQA": "Apache-2.0",
+        "CommonsenseQA": "MIT",
+    },
+    shown=lambda row: "calls" in row,
+    steps=90,
+    settings={"directions": 64, "prompts": 16, "learning_rate": 0.03, "schedule": "cosine", "warmup": 3, "patience": 0, "validate_every": 45, "validation": 48},
+)
+
+if __name__ == "__main__":
+    train(RECIPE)

@@ -29,9 +29,7 @@ def bench(
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Draw the figures as a PNG.")
     ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="For some: small sizes.")
-    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="For some: small sizes.")] = False,
     model: Annotated[
         str | None,
         typer.Option("--model", "-m", help="paper, training, real: the base model."),
@@ -75,11 +73,11 @@ def bench(
     results, missing = _all(chosen) if name == _ALL else ({name: run(name, **chosen)}, {})
     if plot is not None:
         _draw(plot, {key: figures(result) for key, result in results.items()})
-    data: dict[str, Any] = {
+    told: dict[str, Any] = {
         key: {"results": result, "wanted": {k: str(w) for k, w in BENCHMARKS[key].wanted.items()}}
         for key, result in results.items()
     }
-    data |= {key: {"not_measured": why} for key, why in missing.items()}
+    told |= {key: {"not_measured": why} for key, why in missing.items()}
     tables: list[RenderableType] = []
     for key, result in results.items():
         if BENCHMARKS[key].tables:
@@ -87,7 +85,7 @@ def bench(
         tables.append(_table(key, result))
     tables += [f"Report: {result['report']}" for result in results.values() if "report" in result]
     return Report(
-        data, Group(*tables, *(f"{key}: not measured, {missing[key]}" for key in missing))
+        told, Group(*tables, *(f"{key}: not measured, {missing[key]}" for key in missing))
     )
 
 

@@ -42,6 +42,7 @@ def run(
     *,
     quick: bool = False,
     model: str | T2Model = "smollm2",
+    experts: Sequence[Path | str] = (),
     data: Path | str | None = None,
     held_out: Path | str | None = None,
     kind: Sequence[str] = (),
@@ -60,6 +61,7 @@ def run(
     Args:
         quick: at most 30 rows of a case, 10 with wrong experts, 60 mixed requests.
         model: the base model, as `T2Model.from_pretrained` takes it, or loaded.
+        experts: folders of more experts, each in the place of the one of its name.
         data: the folder of the files; where neither this nor `held_out` is given,
             ../shared/data/real beside the checkout.
         held_out: another folder of such files, whose figures are under "held_out".
@@ -78,6 +80,7 @@ def run(
 
     Raises:
         ConfigError: a setting is unusable, files are missing or have rows of no known form.
+        ExpertError: an expert cannot be read, or is for another base model.
     """
     if quick:
         rows = min(rows or _QUICK["rows"], _QUICK["rows"])
@@ -93,6 +96,8 @@ def run(
         cases = [case.drawn(rows, seed) for case in cases]
     folder = Path(work)
     chat = ChatT2(model)
+    for one in experts:
+        chat.registry.register(one, replace=True)
     replies = Replies(chat, folder / "replies.jsonl", batch=batch, progress=progress)
     measure = Measure(chat, replies, seed=seed, progress=progress)
     lines = [line for case in cases for line in measure.case(case)]

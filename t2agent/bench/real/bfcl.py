@@ -79,7 +79,8 @@ def _value_fits(value: Any, possible: Sequence[Any], schema: Mapping[str, Any]) 
     if kind is float and type(value) is int:
         value = float(value)
     told = next((type(one) for one in possible if one != ""), None)
-    if type(value) is not kind:
+    typed = type(value) is kind
+    if not typed:
         # Of another type than the schema says, but of the one that is listed: a variable's name.
         return type(value) is told and value in possible
     if inner is not None and not any(_items_typed(value, one, inner) for one in possible):

@@ -83,8 +83,11 @@ class Case:
     def at(self, places: Iterable[int]) -> Case:
         """The rows at these places."""
         kept = list(places)
-        rows, sets = (tuple(one[place] for place in kept) for one in (self.rows, self.sets))
-        return replace(self, rows=rows, sets=sets)
+        return replace(
+            self,
+            rows=tuple(self.rows[place] for place in kept),
+            sets=tuple(self.sets[place] for place in kept),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,8 @@ def matched_fields(found: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -
     """How many values of fields are right, and twice that plus those that are in one of both only:
     (right, found + wanted). The F1 of many rows is 2 * sum of the first / sum of the second.
 
-    A list counts as the set of its strings, each by itself. Case and white space do not count.
+    A list counts as the set of its strings, each by itself. Case and white space do not count, and
+    neither do empty strings and null, which say that there is nothing.
     """
     ours, theirs = set(_values(found or {})), set(_values(wanted))
     return len(ours & theirs), len(ours) + len(theirs)
@@ -156,4 +157,5 @@ def _values(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, value in fields.items():
         several: Iterable[Any] = value if isinstance(value, list | tuple) else [value]
         for one in several:
-            yield name, spaced(str(one)).casefold()
+            if one is not None and (text := spaced(str(one)).casefold()):
+                yield name, text

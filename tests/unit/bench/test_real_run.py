@@ -10,6 +10,8 @@ import pytest
 
 from t2agent.bench import figures, run
 from t2agent.errors import ConfigError
+from t2agent.experts.expert import Expert
+from t2agent.models.model import T2Model
 
 TOOLS = [
     {
@@ -69,12 +71,16 @@ def settings(tmp_path: Path) -> dict[str, Any]:
 
 
 def test_all_of_it_and_that_it_goes_on(settings: dict[str, Any], tmp_path: Path) -> None:
+    answer = Expert.identity(T2Model.from_pretrained("t2-nano"), "answer")
+    answer.save(tmp_path / "answer")
+    settings["experts"] = [tmp_path / "answer"]
     result = run("real", **settings)
 
     found = figures(result)
     assert {"tool_calls.fully right.expert", "tool_calls.auto: right tool.dispatched"} <= set(found)
     assert {"held_out.labels.strict.base", "held_out.labels.by likelihood.base"} <= set(found)
-    assert "tool_answers.says all.expert" not in found  # t2-nano has no expert "answer"
+    assert found["tool_answers.share said.gain"] == 0  # the expert changes nothing
+    assert "extract.F1.expert" not in found  # t2-nano has none for it
     assert found["tool_calls.fully right.gain"] == pytest.approx(
         found["tool_calls.fully right.expert"] - found["tool_calls.fully right.base"]
     )

@@ -120,6 +120,7 @@ def test_fields_are_counted_value_by_value() -> None:
     assert valid
     # name is right, b is right once, x is too much, c is missing.
     assert matched_fields(found, {"name": "ann lee", "people": ["b", "c"]}) == (2, 6)
+    assert matched_fields({"name": "", "people": [], "age": None}, {"name": "ann"}) == (0, 1)
 
 
 @pytest.mark.parametrize("reply", ["", "no JSON", '{"name": "a"', "[1]", "[" * 100_000])

@@ -53,7 +53,7 @@ def test_all_goes_on_where_data_is_missing(run, run_json, monkeypatch):
         (("nothing",), 1, "decompose"),
         (("decompose", "--set", "colour=1"), 1, "rows, columns, repeats"),
         (("decompose", "--set", "colour"), 2, "KEY=VALUE"),
-        (("decompose", "--quick"), 1, "; paper, adapt and real would take that"),
+        (("decompose", "--quick"), 1, "; paper and real and adapt would take that"),
         (
             ("decompose", "--model", "x", "--out", "y"),
             1,

@@ -14,7 +14,18 @@ from pathlib import Path
 from t2agent import ChatT2, T2Model, register_expert
 from t2agent.train import Example, ExampleTask, train_expert
 
-ITEMS = ("lamp", "kettle", "jacket", "bicycle", "phone", "desk", "tent", "mirror", "watch", "blender")
+ITEMS = (
+    "lamp",
+    "kettle",
+    "jacket",
+    "bicycle",
+    "phone",
+    "desk",
+    "tent",
+    "mirror",
+    "watch",
+    "blender",
+)
 MESSAGES = {
     "RETURN": ("I want to send the {} back.", "How do I return my {}?", "The {} does not fit me."),
     "BROKEN": ("My {} stopped working.", "The {} came with a crack.", "The {} makes an odd noise."),

@@ -30,7 +30,12 @@ def rows(data: Data, rng: random.Random) -> Iterator[Row]:
         result = json.loads(messages[-1]["content"])
         if len(json.dumps([messages, row["tools"]])) > LONGEST:
             continue
-        yield {"messages": messages, "tools": row["tools"], "answer": said(result), "about": "services"}
+        yield {
+            "messages": messages,
+            "tools": row["tools"],
+            "answer": said(result),
+            "about": "services",
+        }
     yield from _restaurants(data, rng)
     yield from _values(data, rng)
 
@@ -47,7 +52,9 @@ def said(result: Any) -> str:
     text = f"{start}: {told}." if told else f"{start}."
     if others:
         label = name or next(iter(first))
-        text += f" Another is {_value(label, others[0].get(label, next(iter(others[0].values()))))}."
+        text += (
+            f" Another is {_value(label, others[0].get(label, next(iter(others[0].values()))))}."
+        )
     return text
 
 
@@ -94,7 +101,11 @@ def _called(message: Any) -> Any:
     if not message.get("tool_calls"):
         return message
     calls = [
-        {"type": "function", "id": f"call_{i}", "function": {"name": c["name"], "arguments": json.dumps(c["arguments"])}}
+        {
+            "type": "function",
+            "id": f"call_{i}",
+            "function": {"name": c["name"], "arguments": json.dumps(c["arguments"])},
+        }
         for i, c in enumerate(message["tool_calls"])
     ]
     return {**message, "tool_calls": calls}
@@ -104,7 +115,12 @@ def _restaurants(data: Data, rng: random.Random) -> Iterator[Row]:
     """E2E's restaurants as results of a tool, with what people wrote of them."""
     found = [row for row in data["extract_train"] if row["source"] == "e2e"]
     tool = _tool("find_restaurant", "Find a restaurant by its name", {"name": "string"})
-    asks = ("Tell me about {}.", "What is {} like?", "Can you find {} for me?", "Look up {} please.")
+    asks = (
+        "Tell me about {}.",
+        "What is {} like?",
+        "Can you find {} for me?",
+        "Look up {} please.",
+    )
     for row in rng.sample(found, len(found)):
         fields, text = row["fields"], row["text"]
         yes = {"familyFriendly": ("family", "kid", "child")}
@@ -113,7 +129,12 @@ def _restaurants(data: Data, rng: random.Random) -> Iterator[Row]:
         ):
             continue
         yield _exchange(
-            rng.choice(asks).format(fields["name"]), tool, {"name": fields["name"]}, json.dumps(fields), text, "restaurants"
+            rng.choice(asks).format(fields["name"]),
+            tool,
+            {"name": fields["name"]},
+            json.dumps(fields),
+            text,
+            "restaurants",
         )
 
 
@@ -122,18 +143,41 @@ def _values(data: Data, rng: random.Random) -> Iterator[Row]:
     tool = _tool("calculator", "Works out an expression", {"expression": "string"})
     for row in rng.sample([r for r in data["arith_train"] if "equation" in r], 160):
         yield _exchange(
-            row["prompt"], tool, {"expression": row["equation"]}, row["answer"], f"The answer is {row['answer']}.", "values"
+            row["prompt"],
+            tool,
+            {"expression": row["equation"]},
+            row["answer"],
+            f"The answer is {row['answer']}.",
+            "values",
         )
-    cities = sorted({str(row["fields"]["city"]) for row in data["extract_train"] if row["source"] == "snips" and "city" in row["fields"]})
+    cities = sorted(
+        {
+            str(row["fields"]["city"])
+            for row in data["extract_train"]
+            if row["source"] == "snips" and "city" in row["fields"]
+        }
+    )
     weather = _tool("get_weather", "The weather of a city now", {"city": "string"})
     skies = ("sunny", "cloudy", "light rain", "snow", "windy", "fog", "clear sky", "thunderstorm")
     for city in rng.sample(cities, 120):
         sky, degrees = rng.choice(skies), rng.randint(-15, 40)
-        line, reply = rng.choice((
-            (f"{sky}, {degrees} °C", f"The weather in {city}: {sky}, {degrees} °C."),
-            (f"{degrees} degrees and {sky} in {city}", f"It is {degrees} degrees and {sky} in {city}."),
-        ))
-        ask = rng.choice(("What is the weather in {}?", "How is the weather in {} today?", "Is it warm in {}?", "Weather for {}, please."))
+        line, reply = rng.choice(
+            (
+                (f"{sky}, {degrees} °C", f"The weather in {city}: {sky}, {degrees} °C."),
+                (
+                    f"{degrees} degrees and {sky} in {city}",
+                    f"It is {degrees} degrees and {sky} in {city}.",
+                ),
+            )
+        )
+        ask = rng.choice(
+            (
+                "What is the weather in {}?",
+                "How is the weather in {} today?",
+                "Is it warm in {}?",
+                "Weather for {}, please.",
+            )
+        )
         yield _exchange(ask.format(city), weather, {"city": city}, line, reply, "values")
     for row in rng.sample([r for r in data["tool_calls_train"] if len(r["calls"]) == 1], 160):
         call = row["calls"][0]
@@ -144,7 +188,15 @@ def _values(data: Data, rng: random.Random) -> Iterator[Row]:
             values = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in call["arguments"].items())
             reply = f"Done: {values}." if values else "Done."
         elif which < 0.7:
-            why = rng.choice(("not found", "service unavailable", "invalid request", "no such entry", "timed out"))
+            why = rng.choice(
+                (
+                    "not found",
+                    "service unavailable",
+                    "invalid request",
+                    "no such entry",
+                    "timed out",
+                )
+            )
             result, reply = f"Error: {why}", f"That did not work: {why}."
         else:
             result, reply = "[]", "I found nothing."
@@ -155,13 +207,24 @@ def _values(data: Data, rng: random.Random) -> Iterator[Row]:
 def _tool(name: str, about: str, fields: dict[str, str]) -> Any:
     properties = {field: {"type": kind} for field, kind in fields.items()}
     parameters = {"type": "object", "properties": properties, "required": list(fields)}
-    return {"type": "function", "function": {"name": name, "description": about, "parameters": parameters}}
+    return {
+        "type": "function",
+        "function": {"name": name, "description": about, "parameters": parameters},
+    }
 
 
 def _exchange(request: str, tool: Any, arguments: Any, result: str, reply: str, about: str) -> Row:
     name = tool["function"]["name"]
-    call = {"role": "assistant", "content": "", "tool_calls": [{"name": name, "arguments": arguments}]}
-    messages = [{"role": "user", "content": request}, _called(call), {"role": "tool", "name": name, "content": result}]
+    call = {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [{"name": name, "arguments": arguments}],
+    }
+    messages = [
+        {"role": "user", "content": request},
+        _called(call),
+        {"role": "tool", "name": name, "content": result},
+    ]
     return {"messages": messages, "tools": [tool], "answer": reply, "about": about}
 
 
@@ -178,7 +241,15 @@ RECIPE = Recipe(
         "Seal-Tools": "Apache-2.0",
     },
     steps=60,
-    settings={"directions": 64, "prompts": 16, "learning_rate": 0.03, "schedule": "cosine", "warmup": 4, "patience": 0, "validate_every": 30},
+    settings={
+        "directions": 64,
+        "prompts": 16,
+        "learning_rate": 0.03,
+        "schedule": "cosine",
+        "warmup": 4,
+        "patience": 0,
+        "validate_every": 30,
+    },
 )
 
 if __name__ == "__main__":

@@ -23,7 +23,10 @@ def rows(data: Data, rng: random.Random) -> Iterator[Row]:
         except (SyntaxError, ZeroDivisionError, TypeError):
             continue
         if steps and abs(float(value) - float(row["answer"])) < 1e-6:
-            yield {"prompt": row["prompt"], "answer": f"{', '.join(steps)}. The answer is {_plain(value)}."}
+            yield {
+                "prompt": row["prompt"],
+                "answer": f"{', '.join(steps)}. The answer is {_plain(value)}.",
+            }
 
 
 def _worked(node: ast.expr, steps: list[str]) -> Fraction:
@@ -52,7 +55,15 @@ RECIPE = Recipe(
     reward="number",
     sources={"MAWPS family": "MIT"},
     steps=70,
-    settings={"directions": 64, "prompts": 32, "learning_rate": 0.03, "schedule": "cosine", "warmup": 4, "patience": 0, "validate_every": 35},
+    settings={
+        "directions": 64,
+        "prompts": 32,
+        "learning_rate": 0.03,
+        "schedule": "cosine",
+        "warmup": 4,
+        "patience": 0,
+        "validate_every": 35,
+    },
 )
 
 if __name__ == "__main__":

@@ -14,15 +14,28 @@ from t2agent.bench.real.forms import field_schema
 
 SHARES = {"snips": 1500, "e2e": 1200, "wnut17": 900, "sec_ner": 500}
 NAMES = {  # other names for fields, so that names are read and not learnt
-    "PER": ("person", "people", "persons"), "ORG": ("organisation", "organizations", "company"),
-    "LOC": ("location", "places", "place"), "MISC": ("misc", "other_names"), "person": ("person", "people", "who"),
-    "location": ("location", "place", "where"), "group": ("group", "band_or_team"), "corporation": ("corporation", "company"),
-    "creative-work": ("creative_work", "title", "work"), "product": ("product", "products"),
-    "eatType": ("eat_type", "kind", "venue_type"), "familyFriendly": ("family_friendly", "kids_welcome"),
-    "priceRange": ("price_range", "price", "prices"), "customer rating": ("customer_rating", "rating", "score"),
-    "near": ("near", "close_to", "landmark"), "food": ("food", "cuisine"), "area": ("area", "district"), "name": ("name", "restaurant"),
-    "timeRange": ("time", "when", "date"), "party_size_number": ("party_size", "guests", "number_of_people"),
-    "object_name": ("title", "name", "object"), "rating_value": ("rating", "stars", "score"),
+    "PER": ("person", "people", "persons"),
+    "ORG": ("organisation", "organizations", "company"),
+    "LOC": ("location", "places", "place"),
+    "MISC": ("misc", "other_names"),
+    "person": ("person", "people", "who"),
+    "location": ("location", "place", "where"),
+    "group": ("group", "band_or_team"),
+    "corporation": ("corporation", "company"),
+    "creative-work": ("creative_work", "title", "work"),
+    "product": ("product", "products"),
+    "eatType": ("eat_type", "kind", "venue_type"),
+    "familyFriendly": ("family_friendly", "kids_welcome"),
+    "priceRange": ("price_range", "price", "prices"),
+    "customer rating": ("customer_rating", "rating", "score"),
+    "near": ("near", "close_to", "landmark"),
+    "food": ("food", "cuisine"),
+    "area": ("area", "district"),
+    "name": ("name", "restaurant"),
+    "timeRange": ("time", "when", "date"),
+    "party_size_number": ("party_size", "guests", "number_of_people"),
+    "object_name": ("title", "name", "object"),
+    "rating_value": ("rating", "stars", "score"),
 }
 SYSTEM = "Answer with JSON that fits this schema, and nothing else:\n"
 
@@ -59,7 +72,10 @@ def _row(row: Row, known: list[str], rng: random.Random) -> Row:
     more = len(others) if rng.random() < all_shown else rng.randint(0, 5)
     names = [*fields, *rng.sample(others, min(more, len(others)))]
     rng.shuffle(names)
-    called = {name: rng.choice(NAMES[name]) if name in NAMES and rng.random() < 0.5 else name for name in names}
+    called = {
+        name: rng.choice(NAMES[name]) if name in NAMES and rng.random() < 0.5 else name
+        for name in names
+    }
     if rng.random() < 0.2:
         called = {name: _camel(new) for name, new in called.items()}
     if len(set(called.values())) < len(called):
@@ -74,17 +90,24 @@ def _row(row: Row, known: list[str], rng: random.Random) -> Row:
             answer = {called[name]: fields.get(name, []) for name in names}
         else:
             schema["properties"] = {
-                name: {"anyOf": [{"type": "string"}, {"type": "null"}]} for name in schema["properties"]
+                name: {"anyOf": [{"type": "string"}, {"type": "null"}]}
+                for name in schema["properties"]
             }
             answer = {called[name]: fields.get(name) for name in names}
     elif form < 0.35:
         schema["properties"] = {
-            called[name]: {"description": f"the {_plain(name)}", **schema["properties"][called[name]]} for name in names
+            called[name]: {
+                "description": f"the {_plain(name)}",
+                **schema["properties"][called[name]],
+            }
+            for name in names
         }
     if rng.random() < 0.3:
         schema.pop("additionalProperties")
     if rng.random() < 0.3:
-        schema["title"] = rng.choice(("Extraction", "Restaurant", "Order", "Entities", "Record", "Message"))
+        schema["title"] = rng.choice(
+            ("Extraction", "Restaurant", "Order", "Entities", "Record", "Message")
+        )
     text = row["text"]
     ask = rng.random()
     if ask < 0.15:
@@ -92,7 +115,10 @@ def _row(row: Row, known: list[str], rng: random.Random) -> Row:
     elif ask < 0.25:
         text = f"{text}\n\nWhat does this say about: {', '.join(called.values())}?"
     return {
-        "messages": [{"role": "system", "content": SYSTEM + json.dumps(schema)}, {"role": "user", "content": text}],
+        "messages": [
+            {"role": "system", "content": SYSTEM + json.dumps(schema)},
+            {"role": "user", "content": text},
+        ],
         "answer": json.dumps(answer, ensure_ascii=False),
         "about": row["source"],
     }
@@ -112,10 +138,23 @@ RECIPE = Recipe(
     description="Says as JSON, by the schema of the request, what a text tells.",
     rows=rows,
     reward="json",
-    sources={"SNIPS NLU benchmark": "CC0", "E2E": "CC BY-SA 4.0", "WNUT-17": "CC BY 4.0", "SEC filings": "CC BY 3.0"},
+    sources={
+        "SNIPS NLU benchmark": "CC0",
+        "E2E": "CC BY-SA 4.0",
+        "WNUT-17": "CC BY 4.0",
+        "SEC filings": "CC BY 3.0",
+    },
     shown=lambda row: row["about"] in ("snips", "e2e"),
     steps=80,
-    settings={"directions": 64, "prompts": 24, "learning_rate": 0.03, "schedule": "cosine", "warmup": 4, "patience": 0, "validate_every": 40},
+    settings={
+        "directions": 64,
+        "prompts": 24,
+        "learning_rate": 0.03,
+        "schedule": "cosine",
+        "warmup": 4,
+        "patience": 0,
+        "validate_every": 40,
+    },
 )
 
 if __name__ == "__main__":

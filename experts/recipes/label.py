@@ -27,7 +27,13 @@ SENTIMENTS = (
     ("good", "bad", "mixed"),
     ("favourable", "unfavourable", "neither"),
 )
-SPAM = (("spam", "normal"), ("spam", "not spam"), ("spam", "ham"), ("junk", "legitimate"), ("advertisement", "personal message"))
+SPAM = (
+    ("spam", "normal"),
+    ("spam", "not spam"),
+    ("spam", "ham"),
+    ("junk", "legitimate"),
+    ("advertisement", "personal message"),
+)
 PLAIN = (5, 7, 9, 10)  # the wordings that suit a question with its answers
 ASKED = {
     "who|whose": ("person", "human", "who"),
@@ -38,22 +44,45 @@ ASKED = {
     "what does|what is the meaning|define": ("meaning", "definition", "description"),
 }
 TOPICS = {
-    "Restaurants": "restaurants", "Movies": "films", "Media": "films", "Music": "music", "Weather": "weather",
-    "Travel": "travel", "Flights": "flights", "Buses": "bus travel", "Hotels": "hotels", "Homes": "housing",
-    "Events": "events", "RentalCars": "car rental", "Banks": "banking", "Calendar": "calendar",
+    "Restaurants": "restaurants",
+    "Movies": "films",
+    "Media": "films",
+    "Music": "music",
+    "Weather": "weather",
+    "Travel": "travel",
+    "Flights": "flights",
+    "Buses": "bus travel",
+    "Hotels": "hotels",
+    "Homes": "housing",
+    "Events": "events",
+    "RentalCars": "car rental",
+    "Banks": "banking",
+    "Calendar": "calendar",
 }
 
 
 def rows(data: Data, rng: random.Random) -> Iterator[Row]:
     """Requests for labels, balanced over the kinds of labels."""
-    kinds = ((_emotions, 1400), (_sentiment, 1400), (_spam, 700), (_intents, 2400), (_topics, 900), (_questions, 400), (_answers, 400))
+    kinds = (
+        (_emotions, 1400),
+        (_sentiment, 1400),
+        (_spam, 700),
+        (_intents, 2400),
+        (_topics, 900),
+        (_questions, 400),
+        (_answers, 400),
+    )
     for kind, share in kinds:
         made = list(kind(data, rng))
         rng.shuffle(made)
         for text, label, labels in made[:share]:
             offered = list(labels)
             rng.shuffle(offered)
-            style = rng.choice((str, str, str.title, str.upper, str.lower)) if rng.random() < 0.5 else str
+            style = (
+                rng.choice((str, str, str.title, str.upper, str.lower))
+                if rng.random() < 0.5
+                else str
+            )
             offered, label = [style(one) for one in offered], style(label)
             # The benchmark's wording is no more frequent than others.
             wordings = PLAIN if kind is _answers else range(len(WORDINGS))
@@ -72,7 +101,9 @@ def _emotions(data: Data, rng: random.Random) -> Iterator[tuple[str, str, list[s
 
 
 def _sentiment(data: Data, rng: random.Random) -> Iterator[tuple[str, str, list[str]]]:
-    found = [r for r in data["labels_train"] if r["source"] == "goemotions" and r["label"] in SENTIMENT]
+    found = [
+        r for r in data["labels_train"] if r["source"] == "goemotions" and r["label"] in SENTIMENT
+    ]
     for row in found:
         which, names = SENTIMENT[row["label"]], rng.choice(SENTIMENTS)
         if which == 2 and rng.random() < 0.6 or which == 0 and rng.random() < 0.4:
@@ -94,8 +125,12 @@ def _intents(data: Data, rng: random.Random) -> Iterator[tuple[str, str, list[st
     intents = data["clinc150"]["train"]
     names = sorted({label for _, label in intents})
     for text, label in rng.sample(intents, 3200):
-        others = rng.sample([name for name in names if name != label], rng.choice((1, 2, 3, 4, 5, 7, 9)))
-        style = rng.choice((str, lambda name: name.replace("_", " "), lambda name: name.replace("_", " ")))
+        others = rng.sample(
+            [name for name in names if name != label], rng.choice((1, 2, 3, 4, 5, 7, 9))
+        )
+        style = rng.choice(
+            (str, lambda name: name.replace("_", " "), lambda name: name.replace("_", " "))
+        )
         yield text, style(label), [style(name) for name in (label, *others)]
 
 
@@ -107,9 +142,17 @@ def _topics(data: Data, rng: random.Random) -> Iterator[tuple[str, str, list[str
             texts[topic].append(row["messages"][0]["content"])
     texts["mathematics"] = [row["prompt"] for row in data["gsm8k_train"][:120]]
     texts["programming"] = [row["description"] for row in data["mbpp_train"][:120]]
-    texts["science"] = [row["question"] for row in data["choice_train"] if row["source"] == "arc_easy"][:120]
-    texts["law"] = [row["text"] for row in data["extract_train"] if row["source"] == "sec_ner" and len(row["text"]) > 60][:120]
-    texts["eating out"] = [row["text"] for row in data["extract_train"] if row["source"] == "e2e"][:60]
+    texts["science"] = [
+        row["question"] for row in data["choice_train"] if row["source"] == "arc_easy"
+    ][:120]
+    texts["law"] = [
+        row["text"]
+        for row in data["extract_train"]
+        if row["source"] == "sec_ner" and len(row["text"]) > 60
+    ][:120]
+    texts["eating out"] = [row["text"] for row in data["extract_train"] if row["source"] == "e2e"][
+        :60
+    ]
     for topic, found in texts.items():
         for text in rng.sample(found, min(60, len(found))):
             close = {"restaurants": {"eating out"}, "eating out": {"restaurants"}}.get(topic, set())
@@ -126,7 +169,9 @@ def _answers(data: Data, rng: random.Random) -> Iterator[tuple[str, str, list[st
 def _questions(data: Data, rng: random.Random) -> Iterator[tuple[str, str, list[str]]]:
     """What a question asks for, by its first word."""
     kinds = tuple((re.compile(rf"\b({words})\b", re.I), names) for words, names in ASKED.items())
-    texts = [row["question"] for row in data["choice_train"]] + [text for text, _ in data["clinc150"]["train"]]
+    texts = [row["question"] for row in data["choice_train"]] + [
+        text for text, _ in data["clinc150"]["train"]
+    ]
     texts += [row["prompt"].rsplit(". ", 1)[-1] for row in data["gsm8k_train"]]
     for text in texts:
         found = [names for words, names in kinds if words.match(text)]
@@ -140,7 +185,11 @@ def _balanced(found: list[Row], rng: random.Random, most: int) -> list[Row]:
     by_label: dict[Any, list[Row]] = defaultdict(list)
     for row in found:
         by_label[row["label"]].append(row)
-    return [row for label in sorted(by_label) for row in rng.sample(by_label[label], min(most, len(by_label[label])))]
+    return [
+        row
+        for label in sorted(by_label)
+        for row in rng.sample(by_label[label], min(most, len(by_label[label])))
+    ]
 
 
 RECIPE = Recipe(
@@ -163,7 +212,15 @@ RECIPE = Recipe(
     },
     shown=lambda row: row["about"] in ("intents", "topics", "answers"),
     steps=150,
-    settings={"directions": 64, "prompts": 32, "learning_rate": 0.03, "schedule": "cosine", "warmup": 5, "patience": 0, "validate_every": 30},
+    settings={
+        "directions": 64,
+        "prompts": 32,
+        "learning_rate": 0.03,
+        "schedule": "cosine",
+        "warmup": 5,
+        "patience": 0,
+        "validate_every": 30,
+    },
 )
 
 if __name__ == "__main__":

@@ -74,7 +74,9 @@ def train(recipe: Recipe) -> None:
     here = Path(__file__).resolve().parent
     asked = argparse.ArgumentParser(description=recipe.description)
     asked.add_argument("--data", type=Path, default=here.parents[2] / "shared" / "data" / "real")
-    asked.add_argument("--out", type=Path, default=here.parent / "smollm2", help="the folder of the experts")
+    asked.add_argument(
+        "--out", type=Path, default=here.parent / "smollm2", help="the folder of the experts"
+    )
     asked.add_argument("--work", type=Path, default=Path("runs"), help="where the run is kept")
     asked.add_argument("--steps", type=int, default=recipe.steps)
     asked.add_argument("--seed", type=int, default=0)
@@ -88,8 +90,12 @@ def train(recipe: Recipe) -> None:
     work = given.work / recipe.name
     work.mkdir(parents=True, exist_ok=True)
     file = work / "examples.jsonl"
-    file.write_text("".join(json.dumps({k: v for k, v in row.items() if k != "about"}, ensure_ascii=False) + "\n"
-        for row in made))
+    file.write_text(
+        "".join(
+            json.dumps({k: v for k, v in row.items() if k != "about"}, ensure_ascii=False) + "\n"
+            for row in made
+        )
+    )
     settings = dict(recipe.settings)
     for setting in given.set:
         name, _, value = setting.partition("=")
@@ -126,7 +132,11 @@ def base_replies(requests: Sequence[str], max_tokens: int = 40) -> list[str]:
     from t2agent import ChatT2
 
     chat = ChatT2(model="smollm2", dispatch="off", max_tokens=max_tokens)
-    said = [str(message.content) for start in range(0, len(requests), 25) for message in chat.batch(list(requests[start : start + 25]))]
+    said = [
+        str(message.content)
+        for start in range(0, len(requests), 25)
+        for message in chat.batch(list(requests[start : start + 25]))
+    ]
     return [re.sub(r"(?s)^(.*[.!?])[^.!?]*$", r"\1", text).strip() for text in said]
 
 

@@ -14,9 +14,21 @@ LONGEST = 2600  # characters of the tools, some 700 tokens
 SHORT = 1300  # of three quarters of the rows: a step takes half of the time
 SHARES = {"sealtools": 1342, "rlla": 267, "glaive": 67, "sgd": 1100, "snips": 900}
 SMALL_TALK = (
-    "Hello!", "Hi there, how are you?", "Good morning!", "Thanks a lot!", "Thank you, that was helpful.",
-    "Bye, see you tomorrow.", "Who are you?", "What can you do?", "That is great, thanks.", "OK.",
-    "Tell me a joke.", "I feel a bit tired today.", "You are funny.", "Nice to meet you.", "How was your day?",
+    "Hello!",
+    "Hi there, how are you?",
+    "Good morning!",
+    "Thanks a lot!",
+    "Thank you, that was helpful.",
+    "Bye, see you tomorrow.",
+    "Who are you?",
+    "What can you do?",
+    "That is great, thanks.",
+    "OK.",
+    "Tell me a joke.",
+    "I feel a bit tired today.",
+    "You are funny.",
+    "Nice to meet you.",
+    "How was your day?",
 )
 
 
@@ -30,7 +42,14 @@ def rows(data: Data, rng: random.Random) -> Iterator[Row]:
     for row in found:
         if left[row["source"]] and (tools := _offered(row, offers, rng)):
             left[row["source"]] -= 1
-            made.append({"prompt": row["prompt"], "tools": tools, "calls": row["calls"], "about": row["source"]})
+            made.append(
+                {
+                    "prompt": row["prompt"],
+                    "tools": tools,
+                    "calls": row["calls"],
+                    "about": row["source"],
+                }
+            )
     for row in rng.sample(found, 750):
         names = {call["name"] for call in row["calls"]}
         offered = [tool for tool in row["tools"] if _name(tool) not in names]
@@ -39,7 +58,9 @@ def rows(data: Data, rng: random.Random) -> Iterator[Row]:
             offered = [tool for tool in rng.choice(offers) if _name(tool) not in names]
         offered = _cut(offered[: rng.randint(1, 4)])
         if offered:
-            made.append({"prompt": row["prompt"], "tools": offered, "answer": NONE_FITS, "about": "none"})
+            made.append(
+                {"prompt": row["prompt"], "tools": offered, "answer": NONE_FITS, "about": "none"}
+            )
     asked = [row["question"] for row in data["choice_train"] if row["question"].endswith("?")]
     asked = [*rng.sample(asked, 170), *(2 * SMALL_TALK)]
     for request, reply in zip(asked, base_replies(asked), strict=True):
@@ -98,7 +119,16 @@ RECIPE = Recipe(
     },
     shown=lambda row: "calls" in row,
     steps=90,
-    settings={"directions": 64, "prompts": 16, "learning_rate": 0.03, "schedule": "cosine", "warmup": 3, "patience": 0, "validate_every": 45, "validation": 48},
+    settings={
+        "directions": 64,
+        "prompts": 16,
+        "learning_rate": 0.03,
+        "schedule": "cosine",
+        "warmup": 3,
+        "patience": 0,
+        "validate_every": 45,
+        "validation": 48,
+    },
 )
 
 if __name__ == "__main__":

@@ -21,22 +21,28 @@ CLASSIFIER = "classifier"
 class Request:
     """What a dispatcher sees of a request: its text and how many images come with it.
 
-    ``tools``: those that may be called to answer it, as OpenAI's function tools.
+    ``tools``: those that may be called to answer it, as OpenAI's function tools. ``called``: where
+    a tool's result came last, the calls since the request, {"name", "arguments"}. ``json``: whether
+    the reply must be JSON.
 
     Raises:
-        ConfigError: the text is no string, the number of images not a whole number >= 0, or the
-            tools are no tuple.
+        ConfigError: the text is no string, the number of images not a whole number >= 0, or tools
+            or calls are no tuple.
     """
 
     text: str
     images: int = 0
     tools: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
+    called: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
+    json: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str):
             raise ConfigError(f"text is a {type(self.text).__name__}; give a string")
         if not isinstance(self.tools, tuple):
             raise ConfigError(f"tools is a {type(self.tools).__name__}; give a tuple of tools")
+        if not isinstance(self.called, tuple):
+            raise ConfigError(f"called is a {type(self.called).__name__}; give a tuple of calls")
         check_option("images", self.images, CountOrZero)
 
 

@@ -15,17 +15,18 @@ from numpy.typing import NDArray
 from t2agent.dispatch.dispatcher import Decision, Request
 from t2agent.dispatch.encoder import DEFAULT_ENCODER, Encoder, Vectors
 from t2agent.dispatch.fitting import Fitted, fit
-from t2agent.dispatch.labels import MODALITIES, Experts, Sources
+from t2agent.dispatch.label_requests import LabelRequests
+from t2agent.dispatch.labels import MODALITIES, Experts, Sources, Texts
 from t2agent.dispatch.pieces import Piece, pieces
 from t2agent.dispatch.tool_offers import ToolSimilarity
-from t2agent.dispatch.tool_requests import ToolRequests
+from t2agent.dispatch.tool_requests import ToolRequests, goes_on
 from t2agent.dispatch.vectors import ExampleVectors
 from t2agent.errors import ConfigError
-from t2agent.experts.card import Modality
+from t2agent.experts.card import Modality, Step
 from t2agent.experts.mixture import Mixture
 from t2agent.models.options import Count, Number, Positive, check_option, needs
 
-_VERSION = 8  # raise it with whatever changes decisions
+_VERSION = 9  # raise it with whatever changes decisions
 
 _FITTED = "or None to have it cross-validated"
 _Temperature = Annotated[Positive | None, needs(f"a finite number above 0, {_FITTED}")]
@@ -44,6 +45,13 @@ class EmbeddingDispatcher:
     base model answers them. Where tools are on offer and there are experts whose example requests
     offer tools, these experts are chosen for the requests that want one of the tools
     (`wants_tools`); the others are dispatched as if there were none.
+
+    Experts whose cards name another ``step`` than "text" are chosen at that step of a conversation
+    alone, without the gate: "calls" as just said; "results" where a tool's result came last, unless
+    the request asks for a tool that has not been called yet, which is again for "calls"
+    (`t2agent.dispatch.tool_requests.goes_on`); "json" where the reply must be JSON; "labels" where
+    the request offers labels for a text (`t2agent.dispatch.label_requests`). Of several for one
+    step, their examples decide. Where no expert is for a step, the request is one of text.
 
     With a registry, it learns from the examples and descriptions of the experts' cards, on the
     first request and again whenever the registry changes. `fit` gives it examples directly;
@@ -86,8 +94,10 @@ class EmbeddingDispatcher:
         self._vectors = ExampleVectors(self._encoder)
         self._lock = threading.RLock()
         self._sources = Sources(registry)
-        self._fitted: dict[Modality, Fitted | None] = {}
+        self._given: dict[Modality, dict[Step, dict[str, Texts]]] = {}
+        self._fitted: dict[tuple[Modality, Step], Fitted | None] = {}
         self._tools: dict[Modality, ToolRequests] = {}
+        self._labels: dict[Modality, LabelRequests] = {}
         self._fitted_for: str | None = None
         self.tool_similarity = ToolSimilarity(self._encoder)
 
@@ -119,7 +129,7 @@ class EmbeddingDispatcher:
         with self._lock:
             self._sources.fit(examples)
             self._forget()
-            self._fit("text")
+            self._fit("text", "text")
         return self
 
     def add(self, label: str, examples: Sequence[str]) -> EmbeddingDispatcher:
@@ -130,7 +140,7 @@ class EmbeddingDispatcher:
         with self._lock:
             self._sources.add(label, examples)
             self._forget()
-            self._fit("text")
+            self._fit("text", "text")
         return self
 
     def remove(self, label: str) -> EmbeddingDispatcher:
@@ -142,7 +152,7 @@ class EmbeddingDispatcher:
         with self._lock:
             self._sources.remove(label)
             self._forget()
-            self._fit("text")
+            self._fit("text", "text")
         return self
 
     def predict(self, texts: Sequence[str]) -> list[str]:
@@ -213,36 +223,65 @@ class EmbeddingDispatcher:
         return tools is None or _wanting(tools, request) is not None
 
     def _decide(self, modality: Modality, requests: Sequence[Request]) -> list[Chosen]:
-        fitted = self._current(modality)
-        if fitted is None:
-            return [Chosen(Mixture(), {}, False)] * len(requests)
-        seeing = self._sources.seeing() if modality == "image" else None
-        tools = self._tool_requests(modality) if any(r.tools for r in requests) else None
-        wanted = [None if tools is None else _wanting(tools, r) for r in requests]
+        standing = [self._standing(modality, request) for request in requests]
         found: dict[int, Chosen] = {}
-        for wish in dict.fromkeys((None, tools)):
-            rows = [i for i, one in enumerate(wanted) if (one is None) == (wish is None)]
-            if rows:
-                read = [
-                    pieces(requests[i].text) if (asked := wanted[i]) is None else (asked,)
-                    for i in rows
-                ]
-                texts = [text for every in read for one in every for text in one.lengths]
-                chosen = iter(
-                    choose(
-                        fitted if wish is None else wish.asked,
-                        self._encode(texts),
-                        top_k=self._top_k,
-                        seeing=seeing,
-                        # A request without words is one for nobody.
-                        inside=[wish is not None or (None if t.strip() else False) for t in texts],
-                        among=None if wish is None else wish.calling,
-                    )
-                )
-                for i, every in zip(rows, read, strict=True):
-                    each = [(one, [next(chosen) for _ in one.lengths]) for one in every]
-                    found[i] = together(each)
+        for step in dict.fromkeys(step for step, _ in standing):
+            rows = [i for i, (own, _) in enumerate(standing) if own == step]
+            asked = [(requests[i], standing[i][1]) for i in rows]
+            found |= dict(zip(rows, self._at(step, modality, asked), strict=True))
         return [found[i] for i in range(len(requests))]
+
+    def _standing(self, modality: Modality, request: Request) -> tuple[Step, tuple[Piece, ...]]:
+        """The step at which a request stands, and what of its text decides among the experts."""
+        there = self._examples(modality)
+        whole = (Piece((request.text,), True, False),)
+        if request.called and there["results"]:
+            if there["calls"] and goes_on(request, self.tool_similarity):
+                return "calls", whole
+            return ("json" if request.json and there["json"] else "results"), whole
+        tools = self._tool_requests(modality) if request.tools else None
+        if tools is not None and (asked := _wanting(tools, request)) is not None:
+            return "calls", (asked,)
+        if request.json and there["json"]:
+            return "json", whole
+        if there["labels"] and self._label_requests(modality).offer(request.text):
+            return "labels", whole
+        return "text", pieces(request.text)
+
+    def _at(
+        self, step: Step, modality: Modality, asked: Sequence[tuple[Request, tuple[Piece, ...]]]
+    ) -> list[Chosen]:
+        """The experts for requests that stand at a step."""
+        among: frozenset[str] | None = None
+        if step == "calls":
+            tools = self._tool_requests(modality)
+            assert tools is not None
+            fitted: Fitted | None = tools.asked
+            among = tools.calling
+        else:
+            fitted = self._current(modality, step)
+        if fitted is None:
+            return [Chosen(Mixture(), {}, False)] * len(asked)
+        if step != "text" and len(fitted.labels) == 1:
+            return [Chosen(Mixture({fitted.labels[0]: 1.0}), {fitted.labels[0]: 1.0}, True)] * len(
+                asked
+            )
+        texts = [text for _, read in asked for one in read for text in one.lengths]
+        chosen = iter(
+            choose(
+                fitted,
+                self._encode(texts),
+                top_k=self._top_k,
+                seeing=self._sources.seeing() if modality == "image" else None,
+                # A request without words is one for nobody.
+                inside=[step != "text" or (None if t.strip() else False) for t in texts],
+                among=among,
+            )
+        )
+        return [
+            together([(one, [next(chosen) for _ in one.lengths]) for one in read])
+            for _, read in asked
+        ]
 
     def _encode(self, texts: Sequence[str]) -> Vectors:
         if isinstance(texts, str):
@@ -261,43 +300,69 @@ class EmbeddingDispatcher:
             )
         return fitted
 
-    def _current(self, modality: Modality) -> Fitted | None:
+    def _examples(self, modality: Modality) -> dict[Step, dict[str, Texts]]:
+        """The examples of the labels by the steps that they are for."""
         with self._lock:
             if self._sources.fingerprint != self._fitted_for:
                 self._forget()
-            if modality not in self._fitted:
-                self._fit(modality)
-            return self._fitted[modality]
+            if modality not in self._given:
+                self._given[modality] = self._sources.by_step(modality)
+            return self._given[modality]
+
+    def _current(self, modality: Modality, step: Step = "text") -> Fitted | None:
+        with self._lock:
+            self._examples(modality)
+            if (modality, step) not in self._fitted:
+                self._fit(modality, step)
+            return self._fitted[modality, step]
 
     def _tool_requests(self, modality: Modality) -> ToolRequests | None:
         """What was learned of requests for tools; None where no expert is for tools."""
         with self._lock:
-            fitted = self._current(modality)
-            if fitted is None or not fitted.calling:
+            given, fitted = self._examples(modality), self._current(modality)
+            calling = frozenset(given["calls"]) | (fitted.calling if fitted else frozenset())
+            if not calling:
                 return None
             if modality not in self._tools:
-                given = self._sources.of(modality)
                 fitting = partial(self._fitted_to, negatives=self._sources.negatives(modality))
                 self._tools[modality] = ToolRequests.learned(
-                    given, fitted.calling, self.tool_similarity, fitting
+                    dict(sorted({**given["text"], **given["calls"]}.items())),
+                    calling,
+                    self.tool_similarity,
+                    fitting,
                 )
             return self._tools[modality]
+
+    def _label_requests(self, modality: Modality) -> LabelRequests:
+        """What was learned of requests that offer labels."""
+        with self._lock:
+            given = self._examples(modality)["labels"]
+            if modality not in self._labels:
+                self._labels[modality] = LabelRequests.learned(
+                    given, self._vectors.of, self.tool_similarity.request_vector
+                )
+            return self._labels[modality]
 
     def _forget(self) -> None:
         # Read before the cards: a change in between is then seen at the next request.
         self._fitted_for = self._sources.fingerprint
-        self._fitted, self._tools = {}, {}
+        self._given, self._fitted, self._tools, self._labels = {}, {}, {}, {}
 
-    def _fit(self, modality: Modality) -> None:
-        given, negatives = self._sources.of(modality), self._sources.negatives(modality)
-        self._fitted[modality] = self._fitted_to(given, negatives)
-        kept = (*given.values(), *negatives.values())
-        self._vectors.forget_all_but(text for own in kept for text in own)
+    def _fit(self, modality: Modality, step: Step) -> None:
+        given, negatives = self._examples(modality), self._sources.negatives(modality)
+        others = [t for other, own in given.items() if other != step for t in own.values()]
+        elsewhere = [text for texts in others for text in texts] if step == "text" else []
+        self._fitted[modality, step] = self._fitted_to(given[step], negatives, elsewhere)
+        kept = (*given[step].values(), *others, *negatives.values())
+        self._vectors.forget_all_but(text for texts in kept for text in texts)
 
     def _fitted_to(
-        self, given: Mapping[str, Sequence[str]], negatives: Mapping[str, Sequence[str]]
+        self,
+        given: Mapping[str, Sequence[str]],
+        negatives: Mapping[str, Sequence[str]],
+        elsewhere: Sequence[str] = (),
     ) -> Fitted | None:
-        return fit(given, self._vectors, self._temperature, self._threshold, negatives)
+        return fit(given, self._vectors, self._temperature, self._threshold, negatives, elsewhere)
 
 
 def _wanting(tools: ToolRequests, request: Request) -> Piece | None:

@@ -81,11 +81,13 @@ def fit(
     temperature: float | None,
     threshold: float | None,
     negatives: Mapping[str, Sequence[str]] | None = None,
+    elsewhere: Sequence[str] = (),
 ) -> Fitted | None:
     """Fit to the examples of each label, in canonical order; None where there are no labels.
 
     negatives: what some labels are not for, in canonical order; those of other labels are passed
-    over, and of very many an equal number of each label counts. The latest fits are kept for the
+    over, and of very many an equal number of each label counts. elsewhere: requests that are for
+    none of the labels, unless they are like a label's examples. The latest fits are kept for the
     process: chat models of the same experts share them.
     """
     if not examples:
@@ -97,11 +99,12 @@ def fit(
     for given in (examples, negatives):
         for label, texts in given.items():
             key.update(repr((label, tuple(texts))).encode("utf-8", "surrogatepass"))
+    key.update(repr(tuple(elsewhere)).encode("utf-8", "surrogatepass"))
     with _LOCK:
         if key.digest() in _KNOWN:
             _KNOWN.move_to_end(key.digest())
             return _KNOWN[key.digest()]
-    found = _fit(examples, vectors, temperature, threshold, negatives)
+    found = _fit(examples, vectors, temperature, threshold, negatives, elsewhere)
     with _LOCK:
         _KNOWN[key.digest()] = found
         while len(_KNOWN) > 1 and sum(one.bytes for one in _KNOWN.values()) > _KEPT_BYTES:
@@ -115,6 +118,7 @@ def _fit(
     temperature: float | None,
     threshold: float | None,
     negatives: Mapping[str, Sequence[str]],
+    elsewhere: Sequence[str],
 ) -> Fitted:
     labels = tuple(examples)
     texts = [[*examples[label], *extra] for label, extra in widened(examples, vectors).items()]
@@ -123,8 +127,10 @@ def _fit(
     numbers = np.repeat(np.arange(len(labels)), [len(own) for own in texts])
     names = vectors.of([in_words(label) for label in labels])
     general, sources = _general(vectors), _sources(every)
-    apart = {labels.index(label): vectors.of(texts) for label, texts in negatives.items()}
-    arrays = (features, numbers, names, sources, general.vectors, general.kinds)
+    told = labels if elsewhere else tuple(negatives)
+    apart = {labels.index(label): vectors.of(negatives.get(label, ())) for label in told}
+    others = np.concatenate([general.vectors, vectors.of(elsewhere)])
+    arrays = (features, numbers, names, sources, others, general.kinds)
     arrays += tuple(part for k, own in apart.items() for part in (np.array(k), own))
     key = key_of(arrays, temperature, threshold)
     known = read_fit(key, *names.shape)
@@ -134,7 +140,7 @@ def _fit(
     else:
         classifier, held_out = fit_classifier(features, numbers, names, temperature)
         own = {k: features[numbers == k] for k in apart}
-        near = fit_near(own, apart, general.vectors, len(labels))
+        near = fit_near(own, apart, others, len(labels))
     logits = classifier.logits(general.vectors)
     gate = fit_gate(features, numbers, sources, len(labels), held_out, general, logits, threshold)
     if known is None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, get_args, runtime_checkable
 
 from t2agent.dispatch.dispatcher import CLASSIFIER
 from t2agent.errors import ConfigError
-from t2agent.experts.card import ExpertCard, Modality
+from t2agent.experts.card import ExpertCard, Modality, Step
 
 MODALITIES: tuple[Modality, ...] = ("text", "image")
 
@@ -117,6 +117,14 @@ class Sources:
             found = {}
         kept = {label: _canonical(found[label]) for label in sorted(found)}
         return {label: texts for label, texts in kept.items() if texts}
+
+    def by_step(self, modality: Modality) -> dict[Step, dict[str, Texts]]:
+        """What `of` gives, by the steps that the experts' cards name; other labels are for text."""
+        cards = {} if self._registry is None else self._registry.cards()
+        found: dict[Step, dict[str, Texts]] = {step: {} for step in get_args(Step)}
+        for label, texts in self.of(modality).items():
+            found[cards[label].step if label in cards else "text"][label] = texts
+        return found
 
     def negatives(self, modality: Modality) -> dict[str, Texts]:
         """What the experts' cards say that they are not for, as `of` gives what they are for."""

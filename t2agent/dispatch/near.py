@@ -4,7 +4,8 @@ The gate of `t2agent.dispatch.scope` goes by what a request is about: "Who inven
 multiplication sign?" is about arithmetic. For each label that comes with such requests, logistic
 regression on unit vectors tells its examples from these, from general requests, and with less
 weight from what other labels are not for, unless that is alike; a label without is told nothing
-about.
+about, unless there are requests for experts that answer at other steps of a conversation, which
+count as general ones.
 
 Measured on t2-nano's experts, with near requests written apart from those on their cards: .99 of
 them fall on the far side, and .998 of the experts' own requests on the near one. Requests for an

@@ -16,15 +16,12 @@ from t2agent.models.model import T2Model
 from t2agent.models.prompt import Prompt, open_thoughts
 from t2agent.replies.checking import whole
 from t2agent.replies.constraint import Constraint, json_constraint, tools_constraint
-from t2agent.replies.messages import function_tools
+from t2agent.replies.messages import ANY_JSON, JSON_BY_SCHEMA, function_tools
 from t2agent.replies.parsing import ReplyParser
 from t2agent.replies.schemas import parameters
 
 FIELDS = ("tools", "tool_choice", "parallel_tool_calls", "response_format", "on_misfit")
 """The options of a call that a form is made of."""
-
-_JSON = "Answer with a JSON object and nothing else."
-_SCHEMA = "Answer with JSON that fits this schema, and nothing else:\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +70,7 @@ class ReplyForm:
             prompt = replace(prompt, tools=self.tools)
         if self.schema is None:
             return prompt
-        text = _JSON if self.schema is True else _SCHEMA + _dumped(self.schema)
+        text = ANY_JSON if self.schema is True else JSON_BY_SCHEMA + _dumped(self.schema)
         first = prompt.messages[0]
         if first["role"] != "system":
             system = {"role": "system", "content": text}

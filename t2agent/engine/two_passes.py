@@ -29,7 +29,7 @@ from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
 from t2agent.models.prompt import render
 from t2agent.replies.constraint import Constraint
-from t2agent.replies.messages import Message, asking, text_of
+from t2agent.replies.messages import Message, asking, asks_json, calls_so_far, text_of
 
 if TYPE_CHECKING:
     from t2agent.dispatch import SearchResult
@@ -331,15 +331,20 @@ def request(prompt: Prompt | str) -> Request:
     """What the dispatcher sees of a prompt."""
     if isinstance(prompt, str):
         return Request(prompt)
-    return last_request(prompt.messages, len(prompt.images), prompt.tools)
+    json = asks_json(prompt.messages)
+    return last_request(prompt.messages, len(prompt.images), prompt.tools, json=json)
 
 
 def last_request(
-    messages: Sequence[Message], images: int, tools: tuple[Mapping[str, Any], ...]
+    messages: Sequence[Message],
+    images: int,
+    tools: tuple[Mapping[str, Any], ...],
+    *,
+    json: bool = False,
 ) -> Request:
     """What the dispatcher sees of a conversation: the text of the user's message that asks, how
-    many images the whole conversation holds, since the model sees them all, and the tools on
-    offer."""
+    many images the whole conversation holds, since the model sees them all, the tools on offer,
+    those that were called, and whether the reply must be JSON."""
     asked = messages[asking(messages)] if messages else {}
     text = text_of(asked) if asked.get("role") == "user" else ""
-    return Request(text, images, tools)
+    return Request(text, images, tools, calls_so_far(messages), json)

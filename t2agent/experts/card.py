@@ -14,6 +14,9 @@ from t2agent.errors import ConfigError
 from t2agent.paths import public_name
 
 Modality = Literal["text", "image"]
+Step = Literal["text", "labels", "calls", "results", "json"]
+"""The step of a conversation that an expert answers: a request that offers labels for a text, one
+with tools on offer, a tool's result that just came, a reply that must be JSON, or other text."""
 
 NAME_LENGTH = 64
 """The most characters of an expert's name."""
@@ -39,8 +42,10 @@ class ExpertCard:
     ``name`` has 1 to 64 letters, digits, ``.``, ``_`` or ``-`` and starts with a letter or digit.
     ``examples`` are requests that the expert is meant for; the dispatcher learns from them.
     ``negatives`` are requests near to these that it is not for; the dispatcher's gate learns them.
-    ``modality`` is the kind of request that it serves. ``base`` and ``base_fingerprint`` tell the
-    base model; an empty fingerprint fits every base model whose layers have the same shapes.
+    ``modality`` is the kind of request that it serves, ``step`` the step of a conversation, such as
+    "calls" for an expert that calls tools: the dispatcher chooses it there alone. ``base`` and
+    ``base_fingerprint`` tell the base model; an empty fingerprint fits every base model whose
+    layers have the same shapes.
     ``training`` and ``scores`` are free, in plain JSON.
 
     Raises:
@@ -57,6 +62,7 @@ class ExpertCard:
     scores: Mapping[str, Any] = field(default_factory=dict)
     license: str = ""
     negatives: tuple[str, ...] = ()
+    step: Step = "text"
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -67,6 +73,11 @@ class ExpertCard:
         if self.modality not in get_args(Modality):
             raise ConfigError(
                 f"modality of expert {self.name!r} is {self.modality!r}; give 'text' or 'image'"
+            )
+        if self.step not in get_args(Step):
+            raise ConfigError(
+                f"step of expert {self.name!r} is {self.step!r}; give one of "
+                f"{', '.join(get_args(Step))}"
             )
         for key in ("examples", "negatives"):
             object.__setattr__(self, key, self._strings(key))

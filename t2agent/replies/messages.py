@@ -19,6 +19,10 @@ Message = dict[str, Any]
 TakeImage = Callable[[Mapping[str, Any]], dict[str, Any]]
 """Turns a block that holds an image into a part of a message."""
 
+ANY_JSON = "Answer with a JSON object and nothing else."
+JSON_BY_SCHEMA = "Answer with JSON that fits this schema, and nothing else:\n"
+"""What the system says where a reply must be JSON, before the schema."""
+
 _TEXTS = ("text", "text-plain")
 # Of an earlier answer: what the model thought, and calls, which the message holds a second time.
 _LEFT_OUT = frozenset(
@@ -157,6 +161,20 @@ def asking(messages: Sequence[Mapping[str, Any]]) -> int:
         elif asks:
             break
     return asks
+
+
+def asks_json(messages: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the reply must be JSON, as the system says where a call has a response_format."""
+    said = text_of(messages[0]) if messages and messages[0]["role"] == "system" else ""
+    return ANY_JSON in said or JSON_BY_SCHEMA in said
+
+
+def calls_so_far(messages: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    """The calls since the user asked, {"name", "arguments"}, where a result came last; else ()."""
+    if not messages or messages[-1]["role"] != "tool":
+        return ()
+    since = messages[asking(messages) :]
+    return tuple(call["function"] for one in since for call in one.get("tool_calls") or ())
 
 
 def _text(block: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import functools
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -16,9 +17,12 @@ from accelerate import Accelerator
 from transformers import GenerationConfig, PreTrainedModel
 
 from t2agent.errors import ConfigError, ModalityError
-from t2agent.experts.card import Modality
+from t2agent.experts.card import Modality, Step
 from t2agent.models.installed import NANO
 from t2agent.models.model import T2Model
+from t2agent.models.prompt import Prompt
+from t2agent.replies.messages import asks_json, calls_so_far
+from t2agent.replies.options import offered_options
 from t2agent.svf.targets import choose
 from t2agent.tasks.task import Example
 from t2agent.train.options import TrainOptions
@@ -96,6 +100,38 @@ def modality_of(model: T2Model, examples: Sequence[Example]) -> Modality:
             f"use a vision-language model, such as {NANO}, which comes with t2agent"
         )
     return "image"
+
+
+def step_of(examples: Sequence[Example]) -> Step:
+    """The step of a conversation that most examples are at, for the expert's card.
+
+    "labels" where they offer labels, the answer among them, and not mostly the same ones: of an
+    expert for its own labels, the texts tell what it is for.
+    """
+    steps = Counter(map(_step, examples))
+    step = steps.most_common(1)[0][0]
+    if step == "labels":
+        offers = Counter(frozenset(_offer(example)) for example in examples)
+        return "text" if 2 * offers.most_common(1)[0][1] > len(examples) else step
+    return step
+
+
+def _step(example: Example) -> Step:
+    messages = Prompt.of(example).messages
+    if calls_so_far(messages):
+        return "results"
+    if example.tools:
+        return "calls"
+    if asks_json(messages):
+        return "json"
+    return "labels" if _offer(example) else "text"
+
+
+def _offer(example: Example) -> tuple[str, ...]:
+    """The options that a request offers, the answer among them; () where it offers none."""
+    answer = example.answer.strip().casefold()
+    offers = (one.options for one in offered_options(example.prompt))
+    return next((o for o in offers if answer in (option.casefold() for option in o)), ())
 
 
 @contextmanager

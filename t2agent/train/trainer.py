@@ -28,7 +28,7 @@ from t2agent.train.near_misses import near_misses
 from t2agent.train.options import Method
 from t2agent.train.report import write_report
 from t2agent.train.run import Run
-from t2agent.train.setup import frozen_base
+from t2agent.train.setup import frozen_base, step_of
 from t2agent.train.signals import NoSignal
 from t2agent.train.trackers import Trackers, check_trackers, logs_folder
 
@@ -164,6 +164,7 @@ def train_expert(
             training=run.record(),
             scores=run.scores,
             negatives=_collected(model, negatives, examples, images=run.modality == "image"),
+            step=step_of(run.examples),
         )
         expert = Expert(card, {key: value.cpu() for key, value in run.best.items()})
         told = list(run.state.progress.told)

@@ -294,7 +294,7 @@ class ChatT2Remote(ReadsImages, Binding):
         )
         body = {"messages": converted, **_form(form, given), **body}
         usage = bool(given.get("stream_usage", self.stream_usage))
-        request = last_request(converted, images, form.tools)
+        request = last_request(converted, images, form.tools, json=form.schema is not None)
         call = _Call(body, form, request, choice, model, usage)
         return call, self._routed(call)
 

@@ -15,10 +15,11 @@ from t2agent.experts.expert import Expert
 from t2agent.models.generate import encode
 from t2agent.models.model import T2Model
 from t2agent.models.prompt import Prompt
+from t2agent.replies.messages import JSON_BY_SCHEMA
 from t2agent.train import Example, TrainOptions
 from t2agent.train.adapters import SvfAdapter
 from t2agent.train.learner import Learner, reply_seeds
-from t2agent.train.setup import frozen_base, has_bfloat16_units
+from t2agent.train.setup import frozen_base, has_bfloat16_units, step_of
 from tests.models import build_text_model, tiny_text_model, tiny_vision_model
 from tests.unit.train import policies
 from tests.unit.train.policies import ROWS, learner_of, moved
@@ -163,3 +164,28 @@ def test_the_base_is_frozen_inside_and_as_before_after() -> None:
     assert some.requires_grad
     assert hf.model.layers[0].training
     assert not hf.model.layers[1].training
+
+
+SPAM = "Is this spam or no spam?\n\n"
+GOOD, BAD = "I loved each page of it.", "It broke on the second day."
+CLOCK = {"type": "function", "function": {"name": "clock", "description": "Tells the time"}}
+CALL = {"role": "assistant", "content": "", "tool_calls": [{"name": "clock", "arguments": {}}]}
+NOON = {"role": "tool", "name": "clock", "content": "noon"}
+WISH = {"role": "system", "content": JSON_BY_SCHEMA + "{}"}
+USER = {"role": "user", "content": "What time is it?"}
+
+
+@pytest.mark.parametrize(
+    ("examples", "step"),
+    [
+        ([Example("What is 3 + 4?", "7")], "text"),
+        ([Example("What time is it?", tools=[CLOCK], calls=[{"name": "clock"}])], "calls"),
+        ([Example(messages=[USER, CALL, NOON], tools=[CLOCK], answer="It is noon.")], "results"),
+        ([Example(messages=[WISH, USER], answer="{}")], "json"),
+        ([Example(f"Is this {a} or {b}?\n\n{GOOD}", a) for a, b in ("ab", "cd", "ef")], "labels"),
+        ([Example(SPAM + text, "no spam") for text in (GOOD, BAD)], "text"),  # its own labels
+        ([Example(GOOD + " Sad or glad?", "4"), Example(BAD + " Old or new?", "5")], "text"),
+    ],
+)
+def test_the_step_that_examples_are_at(examples: list[Example], step: str) -> None:
+    assert step_of(examples) == step

@@ -32,7 +32,9 @@ def bench(
     quick: Annotated[bool, typer.Option("--quick", help="paper, adapt: small sizes.")] = False,
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="paper, training: a checkpoint instead of t2-nano."),
+        typer.Option(
+            "--model", "-m", help="paper, training, agent: a base model instead of t2-nano."
+        ),
     ] = None,
     task: Annotated[
         list[str] | None,

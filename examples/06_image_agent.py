@@ -35,7 +35,7 @@ def show(messages: list[BaseMessage]) -> None:
 
 
 def main() -> None:
-    chat = ChatT2()
+    chat = ChatT2("t2-nano")
 
     # No image yet: the expert for tool calls. The image is there: the expert for reading.
     question = "What number is in the image?"

@@ -204,7 +204,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         },
     ),
     "agent": Benchmark(
-        "t2-nano as an agent: fifty tasks of two steps or more, with the bundled tools",
+        "fifty tasks for an agent: t2-nano's errands, or with --model, three tools of one's own",
         {"experts.solved": Wanted(">=", 0.8)},
     ),
     "tools": Benchmark(

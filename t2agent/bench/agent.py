@@ -6,6 +6,9 @@ was called with success and the last message is right, in any habit (`t2agent.na
 Offered are the tools that the task needs and one other; no task is of the train split.
 
 Figure wanted: at least .80 of the tasks. Beside it, what the base model does alone.
+
+With another model, the agent has three tools of a user's own and gets fifty real requests
+(`t2agent.bench.three_tools`). Figure wanted of smollm2: at least .70.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
+from t2agent.bench.three_tools import TOOLS, AgentRequest, requests
 from t2agent.chat.agent import T2Middleware, create_t2_agent
 from t2agent.chat.chat_model import ChatT2
 from t2agent.chat.messages import user_message
@@ -106,27 +110,39 @@ def attempt(task: AgentTask, chat: ChatT2, **options: Any) -> Outcome:
         offered = load_tools(task.offered, defaults={"chat": chat, "folder": folder})
         middleware = [T2Middleware(max_steps=_MAX_STEPS, **options)]
         agent = create_t2_agent(chat, offered, middleware=middleware)
-        messages: list[BaseMessage] = [task.message]
-        error = ""
-        try:
-            for state in agent.stream({"messages": messages}, stream_mode="values"):
-                messages = state["messages"]
-        except T2Error as failed:
-            error = f"{type(failed).__name__}: {failed}"
-    return _outcome(task.problem, messages[1:], error)
+        messages, error = _walked(agent, task.message)
+    return _outcome(task.problem, messages, error)
+
+
+def _walked(agent: Any, asked: HumanMessage) -> tuple[list[BaseMessage], str]:
+    """What an agent's steps add to a message, and the error that ended them, or ""."""
+    messages: list[BaseMessage] = [asked]
+    try:
+        for state in agent.stream({"messages": messages}, stream_mode="values"):
+            messages = state["messages"]
+    except T2Error as failed:
+        return messages[1:], f"{type(failed).__name__}: {failed}"
+    return messages[1:], ""
 
 
 def _outcome(problem: Problem, messages: Sequence[BaseMessage], error: str) -> Outcome:
     asked = [call for m in messages if isinstance(m, AIMessage) for call in m.tool_calls]
     wanted = [(call.name, dict(call.arguments)) for call in problem.calls]
-    served = any(isinstance(m, ToolMessage) and m.status == "success" for m in messages)
     last = messages[-1] if messages else None
     answered = isinstance(last, AIMessage) and not last.tool_calls and not error
     return Outcome(
-        answered and served and is_right(str(last.text), problem.answer, None),  # type: ignore[union-attr]
+        answered and _served(messages) and is_right(str(last.text), problem.answer, None),  # type: ignore[union-attr]
         [(call["name"], call["args"]) for call in asked] == wanted,
-        (*(_shown(message) for message in messages), *([error] if error else [])),
+        _told(messages, error),
     )
+
+
+def _served(messages: Sequence[BaseMessage]) -> bool:
+    return any(isinstance(m, ToolMessage) and m.status == "success" for m in messages)
+
+
+def _told(messages: Sequence[BaseMessage], error: str) -> tuple[str, ...]:
+    return (*map(_shown, messages), *([error] if error else []))
 
 
 def _shown(message: BaseMessage) -> str:
@@ -137,15 +153,33 @@ def _shown(message: BaseMessage) -> str:
     return f"{', '.join(weights) or 'base'}: {' '.join([str(message.text), *calls]).strip()}"
 
 
-def run(seed: int = 0, progress: bool = True) -> dict[str, Any]:
+def serve(asked: AgentRequest, chat: ChatT2, **options: Any) -> Outcome:
+    """Let an agent with the three tools answer a request. ``options``: as of `T2Middleware`."""
+    agent = create_t2_agent(chat, TOOLS, middleware=[T2Middleware(max_steps=_MAX_STEPS, **options)])
+    messages, error = _walked(agent, HumanMessage(asked.text))
+    calls = [call for m in messages if isinstance(m, AIMessage) for call in m.tool_calls]
+    right = [(call["name"], call["args"]) for call in calls] == [
+        (asked.tool.__name__, dict(asked.arguments))
+    ]
+    last = messages[-1] if messages else None
+    ended = isinstance(last, AIMessage) and not last.tool_calls and not error
+    answered = ended and _served(messages) and asked.is_answered(str(last.text))  # type: ignore[union-attr]
+    return Outcome(answered, right, _told(messages, error))
+
+
+def run(seed: int = 0, progress: bool = True, model: str = "t2-nano") -> dict[str, Any]:
     """Shares of the tasks (0 to 1) by the agent with experts and by the base model alone: solved,
     those with an image and without, and those with the right calls; solved by kind; and the steps
     of each task that the experts did not solve.
+
+    model: "t2-nano" for its own tasks; any other for the fifty real requests, whatever the seed.
 
     Raises ConfigError for a seed that is no whole number.
     """
     if not isinstance(seed, int):
         raise ConfigError(f"seed is {seed!r}: give a whole number")
+    if model != "t2-nano":
+        return _run_three_tools(model, progress)
     chat = ChatT2("t2-nano", max_tokens=_MAX_TOKENS)
     todo = agent_tasks(seed)
     outcomes: dict[str, list[Outcome]] = {"experts": [], "base": []}
@@ -172,6 +206,39 @@ def run(seed: int = 0, progress: bool = True) -> dict[str, Any]:
             for task, done in zip(todo, outcomes["experts"], strict=True)
             if not done.solved
         ],
+    }
+
+
+def _run_three_tools(model: str, progress: bool) -> dict[str, Any]:
+    chat = ChatT2(model, max_tokens=_MAX_TOKENS)
+    todo = requests()
+    outcomes: dict[str, list[Outcome]] = {"experts": [], "base": []}
+    with progress_bar("requests", len(todo), progress) as bar:
+        for asked in todo:
+            outcomes["experts"].append(serve(asked, chat))
+            outcomes["base"].append(serve(asked, chat, dispatch="off"))
+            bar.advance(1, tool=asked.tool.__name__)
+    return {
+        "tasks": len(todo),
+        "model": model,
+        "summary": {who: _of_tools(todo, done) for who, done in outcomes.items()},
+        "unsolved": [
+            {"request": asked.text, "answer": asked.values, "steps": list(done.steps)}
+            for asked, done in zip(todo, outcomes["experts"], strict=True)
+            if not done.solved
+        ],
+    }
+
+
+def _of_tools(todo: Sequence[AgentRequest], done: Sequence[Outcome]) -> dict[str, Any]:
+    pairs = list(zip(todo, done, strict=True))
+    return {
+        "solved": mean(one.solved for one in done),
+        "right_calls": mean(one.calls for one in done),
+        "tools": {
+            tool.__name__: mean(one.solved for asked, one in pairs if asked.tool is tool)
+            for tool in TOOLS
+        },
     }
 
 

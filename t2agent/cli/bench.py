@@ -32,7 +32,7 @@ def bench(
     quick: Annotated[bool, typer.Option("--quick", help="For some: small sizes.")] = False,
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="paper, training, real: the base model."),
+        typer.Option("--model", "-m", help="paper, training, agent, real: the base model."),
     ] = None,
     task: Annotated[
         list[str] | None,

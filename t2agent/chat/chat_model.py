@@ -32,7 +32,7 @@ from t2agent.dispatch.few_shot.shots import Examples
 from t2agent.dispatch.strategies import version_of
 from t2agent.engine.batching import Call, Calls, gathered, joint, seat, submit
 from t2agent.engine.reply_form import FIELDS, ReplyForm
-from t2agent.engine.shortlist import Shortlist, ToolPolicy, known_tools
+from t2agent.engine.shortlist import Shortlist, most_tools
 from t2agent.engine.threads import giving_back_threads, pump
 from t2agent.engine.two_passes import Answer, Engine, Given
 from t2agent.experts.expert import Mixture, MixtureLike
@@ -83,13 +83,9 @@ class ChatT2(ReadsImages, Settings, Binding):
 
     max_tools: Any = "auto"
     """How many of the bound tools are shown to the model, those that fit the request best; None
-    for all. "auto": what the base model asks for, which is 1 for t2-nano (unless it has learned
-    to use all of them), and all for others."""
-    copy_arguments: Any = "auto"
-    """Whether arguments of tools are held to words and numbers of the conversation. "auto": what
-    the base model asks for, which is True for t2-nano, and False for others."""
+    for all. "auto": what the base model asks for, which is 4 for t2-nano, and all for others."""
 
-    _more: ClassVar[tuple[str, ...]] = ("max_tools", "copy_arguments")
+    _more: ClassVar[tuple[str, ...]] = ("max_tools",)
 
     @property
     def _llm_type(self) -> str:
@@ -97,8 +93,7 @@ class ChatT2(ReadsImages, Settings, Binding):
 
     def __init__(self, model: Any = AUTO, **fields: Any) -> None:
         Settings.__init__(self, model=model, **fields)
-        # For its errors: the experts' cards are read when tools are bound.
-        ToolPolicy.of(self.t2, self.max_tools, self.copy_arguments, frozenset())
+        most_tools(self.t2, self.max_tools)  # for its errors
         if self.profile is None:
             self.profile = ModelProfile(
                 max_input_tokens=self.t2.context_length,
@@ -213,7 +208,7 @@ class ChatT2(ReadsImages, Settings, Binding):
 
     def _see(self, options: builtins.dict[str, Any]) -> None:
         form = {name: options[name] for name in FIELDS if name in options}
-        ReplyForm.of(form).check(self.t2, self._shows(self.engine, options))
+        ReplyForm.of(form).check(self.t2, self._most_tools(self.engine, options))
 
     def get_token_ids(self, text: str) -> list[int]:
         """The tokens of a text by itself, without those that begin or end a sequence."""
@@ -359,14 +354,12 @@ class ChatT2(ReadsImages, Settings, Binding):
             return form, prompt, Shortlist()
         asked = choice is None or isinstance(choice, Given)
         deciding = engine if asked else engine.dispatching(choice)
-        policy = self._shows(engine, given or {})
-        return form.shown(prompt, policy, engine.similarity, partial(deciding.wants_tools, prompt))
+        most = self._most_tools(engine, given or {})
+        return form.shown(prompt, most, engine.similarity, partial(deciding.wants_tools, prompt))
 
-    def _shows(self, engine: Engine, given: Mapping[str, Any]) -> ToolPolicy:
-        """How tools are shown, by a call's own options before the object's."""
-        most, copying = (given.get(name, getattr(self, name)) for name in self._more)
-        cards = (engine.registry or engine.model.registry).cards().values()
-        return ToolPolicy.of(engine.model, most, copying, known_tools(cards))
+    def _most_tools(self, engine: Engine, given: Mapping[str, Any]) -> int | None:
+        """How many tools are shown, by a call's own options before the object's."""
+        return most_tools(engine.model, given.get("max_tools", self.max_tools))
 
     def _result(self, answer: Answer, form: ReplyForm, call: Call, tools: Shortlist) -> ChatResult:
         if answer.generation.finish_reason == "cancelled":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Protocol, runtime_checkable
@@ -16,9 +15,7 @@ START = "Tools:\n"
 """What an example request begins with that offers tools."""
 
 _SHOWN = 4  # more would push the request out of what an encoder reads
-_LINE = re.compile(r"^- (\w+\([^()]*\)): ", re.MULTILINE)
-_TYPE = re.compile(r": [^,()]*")
-_KEPT = 4096  # vectors of tools, and of values
+_KEPT = 4096  # vectors of tools
 _RECENT = 32  # vectors of requests
 
 
@@ -39,11 +36,6 @@ def offer(tools: Sequence[Mapping[str, Any]]) -> str:
     return START + "".join(lines) + "\n" if lines else ""
 
 
-def signature(tool: Mapping[str, Any]) -> str:
-    """By what a tool is known: its name and those of its parameters, name(argument, argument)."""
-    return f"{tool['function']['name']}({', '.join(properties(parameters(tool['function'])))})"
-
-
 def calls_tools(examples: Sequence[str]) -> bool:
     """Whether an expert with these example requests is one for calling tools."""
     return bool(examples) and 2 * sum(e.startswith(START) for e in examples) >= len(examples)
@@ -53,12 +45,6 @@ def without_offer(example: str) -> str:
     """An example request without the tools that it offers."""
     offered, gap, asked = example.partition("\n\n")
     return asked if gap and offered.startswith(START) and asked.strip() else example
-
-
-def offered_tools(examples: Sequence[str]) -> frozenset[str]:
-    """The `signature`s of the tools that example requests offer."""
-    offers = (e.partition("\n\n")[0] for e in examples if e.startswith(START))
-    return frozenset(_TYPE.sub("", line) for one in offers for line in _LINE.findall(one))
 
 
 class ToolSimilarity:
@@ -85,13 +71,6 @@ class ToolSimilarity:
         named = [_names(request, str(tool["function"]["name"])) for tool in tools]
         found = vectors @ self.request_vector(request)
         return [1.0 if known else float(one) for one, known in zip(found, named, strict=True)]
-
-    def between(self, texts: Sequence[str], others: Sequence[str]) -> list[list[float]]:
-        """The cosines of texts with others: a row for each of the first."""
-        rows = np.stack([self._vector(text) for text in texts])
-        columns = np.stack([self._vector(text) for text in others])
-        found: list[list[float]] = (rows @ columns.T).tolist()
-        return found
 
 
 @runtime_checkable

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from t2agent.dispatch.tool_offers import ToolSimilarity
-from t2agent.engine.shortlist import Shortlist, ToolPolicy, foreseen, shortlist, with_shown
+from t2agent.engine.shortlist import Shortlist, foreseen, shortlist
 from t2agent.errors import ConfigError
 from t2agent.models.calls import call_marks, reply_format
 from t2agent.models.constrained import compiled, compiled_exactly, room
@@ -84,20 +84,21 @@ class ReplyForm:
     def shown(
         self,
         prompt: Prompt,
-        policy: ToolPolicy,
+        most: int | None,
         similarity: ToolSimilarity,
         wanted: Callable[[], bool],
     ) -> tuple[ReplyForm, Prompt, Shortlist]:
         """The form and the prompt with the tools that are shown for a request.
 
-        wanted: whether one of the tools is meant, where the model may choose.
+        most: how many, as of `shortlist`. wanted: whether one of the tools is meant, where the
+        model may choose.
         """
         if not self.tools:
             return self, prompt, Shortlist()
         free = self.choice == "auto"
         named = None if free or self.choice == "required" else self.choice
-        found = shortlist(prompt, policy, similarity, named=named, wanted=wanted if free else None)
-        return replace(self, tools=found.fillable), with_shown(prompt, found), found
+        found = shortlist(prompt, most, similarity, named=named, wanted=wanted if free else None)
+        return replace(self, tools=found.shown), replace(prompt, tools=found.shown), found
 
     def constraint(self, model: T2Model, prompt: Prompt) -> Constraint | None:
         """What decoding must keep to after a prompt; None where any text will do."""
@@ -121,12 +122,11 @@ class ReplyForm:
         thoughts = open_thoughts(model, prompt)
         return found if thoughts is None else found.after(thoughts, excluded)
 
-    def check(self, model: T2Model, policy: ToolPolicy) -> None:
+    def check(self, model: T2Model, most: int | None) -> None:
         """See that replies can be held to the form, and compile what holds them.
 
-        Compiled is what requests will ask for: all tools, or each alone where one is shown. Where
-        several of more tools are shown, or values are copied from the request, a grammar is the
-        request's own, and is compiled with the first of its kind.
+        Compiled is what requests will ask for. Where they choose among the tools that are shown
+        (``most``, as of `shortlist`), a grammar is compiled with the first of its kind.
 
         Raises GrammarError, which names tool and property, where they can be neither held nor
         checked, or where nothing fits; ConfigError as `constraint`.
@@ -134,11 +134,13 @@ class ReplyForm:
         prompt = self.prompt(Prompt.user("?"))  # what it says changes no grammar
         self.constraint(model, prompt)  # of all tools: each is looked at
         named = None if self.choice in ("auto", "required") else self.choice
-        for tools in foreseen(self.tools, policy, named) if self.tools else [()]:
-            found = replace(self, tools=tools).constraint(model, replace(prompt, tools=tools))
-            if found is not None:
-                compiled(model, found)
-                compiled_exactly(model, found)
+        tools = foreseen(self.tools, most, named)
+        if tools is None:
+            return
+        found = replace(self, tools=tools).constraint(model, replace(prompt, tools=tools))
+        if found is not None:
+            compiled(model, found)
+            compiled_exactly(model, found)
 
     def misfit(self, value: object, tool: str | None = None) -> str | None:
         """Why a finished value does not fit: arguments of a tool, or a reply that must be JSON.

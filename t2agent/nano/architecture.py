@@ -54,7 +54,7 @@ def build(tokenizer: PreTrainedTokenizerFast, seed: int) -> Idefics3ForCondition
     )
     # What it needs where tools are bound (`t2agent.engine.shortlist`), and that its documents
     # begin with their image (`t2agent.models.prompt`).
-    config.t2agent = {"max_tools": 1, "copy_arguments": True, "images_first": True}
+    config.t2agent = {"max_tools": 4, "images_first": True}
     config._attn_implementation = "eager"
     model = Idefics3ForConditionalGeneration(config)
     # The stock initialisation leaves the patches' positions too faint to be told apart.

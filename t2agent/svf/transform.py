@@ -232,6 +232,8 @@ class Transforms:
         few = kind == "cpu" and len(flat) <= _FEW and not (casting or torch.is_grad_enabled())
         work = torch.promote_types(dtype, torch.float32) if few else dtype
         scale = delta(x.device, work, index)[..., : plan.columns]
+        if not scale.numel():  # a z was changed back in place
+            return None
         if 2 * scale.shape[-1] > flat.shape[1]:  # reading Q takes longer than starting
             work, scale = dtype, scale.to(dtype)
         q, offset = self._directions(name, x.device, work, scale.shape[-1])
@@ -260,9 +262,9 @@ class Transforms:
                 kept = basis.q[:, :most].to(device, dtype).contiguous(), offset
             self._placed[name][device, dtype] = kept
         q, offset = kept
-        return (
-            (q, offset) if q.shape[1] == k else (q[:, :k], None if offset is None else offset[:k])
-        )
+        if q.shape[1] == k:
+            return kept
+        return q[:, :k], None if offset is None else offset[:k]
 
 
 class _Shared:

@@ -69,10 +69,12 @@ def endless(model: T2Model) -> None:
     model.model.generation_config.update(eos_token_id=[padding], pad_token_id=padding)
 
 
-def expert(model: T2Model, seed: int) -> Expert:
-    """Random vectors of the size that training gives."""
+def expert(model: T2Model, seed: int, directions: int | None = None) -> Expert:
+    """Random vectors of the size that training gives, of all directions or the first."""
     generator = torch.Generator().manual_seed(seed)
     z = {n: 1 + 0.1 * torch.randn(r, generator=generator) for n, r in model.shapes.items()}
+    for one in z.values():
+        one[len(one) if directions is None else directions :] = 1
     return Expert(ExpertCard(f"expert-{seed}"), z)
 
 

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -26,7 +27,9 @@ from t2agent.models.model import T2Model
 from t2agent.replies.constraint import Constraint
 
 _BITS = 32  # of a word of the mask
+_CONTEXT = 3  # tokens before a text that say how it is tokenised
 _PAUSE = 8  # tokens after a search for an end that found none, which takes long
+_GUESS = 16  # tokens that are guessed at once
 _SPARE = 2  # tokens: the one that ends the reply, and one for text that was not foreseen
 
 
@@ -59,19 +62,16 @@ class Constrained(LogitsProcessor):
             None if one is None else _Row(model, one, keep, size) for one in constraints
         ]
         self._ends, self._limit, self._start = ends, limit, start
+        self._read = 0  # tokens of each row that its grammar has gone on by
         self._mask: Tensor = xgrammar.allocate_token_bitmask(len(constraints), size)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Scores (rows, vocabulary) with -inf where a row's constraint forbids a token."""
         step = input_ids.shape[1] - self._start
-        last = input_ids[:, -1].tolist() if step else []
+        self._go_on(input_ids, step)
         active = []
         for place, row in enumerate(self._rows):
             if row is None or row.ended:
-                continue
-            if last:
-                row.accept(last[place], self._ends)
-            if row.ended:
                 continue
             active.append(place)
             row.fill(self._mask, place, self._limit - step)
@@ -80,6 +80,22 @@ class Constrained(LogitsProcessor):
             mask = self._mask.to(scores.device)
             self._xgrammar.apply_token_bitmask_inplace(scores, mask, indices=active)
         return scores
+
+    def guess(self, input_ids: Tensor) -> list[int]:
+        """Tokens that may follow the only row's (1, length), all allowed by its grammar: where it
+        leaves one text that text, else what followed the same tokens before, such as in the prompt.
+        None where the row is free text."""
+        self._go_on(input_ids, input_ids.shape[1] - self._start)
+        [row] = self._rows
+        return [] if row is None or row.ended else row.guess(input_ids[0].tolist())
+
+    def _go_on(self, input_ids: Tensor, step: int) -> None:
+        if step == self._read:
+            return
+        self._read = step
+        for row, token in zip(self._rows, input_ids[:, -1].tolist(), strict=True):
+            if row is not None and not row.ended:
+                row.accept(token, self._ends)
 
 
 class _Row:
@@ -92,6 +108,7 @@ class _Row:
 
         self._matcher = xgrammar.GrammarMatcher(compiled(model, constraint))
         self._tokens = Tokens.of(model)
+        self._tokenize = partial(_tokenized, model)
         exact = compiled_exactly(model, constraint)
         if exact is None:
             self._exact = None
@@ -133,6 +150,36 @@ class _Row:
         if self._stuck:
             mask[place] = self._ends
 
+    def guess(self, tokens: list[int]) -> list[int]:
+        """Tokens that may follow, as of `Constrained.guess`."""
+        matcher, size = self._matcher, len(tokens)
+        if self._stuck or self._plan or free(matcher):
+            return []
+        tokens = list(tokens)
+        while len(tokens) - size < _GUESS:
+            forced = _forced(matcher)
+            found = self._spelled(tokens, forced) if forced else looked_up(tokens, _GUESS)
+            known = len(tokens)
+            for token in found:
+                if token in self._tokens.special or not matcher.accept_token(token):
+                    break
+                tokens.append(token)
+            if len(tokens) == known:
+                break
+        matcher.rollback(len(tokens) - size)
+        return tokens[size:]
+
+    def _spelled(self, tokens: Sequence[int], text: bytes) -> list[int]:
+        """The tokens of a text as the tokenizer makes them after those."""
+        before = list(tokens[-_CONTEXT:])
+        whole = b"".join(self._tokens.texts[one] for one in before) + text
+        try:
+            found = self._tokenize(whole.decode())
+        except UnicodeDecodeError:
+            return []
+        same = found[: len(before)] == before
+        return found[len(before) :] if same else self._tokenize(text.decode())
+
     def _fill(self, mask: Tensor, place: int, left: int) -> None:
         self._matcher.fill_next_token_bitmask(mask, place)
         if not free(self._matcher):
@@ -170,6 +217,23 @@ class _Row:
                 mask[place] = _words((token,), mask.shape[1] * _BITS)
                 self._plan = end[len(self._tokens.texts[token]) :]
                 return
+
+
+def looked_up(tokens: Sequence[int], most: int) -> list[int]:
+    """What followed the last three tokens where they stood before (or two, or one), the latest
+    first; up to ``most`` tokens. Saxena, Prompt Lookup Decoding (2023)."""
+    for size in (3, 2, 1):
+        key = tokens[-size:]
+        for start in range(len(tokens) - size - 1, -1, -1):
+            if tokens[start] == key[0] and tokens[start : start + size] == key:
+                return list(tokens[start + size : start + size + most])
+    return []
+
+
+def _tokenized(model: T2Model, text: str) -> list[int]:
+    with model.tokenizer_lock:
+        found: list[int] = model.tokenizer(text, add_special_tokens=False)["input_ids"]
+    return found
 
 
 def _words(tokens: Iterable[int], size: int) -> Tensor:

@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from t2agent.errors import ContextLengthError
-from t2agent.models import branching
+from t2agent.models import branching, drafting
 from t2agent.models.constrained import Constrained
 from t2agent.models.decoding import Cancel, FinishReason, OnText, RowText, Stops, Watcher, reader
 from t2agent.models.model import T2Model
@@ -125,11 +125,13 @@ def generate(
         start,
     )
     processors = LogitsProcessorList()
+    constrained = None
     if constraints is not None and any(constraints):
         each = [one for one in constraints for _ in range(copies)]
-        processors.append(
-            Constrained(model, each, ends=stops.tokens, limit=limit, start=start, keep=keep)
+        constrained = Constrained(
+            model, each, ends=stops.tokens, limit=limit, start=start, keep=keep
         )
+        processors.append(constrained)
     config = _config(model, stops.tokens, limit)
     if options.temperature > 0:
         keys = [prompt_key(prompt) for prompt in prompts]
@@ -141,8 +143,19 @@ def generate(
             top_p=options.top_p,
         )
         processors.append(sampler)
-    if copies > 1 and len(processors) == 1 and _branches(model, config, start + limit):
-        ends = torch.tensor(sorted(stops.tokens), device=inputs["input_ids"].device)
+    plain = len(processors) == 1 and (copies > 1 or (rows == 1 and constrained is not None))
+    plain = plain and _branches(model, config, start + limit)
+    ends = torch.tensor(sorted(stops.tokens), device=inputs["input_ids"].device)
+    if plain and constrained is not None:
+        sequences = drafting.decode(
+            model.model,
+            dict(inputs),
+            limit=limit,
+            guess=constrained.guess,
+            scores=constrained,
+            done=lambda tokens: bool(watcher(tokens, tokens) | torch.isin(tokens[:, -1], ends)),
+        )
+    elif plain:
         sequences = branching.decode(
             model.model,
             dict(inputs),

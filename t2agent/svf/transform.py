@@ -33,13 +33,18 @@ from t2agent.svf.rows import Layout, RowIndex, layout
 
 Term = tuple[float, Tensor]  # a_k and z_k, a float32 vector of length r
 
+_FEW = 8
+"""Positions up to which half precision is computed in float32 on a processor: of a few directions
+that takes 21 microseconds a layer for one position instead of 41, since kernels for half precision
+take 15 to start (Q of 896 x 64, AVX-512; equal at 8 positions)."""
+
 
 class LayerDelta:
     """sum_k a_k (z_k - 1) of one layer, for each different mixture of a batch.
 
     `terms[g]` holds the terms of mixture g, `rows` says which rows of the batch have it. While
     gradients are recorded and some z wants them, the sum is formed anew at every use; otherwise
-    it is kept until a z is changed in place.
+    it is kept until a z is changed in place, without the last directions that none of them moves.
     """
 
     def __init__(
@@ -53,9 +58,10 @@ class LayerDelta:
         self._kept: dict[tuple[torch.device, torch.dtype], tuple[tuple[int, ...], Tensor]] = {}
 
     def __call__(self, device: torch.device, dtype: torch.dtype, index: Tensor | None) -> Tensor:
-        """(r,) for one mixture for all rows, else (*index.shape, r)."""
+        """(k,) for one mixture for all rows, else (*index.shape, k), for the first k <= r
+        directions: none beyond is moved by any mixture."""
         usual = index is None or (self._rows is not None and index is self._rows.groups)
-        if not usual or (self._trains and torch.is_grad_enabled()):
+        if not usual or self._training:
             return self._form(device, dtype, index)
         versions = tuple(z._version for z in self._vectors)
         kept = self._kept.get((device, dtype))
@@ -82,6 +88,10 @@ class LayerDelta:
         with torch.no_grad():
             return self.sums(self._vectors[0].device)[0]
 
+    @property
+    def _training(self) -> bool:
+        return self._trains and torch.is_grad_enabled()
+
     def sums(self, device: torch.device) -> Tensor:
         """(mixtures, r) float32."""
         rows = []
@@ -93,7 +103,11 @@ class LayerDelta:
         return torch.stack(rows)
 
     def _form(self, device: torch.device, dtype: torch.dtype, index: Tensor | None) -> Tensor:
-        sums = self.sums(device).to(dtype)
+        sums = self.sums(device)
+        if not self._training:  # where z is 1 now, it has a gradient
+            moved = sums.any(0).nonzero()
+            sums = sums[:, : int(moved[-1]) + 1 if len(moved) else 0]
+        sums = sums.to(dtype)
         return sums[0] if index is None else sums[index.to(device)]
 
 
@@ -208,26 +222,49 @@ class Transforms:
             return None
         if x is None:
             raise ConfigError(f"{name} was called without a positional input: cannot adapt it")
-        placed = self._placed[name]
         kind = x.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-        if (x.device, dtype) not in placed:
-            basis = self._bases[name]
-            with torch.inference_mode(False):  # it is kept, and may meet gradients later
-                offset = None if basis.offset is None else -basis.offset.to(x.device, dtype)
-                placed[x.device, dtype] = (basis.q.to(x.device, dtype), offset)
-        q, offset = placed[x.device, dtype]
-        q, offset = q[:, : plan.columns], None if offset is None else offset[: plan.columns]
-        flat = x.to(dtype).reshape(-1, q.shape[0])
+        casting = torch.is_autocast_enabled(kind)
+        dtype = torch.get_autocast_dtype(kind) if casting else x.dtype
+        index = None
+        if plan.rows is not None:
+            index = plan.rows.find(name, x.shape, self._layout.get(), name in self._vision)
+        flat = x.reshape(-1, x.shape[-1])
+        few = kind == "cpu" and len(flat) <= _FEW and not (casting or torch.is_grad_enabled())
+        work = torch.promote_types(dtype, torch.float32) if few else dtype
+        scale = delta(x.device, work, index)[..., : plan.columns]
+        if not scale.numel():  # a z was changed back in place
+            return None
+        if 2 * scale.shape[-1] > flat.shape[1]:  # reading Q takes longer than starting
+            work, scale = dtype, scale.to(dtype)
+        q, offset = self._directions(name, x.device, work, scale.shape[-1])
+        flat = flat.to(work)
         inner = flat @ q if offset is None else torch.addmm(offset, flat, q)
-        if plan.rows is None:
-            inner = inner * delta(x.device, dtype, None)[: plan.columns]
+        if index is None:
+            inner = inner * scale
         else:
-            where = self._layout.get()
-            index = plan.rows.find(name, x.shape, where, name in self._vision)
-            scale = delta(x.device, dtype, index)[..., : plan.columns]
             inner = (inner.view(index.shape[0], -1, q.shape[1]) * scale).view(inner.shape)
         return torch.addmm(flat, inner, q.mT).view(x.shape).to(x.dtype)
+
+    def _directions(
+        self, name: str, device: torch.device, dtype: torch.dtype, k: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """The first k columns of Q and, where the layer has an offset, of it with its sign turned.
+
+        What is kept is all of them where the basis lies there in that dtype; else it is a copy of
+        as many as were asked for together.
+        """
+        kept = self._placed[name].get((device, dtype))
+        if kept is None or kept[0].shape[1] < k:
+            basis = self._bases[name]
+            most = len(basis.q) if 2 * k > len(basis.q) or dtype == basis.q.dtype else k
+            with torch.inference_mode(False):  # it is kept, and may meet gradients later
+                offset = None if basis.offset is None else -basis.offset[:most].to(device, dtype)
+                kept = basis.q[:, :most].to(device, dtype).contiguous(), offset
+            self._placed[name][device, dtype] = kept
+        q, offset = kept
+        if q.shape[1] == k:
+            return kept
+        return q[:, :k], None if offset is None else offset[:k]
 
 
 class _Shared:

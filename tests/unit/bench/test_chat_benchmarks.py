@@ -45,7 +45,8 @@ def test_calls_at_once_are_timed_beside_one_by_one() -> None:
 
 
 def test_the_wanted_figures_are_told() -> None:
-    nested: dict[str, Any] = {"nano": {"ratio": 1.0}, "qwen2": {"ratio": 1.0}}
+    nested: dict[str, Any] = {name: {"ratio": 1.0} for name in ("nano", "qwen2")}
+    nested["smollm2"] = {"rows_throughput": 1.0}
     assert set(BENCHMARKS["chat_overhead"].wanted) <= set(figures(nested))
 
 

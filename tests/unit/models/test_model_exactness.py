@@ -80,6 +80,33 @@ def test_per_row_equals_one_at_a_time(name: str, targets: str) -> None:
         assert (rows[row] - wanted[row]).norm() < 1e-4 * (alone["one"] - base)[row].norm()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rows", [3, 12])  # of one token: few positions, and many
+def test_only_directions_that_something_moves_are_read(dtype: torch.dtype, rows: int) -> None:
+    model, batch = build("qwen2")
+    ids = batch["input_ids"][:1, :1].repeat(rows, 1)
+    few = [expert(model, f"few-{k}", k) for k in range(2)]
+    for k, one in enumerate(few):
+        for z in one.z.values():
+            z[2 + k :] = 1
+    mixtures = [*few, *[None] * (rows - 2)]
+    wanted = [by_svd(model, {"input_ids": ids[:1]}, one)[0] for one in few]
+    model.model.to(dtype)
+    base = logits(model, {"input_ids": ids})
+    for basis in model.bases.values():
+        basis.q[:, 3:] = torch.nan
+    with model.adapted(mixtures):
+        got = logits(model, {"input_ids": ids})
+    assert torch.equal(got[2:], base[2:])
+    for row, one in enumerate(wanted):
+        error = gap(got[row].float(), one.float(), base[row].float())
+        assert error < (1e-3 if dtype == torch.float32 else 0.1)
+    for z in few[0].z.values():
+        z[3] = 2
+    with model.adapted(mixtures):
+        assert not logits(model, {"input_ids": ids})[0].isfinite().any()
+
+
 @pytest.mark.parametrize("name", [*TEXT, *VISION, *ODD])
 def test_generate_with_return_sequences_per_row(name: str) -> None:
     model, batch = build(name)

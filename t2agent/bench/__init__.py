@@ -108,6 +108,14 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         "ChatT2.invoke of 100 tokens, against generate() of transformers",
         {"nano.ratio": Wanted("<=", 1.03), "qwen2.ratio": Wanted("<=", 1.03)},
     ),
+    "decoding": Benchmark(
+        "smollm2 decoding one request on a CPU: bfloat16, packed weights, an expert, llama.cpp",
+        {
+            "faster_than_bfloat16": Wanted(">=", 3),
+            "expert_ratio": Wanted(">=", 0.8),
+            "llama_ratio": Wanted(">=", 0.8),
+        },
+    ),
     "constrained": Benchmark(
         "decoding by a grammar at 151,936 entries, against free decoding",
         {"ratio": Wanted("<=", 1.15)},

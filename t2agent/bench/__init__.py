@@ -123,6 +123,14 @@ BENCHMARKS: Mapping[str, Benchmark] = {
             "smollm2.rows_throughput": Wanted(">=", 0.97),
         },
     ),
+    "decoding": Benchmark(
+        "smollm2 decoding one request on a CPU: bfloat16, packed weights, an expert, llama.cpp",
+        {
+            "faster_than_bfloat16": Wanted(">=", 3),
+            "expert_ratio": Wanted(">=", 0.8),
+            "llama_ratio": Wanted(">=", 0.8),
+        },
+    ),
     "constrained": Benchmark(
         "decoding by a grammar at 151,936 entries, against free decoding",
         {"ratio": Wanted("<=", 1.15)},

@@ -61,6 +61,9 @@ class Settings(BaseModel):
     seed: int | None = None
     device_map: Any = None
     dtype: Any = "auto"
+    quantized: StrictBool = True
+    """Whether replies are decoded by the 4-bit weights of the base model's GGUF file, where it has
+    one and runs on a CPU, which is three times as fast. False: in bfloat16, as it is trained."""
     allow_models: StrictBool | list[str] = True
     """Which other base models a call may name as its ``model``, and so have loaded: any, none
     (False), or those of a list. Refuse them where calls come from strangers."""
@@ -81,14 +84,16 @@ class Settings(BaseModel):
             super().__init__(model=model, **own)
         self._options(None, {})
         known: Engine | None = self.engine
-        if known is not None and known.serves(self.model, self.experts):
+        if known is not None and known.serves(self.model, self.experts, self.quantized):
             self.engine = known.dispatching(self.dispatch)
             return
         if not isinstance(self.model, T2Model):
             self.model = T2Model.from_pretrained(
                 self.model, device_map=self.device_map, dtype=self.dtype
             )
-        self.engine = Engine(self.model, self.dispatch, experts=self.experts)
+        self.engine = Engine(
+            self.model, self.dispatch, experts=self.experts, quantized=self.quantized
+        )
         give_back_threads()  # those that loaded the model
 
     @property
@@ -104,7 +109,7 @@ class Settings(BaseModel):
     @property
     def _identifying_params(self) -> Mapping[str, Any]:
         """Whatever an answer depends on: LangChain's cache takes its key from here."""
-        names = (*_GENERATION, *self._more, "expert")
+        names = (*_GENERATION, *self._more, "expert", "quantized")
         return {
             "model_name": self.t2.name,
             "base_fingerprint": self.t2.fingerprint,

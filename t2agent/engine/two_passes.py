@@ -27,6 +27,7 @@ from t2agent.experts.expert import Expert, Mixture, MixtureLike
 from t2agent.models.generate import Cancel, Generation, OnText, Prompt, encode, generate, room
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
+from t2agent.models.packed_steps import serves
 from t2agent.models.prompt import render
 from t2agent.replies.constraint import Constraint
 from t2agent.replies.messages import Message, asking, asks_json, calls_so_far, text_of
@@ -57,6 +58,8 @@ class Engine:
     merging: whether a mixture that all rows share may be written into the weights where that is
         faster. The answer can then differ in the last digits of its arithmetic.
     strategies: the model's dispatchers by name, and so the experts, where another engine has them.
+    quantized: decode by the 4-bit weights of the model's GGUF file, where it has one and runs on a
+        CPU: see `t2agent.models.packed_steps`. False: in bfloat16, as it is trained.
 
     Raises ConfigError for a strategy that does not exist.
     """
@@ -69,9 +72,11 @@ class Engine:
         experts: Sequence[Expert | Path | str] | None = None,
         merging: bool = True,
         strategies: Strategies | None = None,
+        quantized: bool = True,
     ) -> None:
         self.model = model
         self.merging = merging
+        self.quantized = quantized
         self.strategies = Strategies(model, experts) if strategies is None else strategies
         self.registry = self.strategies.experts
         self._given = dispatcher
@@ -90,15 +95,27 @@ class Engine:
         dispatcher = self.dispatcher
         return not isinstance(dispatcher, ToolAware) or dispatcher.wants_tools(request(prompt))
 
-    def serves(self, model: T2Model, experts: Sequence[Expert | Path | str] | None) -> bool:
-        """Whether this engine is of that model, and chooses among these experts."""
-        return self.model is model and self.strategies.given == experts
+    def serves(
+        self,
+        model: T2Model,
+        experts: Sequence[Expert | Path | str] | None,
+        quantized: bool = True,
+    ) -> bool:
+        """Whether this engine is of that model, chooses among these experts and decodes so."""
+        same = self.model is model and self.quantized == quantized
+        return same and self.strategies.given == experts
 
     def dispatching(self, dispatcher: Dispatcher | str | None) -> Engine:
         """This engine by another dispatcher; they share what is fitted, and the latest task."""
         if dispatcher is self._given or dispatcher == self._given:
             return self
-        return Engine(self.model, dispatcher, merging=self.merging, strategies=self.strategies)
+        return Engine(
+            self.model,
+            dispatcher,
+            merging=self.merging,
+            strategies=self.strategies,
+            quantized=self.quantized,
+        )
 
     def decide(
         self, prompts: Sequence[Prompt | str], choice: Choice | list[Choice] = None
@@ -206,6 +223,7 @@ class Engine:
                 constraints=None if constraints is None else [constraints[row] for row in rows],
                 keep=keep,
                 alike=alike,
+                quantized=self.quantized,
             )
             mixtures = [decisions[row].mixture for row in rows]
             generations = self._second_pass(
@@ -268,6 +286,7 @@ class Engine:
                     self.merging
                     and alone
                     and self.model.writable
+                    and not (self.quantized and serves(self.model, whats[0], len(whats)))
                     and self.break_even.repays(
                         self.model, whats[0], key, rows=len(whats), max_tokens=max_tokens
                     )

@@ -13,14 +13,16 @@ import json
 import secrets
 import threading
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import (
     BatchFeature,
+    DynamicCache,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
@@ -28,11 +30,12 @@ from transformers import (
 )
 
 from t2agent.errors import ContextLengthError
-from t2agent.models import branching, drafting
+from t2agent.models import branching, drafting, packed_steps
 from t2agent.models.constrained import Constrained
 from t2agent.models.decoding import Cancel, FinishReason, OnText, RowText, Stops, Watcher, reader
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
+from t2agent.models.packed_steps import PackedLlama, Steps
 from t2agent.models.prompt import Prompt, encode
 from t2agent.replies.constraint import Constraint
 
@@ -85,6 +88,7 @@ def generate(
     keep: frozenset[int] = frozenset(),
     alike: bool = False,
     seeds: Sequence[int] | None = None,
+    quantized: bool = False,
 ) -> list[Generation]:
     """Answer prompts (or continue plain texts), as the model is adapted where this is called.
 
@@ -98,6 +102,8 @@ def generate(
     keep: special tokens that stay in the text.
     alike: copies of a prompt get the same seed, as if each were alone; else independent ones.
     seeds: one for each sample of each prompt, by default `row_seeds` of the options' seed.
+    quantized: decode by the weights of the model's GGUF file as they lie there, where it has one
+        and this processor is faster so: see `t2agent.models.packed_steps`.
 
     With a seed, an answer depends on the prompt, the options and the seed alone: see
     `row_seeds`. The answers of one batch share the room that its longest prompt
@@ -165,6 +171,17 @@ def generate(
             draw=sampler.draw,
             done=lambda tokens: watcher(tokens, tokens) | torch.isin(tokens[:, -1], ends),
         )
+    elif (steps := _steps(model, config, inputs, rows, limit) if quantized else None) is not None:
+        sequences = packed_steps.decode(
+            model.model,
+            inputs,
+            steps,
+            limit=limit,
+            pad=config.pad_token_id,
+            ends=stops.tokens,
+            processors=processors,
+            watch=watcher,
+        )
     else:
         if copies > 1:
             inputs = _repeated(model, prompts, inputs, copies)
@@ -217,16 +234,34 @@ def _config(model: T2Model, ends: frozenset[int], limit: int) -> GenerationConfi
 def _branches(model: T2Model, config: GenerationConfig, length: int) -> bool:
     """Whether samples of a prompt may run beside each other: with one mixture for all rows, and
     where the checkpoint asks for nothing but the tokens of its own."""
+    return not model.mixed and not _asks(config) and branching.branches(model.model, length)
+
+
+def _asks(config: GenerationConfig) -> bool:
+    """Whether the checkpoint wants more of decoding than that it ends at certain tokens."""
     tokens = {"bos_token_id", "eos_token_id", "pad_token_id"}
     neutral = {*_OURS, *tokens, "max_new_tokens", "use_cache", "transformers_version"}
     asked = {
         key
         for key, value in config.to_diff_dict().items()
         if value is not False and not key.startswith("_")
-    } - neutral
-    if model.mixed or asked:
-        return False
-    return branching.branches(model.model, length)
+    }
+    return bool(asked - neutral)
+
+
+def _steps(
+    model: T2Model, config: GenerationConfig, inputs: BatchFeature, rows: int, limit: int
+) -> Callable[[DynamicCache], Steps] | None:
+    """What decodes the batch by packed weights; None where that is not possible, or slower."""
+    if rows != len(inputs["input_ids"]) or rows > packed_steps.ROWS or _asks(config):
+        return None
+    if set(inputs) != {"input_ids", "attention_mask"}:
+        return None
+    made = PackedLlama.of(model)
+    added = None if made is None else made.added(model)
+    if made is None or added is None:
+        return None
+    return partial(Steps, made, added, attention=inputs["attention_mask"], room=limit)
 
 
 def _repeated(

@@ -135,6 +135,12 @@ def place(name: str, load: Load) -> Path | None:
     return folder(name)
 
 
+def gguf(folder: Path) -> Path | None:
+    """The GGUF file that the checkpoint of an installed model was made of; None for others."""
+    found = list(folder.glob("*.gguf")) if (folder / SOURCE).is_file() else []
+    return found[0] if len(found) == 1 else None
+
+
 def add(name: str, load: Load, file: Path | None = None, *, show: bool = True) -> Path:
     """Install a known model, and give its folder.
 

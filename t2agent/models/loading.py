@@ -117,6 +117,17 @@ def load(
     return model, processor
 
 
+def dequantised_file(name: str, gguf_file: str | None, common: Mapping[str, Any]) -> Path | None:
+    """The GGUF file of which `load` dequantised a base model's weights, now or when it was
+    installed; None where there is none. Arguments as of `load`."""
+    place = source(name)
+    if is_gguf(place):
+        return Path(place)
+    return (
+        installed.gguf(Path(place)) if gguf_file is None else _gguf_path(place, gguf_file, common)
+    )
+
+
 def load_gguf(file: Path) -> tuple[PreTrainedModel, Any]:
     """The model and tokenizer of a GGUF file, dequantised. Raises as `load`."""
     return load(str(file), device_map=None, dtype="auto", quantization_config=None)

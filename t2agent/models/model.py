@@ -22,7 +22,7 @@ from t2agent.experts.cache import ExpertCache
 from t2agent.experts.expert import MixtureLike
 from t2agent.experts.registry import Registry
 from t2agent.models.installed import AUTO, named
-from t2agent.models.loading import load
+from t2agent.models.loading import dequantised_file, load
 from t2agent.models.plans import Planner, Resolved
 from t2agent.svf import fingerprint as content
 from t2agent.svf import layer
@@ -52,6 +52,8 @@ class T2Model:
     targets: "all" (every linear layer of the language part, output head excluded), "attention",
         "mlp", "all+vision", or a regular expression on module names.
     name: what experts' cards and folders call it; by default where it was loaded from.
+
+    ``gguf``: the GGUF file that the weights were dequantised from, where they were.
 
     Raises ConfigError for what is no such model, and where `targets` leaves nothing to adapt.
     """
@@ -96,6 +98,7 @@ class T2Model:
         self._weights = WeightLock()
         self._switch = WeightSwitch(self.targets.layers)
         self.merged_cache = MergedCache(_MERGED_BYTES)
+        self.gguf: Path | None = None
         self._attached: dict[Callable[[T2Model], Any], Any] = {}
         self._attaching = threading.RLock()
         guard(hf_model, self._weights.read, self._seeing)
@@ -130,17 +133,19 @@ class T2Model:
                 "takes a model that is loaded already"
             )
         name = named(str(model))
+        place: dict[str, Any] = {"revision": revision or "main", "cache_dir": cache_dir}
         hf_model, processor = load(
             name,
-            revision=revision or "main",
             device_map=device_map,
             dtype=dtype,
             quantization_config=quantization_config,
-            cache_dir=cache_dir,
             gguf_file=gguf_file,
             trust_remote_code=trust_remote_code,
+            **place,
         )
-        return cls(hf_model, processor, targets=targets, name=name)
+        made = cls(hf_model, processor, targets=targets, name=name)
+        made.gguf = dequantised_file(name, gguf_file, place)
+        return made
 
     def attached(
         self, make: Callable[[T2Model], A], current: Callable[[A], bool] = lambda _: True
@@ -332,6 +337,16 @@ class T2Model:
                 weights = self._merge(resolved, plan, keep)
             with self._switch.use(weights):
                 yield self
+
+    @property
+    def plan(self) -> Plan | None:
+        """What the current context does to the layers; None for nothing."""
+        return None if self._transforms is None else self._transforms.plan
+
+    @property
+    def rewritten(self) -> bool:
+        """Whether the current context is inside `merged`: the weights are not the base model's."""
+        return self._weights.owned and not self._switch.is_base
 
     @property
     def mixed(self) -> bool:

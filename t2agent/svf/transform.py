@@ -163,6 +163,11 @@ class Transforms:
             self._active.reset(token)
 
     @property
+    def plan(self) -> Plan | None:
+        """That of the current context."""
+        return self._active.get()
+
+    @property
     def in_use(self) -> bool:
         """Whether the current context has a plan."""
         return self._active.get() is not None

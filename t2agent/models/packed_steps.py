@@ -1,0 +1,437 @@
+"""Decoding steps of Llama-shaped models by the packed weights of their GGUF file, on a CPU.
+
+One token of a small model takes its time in starting operations: some 1,500 in transformers, 700
+here. Query, key and value are one product; the rows of queries and keys lie as in the GGUF file,
+the two numbers that a position rotates side by side, so that rotating is one product of complex
+numbers; what a step writes lies in memory that is there from the start. The prompt is read by
+transformers' model in bfloat16, by which many tokens take less time.
+
+Numbers between layers are float32; what goes into a product is rounded to bfloat16. Experts are
+added as in `t2agent.svf.transform`: to what comes out of a product, or, where the basis is that of
+the input (gate and up), to what goes in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import DynamicCache, LlamaForCausalLM, LogitsProcessorList, StoppingCriteria
+
+from t2agent.experts.expert import MixtureLike
+from t2agent.models import packed
+from t2agent.models.model import T2Model
+from t2agent.models.packed import PackedWeight
+
+ROWS = 8
+"""Rows of a batch up to which steps by packed weights take less time."""
+DIRECTIONS = 128
+"""Of a weight, that an expert may move here."""
+_STEP = 64  # directions are taken by so many
+_TENSORS = {
+    "qkv": ("attn_q", "attn_k", "attn_v"),
+    "o": ("attn_output",),
+    "gate": ("ffn_gate",),
+    "up": ("ffn_up",),
+    "down": ("ffn_down",),
+}
+_Q, _K, _V, _O = (f"self_attn.{part}_proj" for part in "qkvo")
+_GATE, _UP, _DOWN = (f"mlp.{part}_proj" for part in ("gate", "up", "down"))
+_BASES = {_Q: "out", _K: "out", _V: "out", _O: "out", _GATE: "in", _UP: "in", _DOWN: "out"}
+"""The weights of a layer, with the side that the basis has to be of."""
+_ROTATIONS = frozenset({"default", "linear", "llama3"})  # which depend on the position alone
+_CLOSE = 0.05  # of the logits' norm, between packed weights and the model's
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """The weights of one layer, those of its norms in float32, times sqrt(width)."""
+
+    before: Tensor
+    after: Tensor
+    qkv: PackedWeight
+    o: PackedWeight
+    gate: PackedWeight
+    up: PackedWeight
+    down: PackedWeight
+
+
+@dataclass(frozen=True, slots=True)
+class LowRank:
+    """Q(delta * (Q^T x)) for the first k directions of a weight.
+
+    Q and its transpose are rounded to 8 bits a number, with a scale for each row: what is added is
+    off by a hundredth of its norm, about as much as bfloat16 rounds away of what it is added to.
+
+    inner (k, r), outer (r, k): int8; scales: bfloat16 (k,) and (r,). delta: (rows, k) bfloat16
+    where rows differ, else None and in the inner scale.
+    """
+
+    inner: Tensor
+    inner_scale: Tensor
+    outer: Tensor
+    outer_scale: Tensor
+    delta: Tensor | None = None
+
+    @classmethod
+    def of(cls, q: Tensor) -> LowRank:
+        """Of the directions (r, k)."""
+        return cls(*_rounded(q.mT.contiguous()), *_rounded(q.contiguous()))
+
+    def by(self, delta: Tensor) -> LowRank:
+        """With a delta (rows, k), or (1, k) for all rows."""
+        if len(delta) > 1:
+            return replace(self, delta=delta.bfloat16())
+        return replace(self, inner_scale=(self.inner_scale * delta[0]).bfloat16())
+
+    def repeated(self, times: int) -> LowRank:
+        """For so many tokens of each row, side by side."""
+        each = self.delta
+        return self if each is None else replace(self, delta=each.repeat_interleave(times, 0))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Of x (rows, r) bfloat16, in bfloat16."""
+        inner = torch._weight_int8pack_mm(x.contiguous(), self.inner, self.inner_scale)
+        if self.delta is not None:
+            inner.mul_(self.delta)
+        return torch._weight_int8pack_mm(inner, self.outer, self.outer_scale)
+
+
+Added = Mapping[str, LowRank]
+"""What experts add to one layer, by the names of `_BASES`."""
+
+
+class PackedLlama:
+    """The packed weights of one model, and the directions that its experts move."""
+
+    @classmethod
+    def of(cls, model: T2Model) -> PackedLlama | None:
+        """Those of a model; None where it has another shape, no GGUF file or no fast kernel."""
+        return model.attached(_made)[0]
+
+    def __init__(self, hf: LlamaForCausalLM, weights: Mapping[str, PackedWeight]) -> None:
+        config = hf.config
+        self.width = config.hidden_size
+        self.queries, self.keys = config.num_attention_heads, config.num_key_value_heads
+        self.size = self.width // self.queries
+        # Beside what is normalised: the norm of both is sqrt(width (mean square + epsilon)).
+        self.beside = (self.width * config.rms_norm_eps) ** 0.5
+        self.embedding = hf.model.embed_tokens.weight.detach()
+        root = self.width**0.5
+        self.norm = root * hf.model.norm.weight.detach().float()
+        self.layers = [
+            Layer(
+                root * layer.input_layernorm.weight.detach().float(),
+                root * layer.post_attention_layernorm.weight.detach().float(),
+                **{part: weights[f"{at}.{part}"] for part in _TENSORS},
+            )
+            for at, layer in enumerate(hf.model.layers)
+        ]
+        self.head: Callable[[Tensor], Tensor] = weights.get("head", hf.lm_head.forward)
+        self._rotary = hf.model.rotary_emb
+        # Attention's scale is that of the queries; values are not rotated.
+        self._scale = torch.ones(self.queries + 2 * self.keys, 1)
+        self._scale[: self.queries] = self.size**-0.5
+        self._directions: dict[int, list[Added]] = {}
+
+    def rotations(self, positions: Tensor) -> Tensor:
+        """Of each position (n,), by what its queries, keys and values are multiplied:
+        (n, heads, size / 2) complex64."""
+        cos, sin = self._rotary(self._scale, positions[None])
+        half = self.size // 2
+        turned = torch.complex(cos[0, :, None, :half], sin[0, :, None, :half]) * self._scale
+        turned[:, self.queries + self.keys :] = 1
+        return turned
+
+    def added(self, model: T2Model) -> list[Added] | None:
+        """What the current context's experts add to each layer, [] for nothing; None where that
+        cannot be done here: they move more than `DIRECTIONS`, or weights are merged."""
+        plan = model.plan
+        if model.rewritten:
+            return None
+        if plan is None:
+            return []
+        sums = {name: one.sums(torch.device("cpu")) for name, one in plan.deltas.items()}
+        k = -(-max(map(_moved, sums.values())) // _STEP) * _STEP
+        prefixes = [f"model.layers.{at}." for at in range(len(self.layers))]
+        if k > DIRECTIONS or any(
+            model.bases[prefix + name].side != side
+            for prefix in prefixes
+            for name, side in _BASES.items()
+        ):
+            return None
+        if k not in self._directions:
+            self._directions[k] = [self._first(model, prefix, k) for prefix in prefixes]
+        found: list[Added] = []
+        for prefix, directions in zip(prefixes, self._directions[k], strict=True):
+            layer = {}
+            for name, one in directions.items():
+                if (delta := sums.get(prefix + name)) is not None:
+                    rows = delta if plan.rows is None else delta[plan.rows.groups[:, 0]]
+                    layer[name] = one.by(rows[:, :k])
+            found.append(layer)
+        return found
+
+    def _first(self, model: T2Model, prefix: str, k: int) -> Added:
+        """The first k directions of a layer, by 1."""
+        parts = {name: model.bases[prefix + name].q[:, :k].float() for name in _BASES}
+        for name in (_Q, _K):
+            parts[name] = _side_by_side(parts[name].mT, self.size).mT
+        return {name: LowRank.of(q) for name, q in parts.items()}
+
+
+class Steps:
+    """A batch being decoded. Calling it runs the next tokens of each row.
+
+    packed: the weights. added: what experts do to them. cache: transformers', of the prompts.
+    attention: (rows, prompt) which tokens of the prompts are not padding. room: tokens that may
+    still come.
+
+    ``length``: tokens whose keys and values are known; making it less forgets the last ones.
+    """
+
+    def __init__(
+        self,
+        packed: PackedLlama,
+        added: Sequence[Added],
+        cache: DynamicCache,
+        attention: Tensor,
+        room: int,
+    ) -> None:
+        self._packed = packed
+        self._added = added
+        self._rows, self.length = attention.shape
+        self._padding = self.length - attention.sum(1)
+        total = self.length + room
+        heads, size = packed.keys, packed.size
+        # (layers, keys or values, rows, heads, tokens, size)
+        self._known = torch.empty(len(packed.layers), 2, self._rows, heads, total, size)
+        for known, layer in zip(self._known, cache.layers, strict=True):
+            known[0, :, :, : self.length] = _side_by_side(layer.keys, size)
+            known[1, :, :, : self.length] = layer.values
+        self._turns = packed.rotations(torch.arange(total))
+        self._hidden: Tensor | None = None
+        if bool(self._padding.any()):
+            seen = torch.arange(total) >= self._padding[:, None]
+            self._hidden = torch.zeros(seen.shape).masked_fill_(~seen, -torch.inf)
+        self._space = _Space(packed, self._rows, 1)
+
+    @torch.inference_mode()
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """The logits (rows, n, vocabulary) float32 after each of the next n tokens (rows, n)."""
+        packed, (rows, n) = self._packed, tokens.shape
+        start, end = self.length, self.length + n
+        space = self._space if n == 1 else _Space(packed, rows, n)
+        added = self._added
+        if n > 1:
+            added = [{name: one.repeated(n) for name, one in part.items()} for part in added]
+        space.x.copy_(functional.embedding(tokens.flatten(), packed.embedding))
+        turns = self._turns[start:end]
+        if rows > 1:
+            turns = self._turns[(torch.arange(start, end) - self._padding[:, None]).flatten()]
+        hidden, none = self._mask(start, end), [{}] * len(packed.layers)
+        slots = self._known[..., start:end, :].unbind()
+        known = self._known[..., :end, :].flatten(2, 3)
+        keys, values = known[:, 0].mT.unbind(), known[:, 1].unbind()
+        for layer, more, slot, k, v in zip(
+            packed.layers, added or none, slots, keys, values, strict=True
+        ):
+            space.attend(layer, more, turns, slot, k, v, hidden)
+            space.feed(layer, more)
+        self.length = end
+        return packed.head(space.normalised(packed.norm)).float().view(rows, n, -1)
+
+    def _mask(self, start: int, end: int) -> Tensor | None:
+        """What is added to the scores of keys that a token does not see; None for nothing."""
+        hidden = None
+        if end - start > 1:
+            later = torch.ones(end - start, end, dtype=torch.bool).triu_(start + 1)
+            hidden = torch.zeros(later.shape).masked_fill_(later, -torch.inf)
+        if self._hidden is not None:
+            padding = self._hidden[:, None, None, None, :end]
+            hidden = padding if hidden is None else padding + hidden
+        return hidden
+
+
+class _Space:
+    """What a step of n tokens of each row writes into, and views of it: `x` (rows * n, width)
+    float32 is what goes from layer to layer."""
+
+    def __init__(self, packed: PackedLlama, rows: int, n: int) -> None:
+        many, width, size = rows * n, packed.width, packed.size
+        heads, each = packed.keys, packed.queries // packed.keys
+        queries, keys = packed.queries * size, packed.keys * size
+        whole = torch.full((many, width + 1), packed.beside)
+        self.whole, self.x = whole, whole[:, :width]
+        self._h = torch.empty(many, width)
+        self._in = torch.empty(many, width, dtype=torch.bfloat16)
+        qkv = torch.empty(many, queries + 2 * keys)
+        self._qkv, self._turned = qkv, torch.view_as_complex(qkv.view(many, -1, size // 2, 2))
+        ends = {_Q: (0, queries), _K: (queries, keys), _V: (queries + keys, keys)}
+        self._ends = [(name, *end, qkv.narrow(1, *end)) for name, end in ends.items()]
+        self._new = qkv[:, queries:].view(rows, n, 2, heads, size).permute(2, 0, 3, 1, 4)
+        self._asked = qkv[:, :queries].view(rows, n, heads, each, size).permute(0, 2, 3, 1, 4)
+        self._flat = (rows * heads, each * n, size)
+        self._mixed = torch.empty(self._flat)
+        mixed = self._mixed.view(rows, heads, each, n, size).permute(0, 3, 1, 2, 4)
+        self._mixed_in = torch.empty(rows, n, heads, each, size, dtype=torch.bfloat16)
+        self._mixed_view = mixed
+        self._mixed_flat = self._mixed_in.view(many, queries)
+        self._scored = (rows, heads, each, n, -1)
+
+    def normalised(self, weight: Tensor) -> Tensor:
+        """x by the norm of that weight, bfloat16."""
+        norm = torch.linalg.vector_norm(self.whole, dim=-1, keepdim=True)
+        torch.div(self.x, norm, out=self._h)
+        return torch.mul(self._h, weight, out=self._in)
+
+    def attend(
+        self,
+        layer: Layer,
+        added: Added,
+        turns: Tensor,
+        slot: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        hidden: Tensor | None,
+    ) -> None:
+        """Attention, added to x. slot: where keys and values of these tokens are written, beside
+        those that are known."""
+        y = layer.qkv(self.normalised(layer.before))
+        self._qkv.copy_(y)
+        if added:
+            for name, first, size, here in self._ends:
+                if name in added:
+                    here.add_(added[name](y.narrow(1, first, size)))
+        self._turned.mul_(turns)
+        slot.copy_(self._new)
+        scores = torch.bmm(self._asked.reshape(self._flat), keys)
+        if hidden is not None:
+            scores.view(self._scored).add_(hidden)
+        torch.bmm(torch.softmax(scores, -1), values, out=self._mixed)
+        self._mixed_in.copy_(self._mixed_view)
+        self._add(layer.o(self._mixed_flat), added.get(_O))
+
+    def feed(self, layer: Layer, added: Added) -> None:
+        """The layer's MLP, added to x."""
+        h = self.normalised(layer.after)
+        gate = layer.gate(h + added[_GATE](h) if _GATE in added else h)
+        up = layer.up(h + added[_UP](h) if _UP in added else h)
+        h = functional.silu(gate, inplace=True).mul_(up)
+        self._add(layer.down(h), added.get(_DOWN))
+
+    def _add(self, y: Tensor, added: LowRank | None) -> None:
+        self.x.add_(y)
+        if added is not None:
+            self.x.add_(added(y))
+
+
+def _rounded(factor: Tensor) -> tuple[Tensor, Tensor]:
+    """(rows, columns) as int8, and the scale of each row in bfloat16."""
+    scale = (factor.abs().amax(1).clamp_(min=1e-30) / 127).bfloat16()
+    return (factor / scale.float()[:, None]).round_().clamp_(-127, 127).to(torch.int8), scale
+
+
+def _moved(sums: Tensor) -> int:
+    """Directions up to the last that is moved; sums: (mixtures, r)."""
+    return int(sums.any(0).nonzero()[-1]) + 1
+
+
+def _side_by_side(heads: Tensor, size: int) -> Tensor:
+    """The last dimension, of heads of that size, so that the two halves of each alternate."""
+    halves = heads.unflatten(-1, (-1, 2, size // 2))
+    return halves.transpose(-1, -2).flatten(-3)
+
+
+def serves(model: T2Model, what: MixtureLike, rows: int) -> bool:
+    """Whether batches of so many rows are decoded by packed weights under a mixture."""
+    if rows > ROWS or (made := PackedLlama.of(model)) is None:
+        return False
+    with model.adapted(what):
+        return made.added(model) is not None
+
+
+def decode(
+    hf: Any,
+    inputs: Mapping[str, Tensor],
+    steps: Callable[[DynamicCache], Steps],
+    *,
+    limit: int,
+    pad: int,
+    ends: frozenset[int],
+    processors: LogitsProcessorList,
+    watch: StoppingCriteria,
+) -> Tensor:
+    """The prompts with at most ``limit`` new tokens: (rows, length) int64, as generate() of
+    transformers gives them without sampling.
+
+    inputs: input_ids and attention_mask, padded on the left. steps: begins after the prompts, whose
+    keys and values it gets. pad: what stands after a row's end, which is one of ``ends``.
+    processors change the logits of each step, watch ends rows.
+    """
+    tokens = inputs["input_ids"]
+    rows, start = tokens.shape
+    cache = DynamicCache()
+    with torch.no_grad():
+        positions = (inputs["attention_mask"].cumsum(1) - 1).clamp_(min=0)
+        out = hf(
+            **inputs,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+    logits, step = out.logits[:, -1].float(), steps(cache)
+    last = torch.tensor(sorted(ends))
+    going = torch.ones(rows, dtype=torch.bool)
+    while True:
+        chosen = processors(tokens, logits).argmax(-1)
+        tokens = torch.cat([tokens, chosen.where(going, pad)[:, None]], 1)
+        going &= ~(watch(tokens, logits) | torch.isin(tokens[:, -1], last))
+        if tokens.shape[1] == start + limit or not going.any():
+            return tokens
+        logits = step(tokens[:, -1:])[:, -1]
+
+
+def _made(model: T2Model) -> tuple[PackedLlama | None]:
+    file, hf = model.gguf, model.model
+    if file is None or not packed.available() or not _fits(hf):
+        return (None,)
+    layers = range(hf.config.num_hidden_layers)
+    wanted = {
+        f"{at}.{part}": [f"blk.{at}.{name}.weight" for name in names]
+        for at in layers
+        for part, names in _TENSORS.items()
+    }
+    head = "token_embd" if hf.config.tie_word_embeddings else "output"
+    found = packed.read(file, {**wanted, "head": [f"{head}.weight"]})
+    if not wanted.keys() <= found.keys():
+        return (None,)
+    made = PackedLlama(hf, found)
+    return (made if _close(hf, made) else None,)
+
+
+def _fits(hf: Any) -> bool:
+    """Whether the model is of the shape that is computed here, in bfloat16 on a CPU."""
+    if type(hf) is not LlamaForCausalLM or hf.device.type != "cpu" or hf.dtype != torch.bfloat16:
+        return False
+    config = hf.config
+    plain = config.hidden_act == "silu" and not (config.attention_bias or config.mlp_bias)
+    heads = config.head_dim * config.num_attention_heads == config.hidden_size
+    return plain and heads and hf.model.rotary_emb.rope_type in _ROTATIONS
+
+
+@torch.no_grad()
+def _close(hf: Any, made: PackedLlama) -> bool:
+    """Whether two tokens after two others are computed as by the model itself: the file's weights
+    are the model's."""
+    tokens = torch.tensor([[0, 1, 2, 3]])
+    cache = DynamicCache()
+    hf(input_ids=tokens[:, :2], past_key_values=cache, use_cache=True)
+    steps = Steps(made, [], cache, torch.ones(1, 2, dtype=torch.int64), 2)
+    got, wanted = steps(tokens[:, 2:]), hf(input_ids=tokens).logits[:, 2:].float()
+    return bool((got - wanted).norm() <= _CLOSE * wanted.norm())

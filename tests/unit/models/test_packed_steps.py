@@ -1,0 +1,148 @@
+"""Decoding by packed weights, against the same weights in transformers' own model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import DynamicCache
+
+from t2agent import Expert, ExpertCard, T2Model
+from t2agent.engine.two_passes import Engine
+from t2agent.models import packed
+from t2agent.models.generate import Prompt, encode, generate
+from t2agent.models.options import GenerationOptions
+from t2agent.models.packed_steps import PackedLlama, Steps
+from tests.unit.models.test_gguf import write
+
+pytestmark = pytest.mark.skipif(not packed.available(), reason="no fast kernel here")
+
+PROMPTS = [Prompt.user("ab 12 cd"), Prompt.user("a longer prompt, with more tokens: 1 2 3")]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> T2Model:
+    folder = tmp_path_factory.mktemp("gguf")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("T2AGENT_HOME", str(folder / "home"))
+        found = T2Model.from_pretrained(write(folder / "tiny.gguf"))
+        assert PackedLlama.of(found) is not None
+        found.decompose(progress=False)
+    return found
+
+
+def expert(model: T2Model, name: str, seed: int, directions: int = 16) -> Expert:
+    draw = torch.Generator().manual_seed(seed)
+    z = {}
+    for layer, r in model.shapes.items():
+        z[layer] = torch.ones(r)
+        z[layer][:directions] += torch.randn(min(r, directions), generator=draw)
+    return Expert(ExpertCard(name), z)
+
+
+def compared(
+    model: T2Model, prompts: Sequence[Prompt], what: object, sizes: Sequence[int] = (1, 1, 3)
+) -> float:
+    """How far the logits of tokens after the prompts are from those of the same weights in
+    float32, relative to how far bfloat16's are."""
+    inputs = encode(model, prompts)
+    new = torch.randint(
+        3, 200, (len(prompts), sum(sizes)), generator=torch.Generator().manual_seed(0)
+    )
+    ids = torch.cat([inputs["input_ids"], new], 1)
+    mask = torch.cat([inputs["attention_mask"], torch.ones_like(new)], 1)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+
+    def whole() -> torch.Tensor:
+        out = model.model(input_ids=ids, attention_mask=mask, position_ids=positions)
+        return out.logits[:, -sum(sizes) :].float()
+
+    with model.adapted(what), torch.no_grad():  # type: ignore[arg-type]
+        rounded = whole()
+        cache, start = DynamicCache(), inputs["input_ids"].shape[1]
+        model.model(**inputs, position_ids=positions[:, :start], past_key_values=cache)
+        made = PackedLlama.of(model)
+        assert made is not None
+        added = made.added(model)
+        assert added is not None
+        steps = Steps(made, added, cache, inputs["attention_mask"], sum(sizes))
+        found = torch.cat([steps(part) for part in new.split(list(sizes), 1)], 1)
+        again = steps.length = start
+        steps(new[:, :1])
+        assert steps.length == again + 1
+        model.model.float()
+        try:
+            exact = whole()
+        finally:
+            model.model.bfloat16()
+    assert (exact - rounded).norm() > 0
+    return float((found - exact).norm() / (rounded - exact).norm())
+
+
+def test_logits_are_as_near_as_bfloat16_s(model: T2Model) -> None:
+    assert compared(model, PROMPTS[:1], None) < 2
+
+
+def test_rows_padding_and_experts(model: T2Model) -> None:
+    one, two = expert(model, "one", 1), expert(model, "two", 2)
+    assert compared(model, PROMPTS, None) < 2
+    assert compared(model, PROMPTS[:1], one) < 3
+    assert compared(model, PROMPTS, one) < 3
+    assert compared(model, PROMPTS, [one, two]) < 3
+    assert compared(model, PROMPTS, [two, None]) < 3
+
+
+def test_experts_that_move_too_much_are_left_to_transformers(
+    model: T2Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = PackedLlama.of(model)
+    assert made is not None
+    monkeypatch.setattr("t2agent.models.packed_steps.DIRECTIONS", 8)
+    with model.adapted(expert(model, "wide", 3)):
+        assert made.added(model) is None
+    with model.merged(expert(model, "wide", 3)):
+        assert made.added(model) is None
+
+
+def test_generate_streams_stops_and_ends_alike(model: T2Model) -> None:
+    options = GenerationOptions(max_tokens=12)
+    pieces: list[str] = []
+    [found] = generate(
+        model, PROMPTS[:1], options, quantized=True, on_text=lambda _, text: pieces.append(text)
+    )
+    assert "".join(pieces) == found.text
+    assert 1 <= found.completion_tokens <= 12
+    both = generate(model, PROMPTS, options, quantized=True)
+    assert both[0].token_ids == found.token_ids
+    drawn = GenerationOptions(max_tokens=12, temperature=1.0, seed=3)
+    assert generate(model, PROMPTS[:1], drawn, quantized=True)[0].token_ids
+
+
+def test_the_engine_decodes_so_unless_told_not_to(
+    model: T2Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[int] = []
+    step = Steps.__call__
+
+    def counted(self: Steps, tokens: torch.Tensor) -> torch.Tensor:
+        used.append(tokens.shape[1])
+        return step(self, tokens)
+
+    monkeypatch.setattr(Steps, "__call__", counted)
+    options = GenerationOptions(max_tokens=4)
+    Engine(model, "off", quantized=False).answer(PROMPTS[:1], options)
+    assert not used
+    Engine(model, "off").answer(PROMPTS[:1], options)
+    assert used
+
+
+def test_another_file_s_weights_are_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("T2AGENT_HOME", str(tmp_path / "home"))
+    model = T2Model.from_pretrained(write(tmp_path / "tiny.gguf"))
+    with torch.no_grad():
+        model.model.model.layers[0].mlp.down_proj.weight.neg_()
+    assert PackedLlama.of(model) is None

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from t2agent import ChatT2
 
+COMPLAINT = """My parcel is a week late and nobody answers the phone.
+
+Which of these labels fits the text: praise, complaint, question? Answer with the label only."""
 QUESTIONS = (
     "Tom has 7 bags with 3 apples each and finds 12 more. How many apples does he have?",
-    "My parcel is a week late and nobody answers the phone.\n\n"
-    "Which of these labels fits the text: praise, complaint, question? Answer with the label only.",
+    COMPLAINT,
     "What is the capital of France?",
 )
 

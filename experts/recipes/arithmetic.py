@@ -12,7 +12,7 @@ from recipe import Data, Recipe, Row, train
 SIGNS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
 
 
-def rows(data: Data, rng: random.Random) -> Iterator[Row]:
+def rows(data: Data, _: random.Random) -> Iterator[Row]:
     """The problems whose equations can be worked out to their answers."""
     for row in data["arith_train"]:
         if "equation" not in row:

@@ -106,7 +106,7 @@ def _sentiment(data: Data, rng: random.Random) -> Iterator[tuple[str, str, list[
     ]
     for row in found:
         which, names = SENTIMENT[row["label"]], rng.choice(SENTIMENTS)
-        if which == 2 and rng.random() < 0.6 or which == 0 and rng.random() < 0.4:
+        if (which == 2 and rng.random() < 0.6) or (which == 0 and rng.random() < 0.4):
             continue
         labels = names if which == 2 or rng.random() < 0.4 else names[:2]
         yield row["text"], names[which], list(labels)
@@ -168,7 +168,9 @@ def _answers(data: Data, rng: random.Random) -> Iterator[tuple[str, str, list[st
 
 def _questions(data: Data, rng: random.Random) -> Iterator[tuple[str, str, list[str]]]:
     """What a question asks for, by its first word."""
-    kinds = tuple((re.compile(rf"\b({words})\b", re.I), names) for words, names in ASKED.items())
+    kinds = tuple(
+        (re.compile(rf"\b({words})\b", re.IGNORECASE), names) for words, names in ASKED.items()
+    )
     texts = [row["question"] for row in data["choice_train"]] + [
         text for text, _ in data["clinc150"]["train"]
     ]

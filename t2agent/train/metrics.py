@@ -153,7 +153,7 @@ def write_curve(folder: Path, rows: Sequence[Metrics], title: str) -> None:
         axes.set_ylim(*_SCALES.get(name, (None, None)))
         if len(series) > 1:
             axes.legend(frameon=False, fontsize="small")
-    write_figure(folder / CURVE, figure)
+    write_figure(folder / CURVE, figure, dpi=72)  # some 50 KB of an expert's 200
 
 
 def attach_record(checkpoint: Path | str, expert: Path | str) -> None:

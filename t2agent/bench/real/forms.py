@@ -15,8 +15,10 @@ WORDINGS: tuple[str, ...] = (
     "Is this {or}?\n\n{text}",
     '"{text}"\n\nPick the best match from: {labels}.',
     "Assign exactly one of these classes to the input. Classes: {labels}. Input: {text}",
-    "You sort texts. The possible answers are {or}. Answer with one of them and nothing else.\n\n"
-    "{text}",
+    (
+        "You sort texts. The possible answers are {or}. Answer with one of them and nothing else."
+        "\n\n{text}"
+    ),
     "{text}\n\n{or}?",
     "Read this and say which it is: {or}.\n{text}",
     "Given the options {quoted}, classify: {text}",
@@ -39,7 +41,7 @@ def label_request(text: str, labels: Sequence[str], wording: int = 0) -> str:
 def field_schema(fields: Mapping[str, bool]) -> dict[str, Any]:
     """The JSON schema of an extraction.
 
-    fields: for each name whether its values are a list; else one string. None of them must be there.
+    fields: for each name whether its values are a list; else one string. None must be there.
     """
     text = {"type": "string"}
     return {

@@ -160,7 +160,7 @@ def _topics(data: Data, rng: random.Random) -> Iterator[tuple[str, str, list[str
             yield text, topic, [topic, *rng.sample(others, rng.randint(1, 5))]
 
 
-def _answers(data: Data, rng: random.Random) -> Iterator[tuple[str, str, list[str]]]:
+def _answers(data: Data, _: random.Random) -> Iterator[tuple[str, str, list[str]]]:
     for row in data["choice_train"]:
         if all(len(choice.split()) <= 4 for choice in row["choices"]):
             yield row["question"], row["choices"][row["answer_index"]], row["choices"]
@@ -168,9 +168,7 @@ def _answers(data: Data, rng: random.Random) -> Iterator[tuple[str, str, list[st
 
 def _questions(data: Data, rng: random.Random) -> Iterator[tuple[str, str, list[str]]]:
     """What a question asks for, by its first word."""
-    kinds = tuple(
-        (re.compile(rf"\b({words})\b", re.IGNORECASE), names) for words, names in ASKED.items()
-    )
+    kinds = [(re.compile(rf"({words})\b", re.IGNORECASE), own) for words, own in ASKED.items()]
     texts = [row["question"] for row in data["choice_train"]] + [
         text for text, _ in data["clinc150"]["train"]
     ]

@@ -62,7 +62,7 @@ class Recipe:
     steps: int = 60
     method: str = "sft"
     settings: Mapping[str, Any] = field(default_factory=dict)
-    shown: Callable[[Row], bool] = lambda row: True
+    shown: Callable[[Row], bool] = lambda _: True
     """Whether a row's request may stand on the card."""
 
 

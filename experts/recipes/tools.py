@@ -104,7 +104,7 @@ def _name(tool: Any) -> str:
 
 RECIPE = Recipe(
     name="tools",
-    description="Calls the tools on offer with the values of the request; answers in words where none fits.",
+    description="Calls the tools on offer with the request's values; uses words where none fits.",
     rows=rows,
     reward="calls",
     sources={

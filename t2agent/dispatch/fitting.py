@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2agent.dispatch.classifier import Classifier, HeldOut, Labels, fit_classifier
+from t2agent.dispatch.encoder import Vectors
 from t2agent.dispatch.labels import in_words
 from t2agent.dispatch.near import Near, fit_near
 from t2agent.dispatch.scope import UNKNOWN, Gate, General, fit_gate
@@ -129,8 +130,10 @@ def _fit(
     general, sources = _general(vectors), _sources(every)
     told = labels if elsewhere else tuple(negatives)
     apart = {labels.index(label): vectors.of(negatives.get(label, ())) for label in told}
-    others = np.concatenate([general.vectors, vectors.of(elsewhere)])
-    arrays = (features, numbers, names, sources, others, general.kinds)
+    others: Vectors = np.concatenate([general.vectors, vectors.of(elsewhere)])
+    arrays: tuple[NDArray[Any], ...] = (
+        features, numbers, names, sources, others, general.kinds
+    )  # fmt: skip
     arrays += tuple(part for k, own in apart.items() for part in (np.array(k), own))
     key = key_of(arrays, temperature, threshold)
     known = read_fit(key, *names.shape)

@@ -184,12 +184,9 @@ def measure(
     """Counts of replies and schemas, and the slowest compiles in seconds."""
     model = small_model(tokenizer)
     chat, first = (
-        ChatT2(
-            model, dispatch="off", temperature=1.0, max_tokens=size, seed=1, max_tools=None,
-            copy_arguments=False,
-        )
+        ChatT2(model, dispatch="off", temperature=1.0, max_tokens=size, seed=1, max_tools=None)
         for size in (TOKENS, 1)
-    )  # fmt: skip
+    )
     asked = [f"Go on, {n}" for n in range(seeds)]  # each prompt has draws of its own
     list(as_json(first, {"type": "null"}, ["Go"]))  # loads what is loaded once
     found: Counter[str] = Counter()

@@ -48,7 +48,6 @@ def test_a_wheel_holds_tools_and_experts_inside_the_package(tmp_path: Path) -> N
         and "_bundle" not in file.parts
     ]
     assert {
-        "t2agent/bench/everyday.jsonl",
         "t2agent/cli/experts/scaffold/template/gitignore.template",
         "t2agent/nano/chat_template.jinja",
         "t2agent/nano/domains/known_tools.json",

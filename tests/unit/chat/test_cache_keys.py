@@ -80,7 +80,6 @@ FIELD_VALUES: dict[str, Any] = {
     "allow_image_files": True,
     "allow_models": False,
     "max_tools": 1,
-    "copy_arguments": True,
     "output_version": "v1",
 }
 BY_NAME = {"model", "dtype", "device_map"}  # what a loaded model has in itself
@@ -117,7 +116,6 @@ OPTION_VALUES: dict[str, Any] = {
 }
 CHAT_VALUES: dict[str, Any] = {
     "max_tools": 1,
-    "copy_arguments": True,
     "tools": [TOOL],
     "tool_choice": "none",
     "parallel_tool_calls": False,

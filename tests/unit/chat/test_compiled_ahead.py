@@ -24,7 +24,7 @@ BINDINGS: list[Callable[[ChatT2], Any]] = [
     lambda chat: chat.bind_tools(TOOLS),
     lambda chat: chat.bind_tools(TOOLS, tool_choice="any", parallel_tool_calls=False),
     lambda chat: chat.bind_tools(TOOLS, tool_choice="two", max_tools=1),
-    lambda chat: chat.bind_tools(TOOLS, tool_choice="any", max_tools=1),
+    lambda chat: chat.bind_tools(TOOLS, tool_choice="any", max_tools=3),
     lambda chat: chat.bind_tools(TOOLS, response_format={"type": "json_object"}),
     lambda chat: chat.with_structured_output(SCHEMA, include_raw=True),
     lambda chat: chat.with_structured_output(SCHEMA, method="function_calling", include_raw=True),

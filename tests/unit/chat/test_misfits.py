@@ -35,9 +35,7 @@ def response(schema: Any) -> dict[str, Any]:
 def chat() -> ChatT2:
     model = build_text_model(3, context=4096)
     model.model.lm_head.weight.data.mul_(0.15)
-    return ChatT2(
-        model, dispatch="off", temperature=1.0, max_tokens=120, max_tools=None, copy_arguments=False
-    )
+    return ChatT2(model, dispatch="off", temperature=1.0, max_tokens=120, max_tools=None)
 
 
 def test_a_call_that_does_not_fit_is_invalid(chat: ChatT2) -> None:

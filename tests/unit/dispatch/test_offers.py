@@ -13,8 +13,6 @@ from t2agent.dispatch.tool_offers import (
     ToolSimilarity,
     calls_tools,
     offer,
-    offered_tools,
-    signature,
     without_offer,
 )
 from t2agent.engine.two_passes import request
@@ -59,13 +57,6 @@ def test_the_question_without_the_offer() -> None:
     assert without_offer(offer([CLOCK]) + "What time is it?") == "What time is it?"
     for text in ("What time is it?", "Tools:\n\n", "Tools: many\n\nhello", ""):
         assert without_offer(text) == text
-
-
-def test_the_names_of_offered_tools() -> None:
-    asked = [offer([CLOCK, BUY]) + "- not(a tool)", "- nor(this one)"]
-    assert offered_tools(asked) == {"current_time(city)", "buy(item, quantity)"}
-    assert offered_tools([offer([tool("bare", "Has none.")])]) == {"bare()"}
-    assert signature(BUY) == "buy(item, quantity)"
 
 
 def test_the_offer_is_in_the_request_at_every_step() -> None:
@@ -155,9 +146,6 @@ def test_similarity_of_tools() -> None:
     assert -1.0 <= buy < clock <= 1.0
     assert similarity.of("Use current_time", [CLOCK]) == [1.0]
     assert similarity.of("hello", []) == []
-    [[same, other]] = similarity.between(["day"], ["day", "grams"])
-    assert same == pytest.approx(1.0, abs=1e-5)
-    assert other < same
     bare = {"type": "function", "function": {"name": "x", "parameters": None}}
     assert len(similarity.of("hello", [bare])) == 1
 

@@ -1,4 +1,4 @@
-"""Which tools a request shows, and what may be filled in."""
+"""Which tools a request shows."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from PIL import Image
 from t2agent.chat.chat_model import ChatT2
 from t2agent.chat.llm import T2LLM
 from t2agent.dispatch.encoder import Encoder
-from t2agent.dispatch.tool_offers import ToolSimilarity, signature
-from t2agent.engine.shortlist import ToolPolicy, known_tools, shortlist
+from t2agent.dispatch.tool_offers import ToolSimilarity
+from t2agent.engine.shortlist import most_tools, shortlist
 from t2agent.errors import ConfigError
 from t2agent.models.model import T2Model
 from t2agent.models.prompt import Prompt
@@ -64,12 +64,12 @@ def test_the_tool_that_fits_best_is_shown(similarity: ToolSimilarity) -> None:
         ("When does the sun rise in Oslo?", "sunrise"),
         ("Please call buy for me.", "buy"),
     ):
-        found = shortlist(prompt(text), ToolPolicy(1), similarity)
+        found = shortlist(prompt(text), 1, similarity)
         assert names(found.shown) == [name]
         assert set(found.scores) == set(names(TOOLS))
         assert found.offered == 5
         assert max(found.scores, key=lambda one: found.scores[one]) == name
-    two = shortlist(prompt("What time is it in Rome?"), ToolPolicy(2), similarity)
+    two = shortlist(prompt("What time is it in Rome?"), 2, similarity)
     assert len(two.shown) == 2
     assert "current_time" in names(two.shown)
     assert two.to_dict()["shown"] == names(two.shown)
@@ -77,87 +77,56 @@ def test_the_tool_that_fits_best_is_shown(similarity: ToolSimilarity) -> None:
 
 def test_a_tool_that_is_named_in_the_request_is_meant(similarity: ToolSimilarity) -> None:
     asked = "Use send_message for the time in Rome."
-    assert names(shortlist(prompt(asked), ToolPolicy(1), similarity).shown) == ["send_message"]
+    assert names(shortlist(prompt(asked), 1, similarity).shown) == ["send_message"]
 
 
 def test_without_a_limit_all_are_shown_and_none_is_ranked(similarity: ToolSimilarity) -> None:
-    found = shortlist(prompt("hello"), ToolPolicy(), similarity)
-    assert found.shown == found.fillable == TOOLS
+    found = shortlist(prompt("hello"), None, similarity)
+    assert found.shown == TOOLS
     assert not found.scores
 
 
-def test_up_to_four_learned_tools_are_shown_together(similarity: ToolSimilarity) -> None:
-    known = frozenset(map(signature, TOOLS))
-    four = shortlist(prompt("hello", tools=TOOLS[:4]), ToolPolicy(1, known=known), similarity)
-    assert four.shown == TOOLS[:4]
-    assert len(shortlist(prompt("hello"), ToolPolicy(1, known=known), similarity).shown) == 1
-    strange = ToolPolicy(1, known=known - {signature(BUY)})
-    assert len(shortlist(prompt("hello", tools=TOOLS[:4]), strange, similarity).shown) == 1
-
-
 def test_the_tool_that_must_be_called_is_shown_alone(similarity: ToolSimilarity) -> None:
-    found = shortlist(prompt("hello"), ToolPolicy(1), similarity, named="buy")
+    found = shortlist(prompt("hello"), 1, similarity, named="buy")
     assert names(found.shown) == ["buy"]
 
 
 def test_where_no_tool_is_meant_none_is_shown(similarity: ToolSimilarity) -> None:
-    policy = ToolPolicy(1)
-    none = shortlist(prompt("hello"), policy, similarity, wanted=lambda: False)
+    none = shortlist(prompt("hello"), 1, similarity, wanted=lambda: False)
     assert none.shown == ()
     assert none.offered == 5
-    assert shortlist(prompt("hello"), policy, similarity, wanted=lambda: True).shown
+    assert shortlist(prompt("hello"), 1, similarity, wanted=lambda: True).shown
     # Within an errand the tools stay, and without a limit they are always shown.
     more = prompt("hello", *step("buy", "3"))
-    assert shortlist(more, policy, similarity, wanted=lambda: False).shown
-    assert shortlist(prompt("hello"), ToolPolicy(), similarity, wanted=lambda: False).shown
+    assert shortlist(more, 1, similarity, wanted=lambda: False).shown
+    assert shortlist(prompt("hello"), None, similarity, wanted=lambda: False).shown
 
 
 def test_tools_that_were_called_stay(similarity: ToolSimilarity) -> None:
     asked = prompt("What time is it in Rome?", *step("buy", "3"))
-    found = shortlist(asked, ToolPolicy(1), similarity)
+    found = shortlist(asked, 1, similarity)
     assert names(found.shown) == ["current_time", "buy"]
     later = Prompt(
         (*asked.messages, {"role": "user", "content": "When does the sun rise?"}), (), TOOLS
     )
-    assert names(shortlist(later, ToolPolicy(1), similarity).shown) == ["sunrise"]
+    assert names(shortlist(later, 1, similarity).shown) == ["sunrise"]
 
 
 def test_a_request_before_its_image_in_a_message_of_its_own(similarity: ToolSimilarity) -> None:
     picture = {"role": "user", "content": [{"type": "image"}]}
     [asked] = prompt("What time is it in Rome?").messages
-    found = shortlist(
-        Prompt((asked, picture), (Image.new("RGB", (8, 8)),), TOOLS), ToolPolicy(1), similarity
-    )
+    found = shortlist(Prompt((asked, picture), (Image.new("RGB", (8, 8)),), TOOLS), 1, similarity)
     assert names(found.shown) == ["current_time"]
-
-
-def test_arguments_of_tools_that_nobody_has_learned_are_filled_in(
-    similarity: ToolSimilarity,
-) -> None:
-    found = shortlist(prompt("I want the wall in green."), ToolPolicy(1, True), similarity)
-    assert found.shown == (WALL,)  # as it is bound
-    assert found.fillable[0]["function"]["parameters"] == {"enum": [{"colour": "green"}]}
-
-
-def test_arguments_of_learned_tools_are_the_models_choice(similarity: ToolSimilarity) -> None:
-    policy = ToolPolicy(1, True, frozenset({signature(CLOCK)}))
-    asked = prompt("What time is it in Rome?", tools=(CLOCK,))
-    [one] = shortlist(asked, policy, similarity).fillable
-    assert one["function"]["parameters"]["properties"]["city"]["enum"] == ["Rome"]
-    # What a tool has returned may have to be worked out further.
-    more = prompt("What time is it in Rome?", *step("buy", "3"), tools=(CLOCK,))
-    assert shortlist(more, policy, similarity).fillable == (CLOCK,)
 
 
 def test_what_the_base_model_asks_for() -> None:
     model = build_text_model()
-    assert ToolPolicy.of(model, "auto", "auto", frozenset()) == ToolPolicy()
-    assert ToolPolicy.of(model, 3, True, frozenset()) == ToolPolicy(3, True)
-    model.model.config.t2agent = {"max_tools": 2, "copy_arguments": True}
-    assert ToolPolicy.of(model, "auto", "auto", frozenset()) == ToolPolicy(2, True)
-    assert ToolPolicy.of(model, None, False, frozenset()) == ToolPolicy()
-    small = T2Model.from_pretrained("t2-nano")
-    assert ToolPolicy.of(small, "auto", "auto", frozenset()) == ToolPolicy(1, True)
+    assert most_tools(model, "auto") is None
+    assert most_tools(model, 3) == 3
+    model.model.config.t2agent = {"max_tools": 2}
+    assert most_tools(model, "auto") == 2
+    assert most_tools(model, None) is None
+    assert most_tools(T2Model.from_pretrained("t2-nano"), "auto") == 4
 
 
 @pytest.mark.parametrize(
@@ -166,7 +135,7 @@ def test_what_the_base_model_asks_for() -> None:
         ({"max_tools": 0}, "max_tools is 0"),
         ({"max_tools": True}, "max_tools is True"),
         ({"max_tools": "many"}, "max_tools is 'many'"),
-        ({"copy_arguments": 1}, "copy_arguments is 1"),
+        ({"max_tools": 1.5}, "max_tools is 1.5"),
     ],
 )
 def test_unusable_options(options: dict[str, Any], told: str) -> None:
@@ -174,27 +143,19 @@ def test_unusable_options(options: dict[str, Any], told: str) -> None:
         ChatT2(build_text_model(), dispatch="off", **options)
 
 
-def test_learned_tools_are_those_on_the_cards() -> None:
-    cards = T2Model.from_pretrained("t2-nano").registry.cards().values()
-    known = known_tools(cards)
-    assert {"calculator(expression)", "get_weather(city)"} <= known
-    assert signature(CLOCK) in known
-    assert signature(WALL) not in known
-    other = tool("current_time", "Tells the time.", zone="string")  # another tool of that name
-    assert signature(other) not in known
-
-
 def test_the_shortlist_is_in_the_metadata() -> None:
-    chat = ChatT2("t2-nano")
-    reply = chat.bind_tools(list(TOOLS)).invoke("I want the wall in green.")
+    chat = ChatT2("t2-nano", max_tokens=48)
+    bound = chat.bind_tools(list(TOOLS), max_tools=1)
+    reply = bound.invoke("I want the wall in green.")
     told = reply.response_metadata["tools"]
     assert told["offered"] == 5
     assert told["shown"] == ["paint_wall"]
     assert told["scores"]["paint_wall"] == max(told["scores"].values())
     assert reply.tool_calls[0]["name"] == "paint_wall"
-    assert reply.tool_calls[0]["args"] == {"colour": "green"}
-    streamed = list(chat.bind_tools(list(TOOLS)).stream("I want the wall in green."))
+    streamed = list(bound.stream("I want the wall in green."))
     assert streamed[-1].response_metadata["tools"] == told
+    four = chat.bind_tools(list(TOOLS)).invoke("I want the wall in green.")
+    assert len(four.response_metadata["tools"]["shown"]) == 4
     everything = chat.bind_tools(list(TOOLS), max_tools=None).invoke("I want the wall in green.")
     assert len(everything.response_metadata["tools"]["shown"]) == 5
     plain = chat.bind_tools(list(TOOLS)).invoke("Hello!")
@@ -216,7 +177,7 @@ def test_who_dispatches_one_call_also_says_whether_it_needs_tools() -> None:
     chat = ChatT2("t2-nano").bind_tools(list(TOOLS))
     assert not chat.invoke("Hello!").response_metadata["tools"]["shown"]
     off = chat.invoke("Hello!", dispatch="off").response_metadata["tools"]
-    assert len(off["shown"]) == 1  # nobody told that none is meant
+    assert len(off["shown"]) == 4  # nobody told that none is meant
     chat = ChatT2("t2-nano", dispatch="off").bind_tools(list(TOOLS))
     assert not chat.invoke("Hello!", dispatch="embedding").response_metadata["tools"]["shown"]
 
@@ -224,5 +185,5 @@ def test_who_dispatches_one_call_also_says_whether_it_needs_tools() -> None:
 def test_a_plain_completion_has_no_tools() -> None:
     with pytest.raises(ConfigError, match="max_tools"):
         T2LLM(build_text_model(), dispatch="off", max_tools=1)
-    with pytest.raises(ConfigError, match="copy_arguments"):
-        T2LLM(build_text_model(), dispatch="off").invoke("x", copy_arguments=True)
+    with pytest.raises(ConfigError, match="max_tools"):
+        T2LLM(build_text_model(), dispatch="off").invoke("x", max_tools=1)

@@ -21,6 +21,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from langchain_core.language_models import LanguageModelInput
 
 from t2agent.bench.datasets import TOKENIZER
 from t2agent.bench.shapes import clock, endless, qwen2_with_tokenizer, ratio
@@ -70,10 +71,11 @@ def measure(
 def rows(model: T2Model, tokens: int, repeats: int) -> float:
     """The throughput of ChatT2.batch of sixteen requests, as a part of that of generate()."""
     chat = ChatT2(model, dispatch="off", max_tokens=tokens)
-    asked = [f"What is {number} * 3 + 12?" for number in range(ROWS)]
+    asked: list[LanguageModelInput] = [f"What is {n} * 3 + 12?" for n in range(ROWS)]
+    prompts = [Prompt.user(str(request)) for request in asked]
 
     def raw() -> list[str]:
-        inputs = encode(model, [Prompt.user(request) for request in asked])
+        inputs = encode(model, prompts)
         ids = model.model.generate(**inputs, max_new_tokens=tokens, do_sample=False)
         replies: list[str] = model.tokenizer.batch_decode(ids[:, inputs["input_ids"].shape[1] :])
         return replies

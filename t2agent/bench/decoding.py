@@ -118,20 +118,17 @@ def measure(model: T2Model, tokens: int, repeats: int, llama: str | None = None)
 
 def _after_first(model: T2Model, tokens: int, quantized: bool) -> float:
     """Processor time of a reply's tokens after the first."""
-    began: list[float] = []
+    prompts = [Prompt.user(REQUEST)]
+    inputs = encode(model, prompts)
 
-    def seen(_row: int, _piece: str) -> None:
-        if not began:
-            began.append(time.process_time())
+    def spent(limit: int) -> float:
+        options = GenerationOptions(max_tokens=limit)
+        before = time.process_time()
+        generate(model, prompts, options, inputs=inputs, quantized=quantized)
+        return time.process_time() - before
 
-    generate(
-        model,
-        [Prompt.user(REQUEST)],
-        GenerationOptions(max_tokens=tokens),
-        quantized=quantized,
-        on_text=seen,
-    )
-    return time.process_time() - began[0]
+    first = spent(1)
+    return spent(tokens) - first
 
 
 @contextmanager

@@ -43,6 +43,9 @@ _Q, _K, _V, _O = (f"self_attn.{part}_proj" for part in "qkvo")
 _GATE, _UP, _DOWN = (f"mlp.{part}_proj" for part in ("gate", "up", "down"))
 _BASES = {_Q: "out", _K: "out", _V: "out", _O: "out", _GATE: "in", _UP: "in", _DOWN: "out"}
 """The weights of a layer, with the side that the basis has to be of."""
+_KV = "kv"
+_TOGETHER = {_Q: (_Q,), _KV: (_K, _V), **{name: (name,) for name in (_O, _GATE, _UP, _DOWN)}}
+"""Those that are added to at once."""
 _ROTATIONS = frozenset({"default", "linear", "llama3"})  # which depend on the position alone
 _CLOSE = 0.05  # of the logits' norm, between packed weights and the model's
 
@@ -102,7 +105,7 @@ class LowRank:
 
 
 Added = Mapping[str, LowRank]
-"""What experts add to one layer, by the names of `_BASES`."""
+"""What experts add to one layer, by the names of `_TOGETHER`."""
 
 
 class PackedLlama:
@@ -147,6 +150,7 @@ class PackedLlama:
         turned[:, self.queries + self.keys :] = 1
         return turned
 
+    @torch.no_grad()
     def added(self, model: T2Model) -> list[Added] | None:
         """What the current context's experts add to each layer, [] for nothing; None where that
         cannot be done here: they move more than `DIRECTIONS`, or weights are merged."""
@@ -166,13 +170,24 @@ class PackedLlama:
             return None
         if k not in self._directions:
             self._directions[k] = [self._first(model, prefix, k) for prefix in prefixes]
+        mixtures = len(next(iter(sums.values())))
         found: list[Added] = []
         for prefix, directions in zip(prefixes, self._directions[k], strict=True):
             layer = {}
-            for name, one in directions.items():
-                if (delta := sums.get(prefix + name)) is not None:
-                    rows = delta if plan.rows is None else delta[plan.rows.groups[:, 0]]
-                    layer[name] = one.by(rows[:, :k])
+            for name, parts in _TOGETHER.items():
+                deltas = [sums.get(prefix + part) for part in parts]
+                if any(delta is not None for delta in deltas):
+                    each = torch.cat(
+                        [
+                            torch.zeros(mixtures, min(k, model.shapes[prefix + part]))
+                            if delta is None
+                            else delta[:, :k]
+                            for part, delta in zip(parts, deltas, strict=True)
+                        ],
+                        1,
+                    )
+                    rows = each if plan.rows is None else each[plan.rows.groups[:, 0]]
+                    layer[name] = directions[name].by(rows)
             found.append(layer)
         return found
 
@@ -181,7 +196,10 @@ class PackedLlama:
         parts = {name: model.bases[prefix + name].q[:, :k].float() for name in _BASES}
         for name in (_Q, _K):
             parts[name] = _side_by_side(parts[name].mT, self.size).mT
-        return {name: LowRank.of(q) for name, q in parts.items()}
+        return {
+            name: LowRank.of(torch.block_diag(*(parts[one] for one in together)))
+            for name, together in _TOGETHER.items()
+        }
 
 
 class Steps:
@@ -271,8 +289,8 @@ class _Space:
         self._in = torch.empty(many, width, dtype=torch.bfloat16)
         qkv = torch.empty(many, queries + 2 * keys)
         self._qkv, self._turned = qkv, torch.view_as_complex(qkv.view(many, -1, size // 2, 2))
-        ends = {_Q: (0, queries), _K: (queries, keys), _V: (queries + keys, keys)}
-        self._ends = [(name, *end, qkv.narrow(1, *end)) for name, end in ends.items()]
+        self._parts = (queries, 2 * keys)
+        self._q, self._kv = qkv.split(self._parts, 1)
         self._new = qkv[:, queries:].view(rows, n, 2, heads, size).permute(2, 0, 3, 1, 4)
         self._asked = qkv[:, :queries].view(rows, n, heads, each, size).permute(0, 2, 3, 1, 4)
         self._flat = (rows * heads, each * n, size)
@@ -304,9 +322,11 @@ class _Space:
         y = layer.qkv(self.normalised(layer.before))
         self._qkv.copy_(y)
         if added:
-            for name, first, size, here in self._ends:
-                if name in added:
-                    here.add_(added[name](y.narrow(1, first, size)))
+            q, kv = y.split(self._parts, 1)
+            if _Q in added:
+                self._q.add_(added[_Q](q))
+            if _KV in added:
+                self._kv.add_(added[_KV](kv))
         self._turned.mul_(turns)
         slot.copy_(self._new)
         scores = torch.bmm(self._asked.reshape(self._flat), keys)
@@ -338,7 +358,8 @@ def _rounded(factor: Tensor) -> tuple[Tensor, Tensor]:
 
 def _moved(sums: Tensor) -> int:
     """Directions up to the last that is moved; sums: (mixtures, r)."""
-    return int(sums.any(0).nonzero()[-1]) + 1
+    moved = sums.any(0).nonzero()
+    return int(moved[-1]) + 1 if len(moved) else 1
 
 
 def _side_by_side(heads: Tensor, size: int) -> Tensor:

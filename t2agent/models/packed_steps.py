@@ -114,7 +114,7 @@ class PackedLlama:
     @classmethod
     def of(cls, model: T2Model) -> PackedLlama | None:
         """Those of a model; None where it has another shape, no GGUF file or no fast kernel."""
-        return model.attached(_made)[0]
+        return None if model.gguf is None else model.attached(_made)[0]
 
     def __init__(self, hf: LlamaForCausalLM, weights: Mapping[str, PackedWeight]) -> None:
         config = hf.config

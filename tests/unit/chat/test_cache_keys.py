@@ -82,6 +82,7 @@ FIELD_VALUES: dict[str, Any] = {
     "max_tools": 1,
     "copy_arguments": True,
     "output_version": "v1",
+    "quantized": False,
 }
 BY_NAME = {"model", "dtype", "device_map"}  # what a loaded model has in itself
 

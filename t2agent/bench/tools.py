@@ -67,7 +67,11 @@ def _among(one: Asked, pool: dict[str, Any], many: int, rng: random.Random) -> P
     """What is asked, with so many tools: its own, and others."""
     own = {_name(tool) for tool in one.tools}
     others = [tool for name, tool in pool.items() if name not in own]
-    return Prompt(tuple(map(dict, one.messages)), (), (*one.tools, *rng.sample(others, max(0, many - len(own)))))
+    return Prompt(
+        tuple(map(dict, one.messages)),
+        (),
+        (*one.tools, *rng.sample(others, max(0, many - len(own)))),
+    )
 
 
 def _name(tool: Any) -> str:

@@ -148,8 +148,12 @@ def _below(parts: list[Codes | None]) -> Codes | None:
     known = [part for part in parts if part is not None]
     if len(known) < len(parts) or len({(one.parts, one.codes.shape[1]) for one in known}) != 1:
         return None
-    joined = [torch.cat([getattr(one, at) for one in known]) for at in ("codes", "scale", "zero")]
-    return Codes(*joined, parts=known[0].parts)
+    return Codes(
+        torch.cat([one.codes for one in known]),
+        torch.cat([one.scale for one in known]),
+        torch.cat([one.zero for one in known]),
+        known[0].parts,
+    )
 
 
 def _path(file: Path) -> Path:

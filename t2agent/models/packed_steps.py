@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers import DynamicCache, LlamaForCausalLM, LogitsProcessorList, StoppingCriteria
+from transformers import DynamicCache, LlamaForCausalLM
 
 from t2agent.experts.expert import MixtureLike
 from t2agent.models import packed
@@ -114,12 +114,13 @@ class PackedLlama:
     @classmethod
     def of(cls, model: T2Model) -> PackedLlama | None:
         """Those of a model; None where it has another shape, no GGUF file or no fast kernel."""
-        return model.attached(_made)[0]
+        return None if model.gguf is None else model.attached(_made)[0]
 
     def __init__(self, hf: LlamaForCausalLM, weights: Mapping[str, PackedWeight]) -> None:
-        config = hf.config
-        self.width = config.hidden_size
-        self.queries, self.keys = config.num_attention_heads, config.num_key_value_heads
+        config: Any = hf.config
+        self.width: int = config.hidden_size
+        self.queries: int = config.num_attention_heads
+        self.keys: int = config.num_key_value_heads
         self.size = self.width // self.queries
         # Beside what is normalised: the norm of both is sqrt(width (mean square + epsilon)).
         self.beside = (self.width * config.rms_norm_eps) ** 0.5
@@ -228,7 +229,8 @@ class Steps:
         heads, size = packed.keys, packed.size
         # (layers, keys or values, rows, heads, tokens, size)
         self._known = torch.empty(len(packed.layers), 2, self._rows, heads, total, size)
-        for known, layer in zip(self._known, cache.layers, strict=True):
+        layers: Any = cache.layers
+        for known, layer in zip(self._known, layers, strict=True):
             known[0, :, :, : self.length] = _side_by_side(layer.keys, size)
             known[1, :, :, : self.length] = layer.values
         self._turns = packed.rotations(torch.arange(total))
@@ -251,7 +253,8 @@ class Steps:
         turns = self._turns[start:end]
         if rows > 1:
             turns = self._turns[(torch.arange(start, end) - self._padding[:, None]).flatten()]
-        hidden, none = self._mask(start, end), [{}] * len(packed.layers)
+        hidden = self._mask(start, end)
+        none: list[Added] = [{}] * len(packed.layers)
         slots = self._known[..., start:end, :].unbind()
         known = self._known[..., :end, :].flatten(2, 3)
         keys, values = known[:, 0].mT.unbind(), known[:, 1].unbind()
@@ -364,7 +367,7 @@ def _moved(sums: Tensor) -> int:
 
 def _side_by_side(heads: Tensor, size: int) -> Tensor:
     """The last dimension, of heads of that size, so that the two halves of each alternate."""
-    halves = heads.unflatten(-1, (-1, 2, size // 2))
+    halves: Tensor = heads.unflatten(-1, (-1, 2, size // 2))
     return halves.transpose(-1, -2).flatten(-3)
 
 
@@ -384,8 +387,8 @@ def decode(
     limit: int,
     pad: int,
     ends: frozenset[int],
-    processors: LogitsProcessorList,
-    watch: StoppingCriteria,
+    processors: Callable[[Any, Any], Tensor],
+    watch: Callable[[Any, Any], Tensor],
 ) -> Tensor:
     """The prompts with at most ``limit`` new tokens: (rows, length) int64, as generate() of
     transformers gives them without sampling.
@@ -440,7 +443,7 @@ def _fits(hf: Any) -> bool:
     """Whether the model is of the shape that is computed here, in bfloat16 on a CPU."""
     if type(hf) is not LlamaForCausalLM or hf.device.type != "cpu" or hf.dtype != torch.bfloat16:
         return False
-    config = hf.config
+    config: Any = hf.config
     plain = config.hidden_act == "silu" and not (config.attention_bias or config.mlp_bias)
     heads = config.head_dim * config.num_attention_heads == config.hidden_size
     return plain and heads and hf.model.rotary_emb.rope_type in _ROTATIONS

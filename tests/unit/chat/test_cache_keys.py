@@ -81,6 +81,7 @@ FIELD_VALUES: dict[str, Any] = {
     "allow_models": False,
     "max_tools": 1,
     "output_version": "v1",
+    "quantized": False,
 }
 BY_NAME = {"model", "dtype", "device_map"}  # what a loaded model has in itself
 

@@ -1,6 +1,6 @@
 """An expert of your own for the real model: train one in ten lines, register one in three.
 
-    python examples/03_custom_expert.py
+    python examples/03_custom_expert.py [STEPS]
 
 Ten steps, about a minute; `t2agent train` does the same from a file of JSON lines.
 """
@@ -8,6 +8,7 @@ Ten steps, about a minute; `t2agent train` does the same from a file of JSON lin
 from __future__ import annotations
 
 import itertools
+import sys
 import tempfile
 from pathlib import Path
 
@@ -33,7 +34,7 @@ MESSAGES = {
 }
 
 
-def train(model: T2Model, folder: Path) -> None:
+def train(model: T2Model, folder: Path, steps: int) -> None:
     """A shop's own codes for its customers' messages."""
     examples = [
         Example(message.format(item), code)
@@ -41,7 +42,7 @@ def train(model: T2Model, folder: Path) -> None:
         for message, item in itertools.product(messages, ITEMS)
     ]
     task = ExampleTask("shop-codes", examples, reward="exact")
-    expert = train_expert(model, task, method="sft", steps=10, validation=9, directions=64)
+    expert = train_expert(model, task, method="sft", steps=steps, validation=9)
     print(f"reward on validation: {expert.card.scores}")
     expert.save(folder)
 
@@ -51,7 +52,7 @@ def main() -> None:
     chat = ChatT2(model, max_tokens=16)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "shop-codes"
-        train(model, folder)
+        train(model, folder, int(sys.argv[1]) if len(sys.argv) > 1 else 10)
 
         # Three lines: any folder with an expert. persist=True keeps it for later processes.
         register_expert(folder, model=model.name, persist=False)

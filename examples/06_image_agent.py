@@ -47,7 +47,7 @@ def main() -> None:
     for question, name in (
         ("Multiply the number in the image by 12.", "calculator"),
         ("What colour is the image at 3, 3?", "measure_colour"),
-        ("Cut out the rectangle 2, 6, 50, 56.", "crop_image"),
+        ("Cut out the rectangle 8, 8, 40, 40.", "crop_image"),
     ):
         print(question)
         message = HumanMessage(

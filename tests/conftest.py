@@ -14,6 +14,9 @@ os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_DISABLE_XET"] = "1"  # the tests' Hub takes files by plain HTTP
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+_INSTALLED = Path(
+    os.environ.get("T2AGENT_HOME") or Path.home() / ".local" / "share" / "t2agent", "models"
+)
 os.environ["T2AGENT_HOME"] = _SESSION_HOME.name
 os.environ["T2AGENT_MODEL"] = "t2-nano"  # small and fast, and there on every machine
 os.environ["MPLBACKEND"] = "agg"
@@ -42,6 +45,16 @@ def t2agent_home(monkeypatch: pytest.MonkeyPatch) -> Path:
     (home / "cache").symlink_to(shared_cache, target_is_directory=True)
     monkeypatch.setenv("T2AGENT_HOME", str(home))
     return home
+
+
+@pytest.fixture
+def smollm2(t2agent_home: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The real base model, which the user has installed and the default is; skips without it."""
+    if not (_INSTALLED / "smollm2").is_dir():
+        pytest.skip("smollm2 is not installed: t2agent models add smollm2")
+    (t2agent_home / "models").symlink_to(_INSTALLED, target_is_directory=True)
+    monkeypatch.setenv("T2AGENT_MODEL", "smollm2")
+    return "smollm2"
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,7 @@
 """LangChain's standard tests, on t2-nano, with every property on that a local model can have.
 
 Of its 60 tests, four are left out by these properties: PDF (two) and audio, which are no inputs of
-t2agent, and serialisation, since a loaded model is not serialised. All others must pass. Photos
+t2agent, and serialisation, since a loaded model is not serialised. Of the others, t2-nano cannot write the Chinese name of one, which the real model does. Photos
 that the suite downloads are drawn here, since tests run offline: none is asked for what it shows.
 """
 
@@ -69,4 +69,10 @@ class TestUnit(_Nano, ChatModelUnitTests):
 
 
 class TestIntegration(_Nano, ChatModelIntegrationTests):
-    pass
+    @pytest.mark.xfail(reason="t2-nano has no Chinese characters, and writes others", strict=True)
+    def test_unicode_tool_call_integration(self, model: BaseChatModel) -> None:  # type: ignore[override]
+        super().test_unicode_tool_call_integration(model)
+
+
+def test_the_real_model_calls_with_unicode(smollm2: str) -> None:
+    ChatModelIntegrationTests().test_unicode_tool_call_integration(ChatT2(model=smollm2))

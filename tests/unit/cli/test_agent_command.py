@@ -45,12 +45,12 @@ def test_an_image_and_a_tool_that_works_on_it(run, tmp_path):
     example.image.save(tmp_path / "image.png")
 
     shown = run(
-        "agent", "Cut out the rectangle 2, 6, 50, 56.", "-i", str(tmp_path / "image.png"),
+        "agent", "Cut out the rectangle 8, 8, 40, 40.", "-i", str(tmp_path / "image.png"),
         "-t", "crop_image",
     )  # fmt: skip
 
-    assert "crop_image(left=2, top=6, right=50, bottom=56)" in shown.stdout
-    assert "48 x 50 pixels. (and an image)" in shown.stdout
+    assert "crop_image(left=8, top=8, right=40, bottom=40)" in shown.stdout
+    assert "32 x 32 pixels. (and an image)" in shown.stdout
 
 
 def test_a_folder_to_search(run, tmp_path):

@@ -11,6 +11,7 @@ from PIL import Image
 from t2agent.chat.chat_model import ChatT2
 from t2agent.engine.reply_form import ReplyForm
 from t2agent.images import ImagePolicy, data_url
+from t2agent.models import branching
 from t2agent.models.calls import call_marks, wanted_tokens
 from t2agent.models.constrained import compiled
 from t2agent.models.decoding import end_token, end_tokens, reader
@@ -68,6 +69,7 @@ class _SeenError(Exception):
 def chat_reads(model: T2Model, messages: list[Any], tools: tuple[Any, ...]) -> list[int]:
     """The tokens of the prompt that the chat model has the model read."""
     chat: Any = ChatT2(model, dispatch="off", max_tokens=1)
+    branching.branches(model.model, 1)  # which tries the model once
     seen: list[list[int]] = []
 
     def note(_module: Any, _given: Any, named: dict[str, Any]) -> None:

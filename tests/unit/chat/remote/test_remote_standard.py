@@ -82,4 +82,6 @@ class TestUnit(_Remote, ChatModelUnitTests):
 
 
 class TestIntegration(_Remote, ChatModelIntegrationTests):
-    pass
+    @pytest.mark.xfail(reason="the server's t2-nano has no Chinese characters", strict=True)
+    def test_unicode_tool_call_integration(self, model: BaseChatModel) -> None:  # type: ignore[override]
+        super().test_unicode_tool_call_integration(model)

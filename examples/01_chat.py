@@ -11,7 +11,7 @@ COMPLAINT = """My parcel is a week late and nobody answers the phone.
 
 Which of these labels fits the text: praise, complaint, question? Answer with the label only."""
 QUESTIONS = (
-    "Tom has 7 bags with 3 apples each and finds 12 more. How many apples does he have?",
+    "There are 6 boxes with 8 oranges each. How many oranges are there in all?",
     COMPLAINT,
     "What is the capital of France?",
 )

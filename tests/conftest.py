@@ -14,9 +14,9 @@ os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_DISABLE_XET"] = "1"  # the tests' Hub takes files by plain HTTP
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-_INSTALLED = Path(
-    os.environ.get("T2AGENT_HOME") or Path.home() / ".local" / "share" / "t2agent", "models"
-)
+# Where the user's models are; pytest's workers find T2AGENT_HOME changed already.
+_HOME = os.environ.get("T2AGENT_HOME") or Path.home() / ".local" / "share" / "t2agent"
+_INSTALLED = Path(os.environ.setdefault("T2AGENT_TESTS_MODELS", str(Path(_HOME, "models"))))
 os.environ["T2AGENT_HOME"] = _SESSION_HOME.name
 os.environ["T2AGENT_MODEL"] = "t2-nano"  # small and fast, and there on every machine
 os.environ["MPLBACKEND"] = "agg"

@@ -22,7 +22,7 @@ from t2agent.models import installed
 from t2agent.nano.tasks import TASKS
 
 REAL = "smollm2"
-_MAX_TOKENS = 80
+_MAX_TOKENS = 160
 _IMAGES = ("chart", "count")  # tasks of t2-nano
 _SEED = 10
 
@@ -82,7 +82,7 @@ _REVIEW = (
     "Which of these labels fits the text: praise, complaint, question? "
     "Answer with the label only."
 )
-_SUM = "A baker sells 14 loaves at 3 dollars each and pays 12 dollars for flour. What is left?"
+_SUM = "There are 6 boxes with 8 oranges each. How many oranges are there in all?"
 _HELLO = "Good morning! How are you?"
 
 

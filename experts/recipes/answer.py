@@ -240,15 +240,16 @@ RECIPE = Recipe(
         "SNIPS NLU benchmark": "CC0",
         "Seal-Tools": "Apache-2.0",
     },
-    steps=60,
+    steps=40,
     settings={
-        "directions": 64,
+        "validation": 24,
+        "directions": 192,
         "prompts": 16,
         "learning_rate": 0.03,
         "schedule": "cosine",
         "warmup": 4,
         "patience": 0,
-        "validate_every": 30,
+        "validate_every": 20,
     },
 )
 

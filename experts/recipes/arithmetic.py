@@ -54,15 +54,16 @@ RECIPE = Recipe(
     rows=rows,
     reward="number",
     sources={"MAWPS family": "MIT"},
-    steps=70,
+    steps=60,
     settings={
-        "directions": 64,
+        "validation": 48,
+        "directions": 192,
         "prompts": 32,
         "learning_rate": 0.03,
         "schedule": "cosine",
         "warmup": 4,
         "patience": 0,
-        "validate_every": 35,
+        "validate_every": 30,
     },
 )
 

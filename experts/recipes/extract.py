@@ -145,15 +145,16 @@ RECIPE = Recipe(
         "SEC filings": "CC BY 3.0",
     },
     shown=lambda row: row["about"] in ("snips", "e2e"),
-    steps=80,
+    steps=50,
     settings={
-        "directions": 64,
-        "prompts": 24,
+        "validation": 32,
+        "directions": 192,
+        "prompts": 16,
         "learning_rate": 0.03,
         "schedule": "cosine",
         "warmup": 4,
         "patience": 0,
-        "validate_every": 40,
+        "validate_every": 25,
     },
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,9 @@ def read_jsonl(path: Path | str, *keys: str) -> list[dict[str, str]]:
         ConfigError: the file is missing, or a line is no such object.
     """
     rows = []
-    for number, line in enumerate(_text(Path(path)).splitlines(), 1):
+    # Not splitlines: a string of JSON may hold other separators of lines as they are.
+    for number, ended in enumerate(io.StringIO(_text(Path(path))), 1):
+        line = ended.removesuffix("\n")
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:

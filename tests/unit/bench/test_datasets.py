@@ -53,3 +53,10 @@ def test_a_line_of_another_form(tmp_path, line, says):
 
     with pytest.raises(ConfigError, match=says):
         read_jsonl(path, "a", "b")
+
+
+def test_a_string_may_hold_any_separator_of_lines(tmp_path):
+    path = tmp_path / "data.jsonl"
+    path.write_text('{"a": "x\u2028y\u0085z"}\n{"a": "b"}\r\n', newline="")
+
+    assert [row["a"] for row in read_jsonl(path, "a")] == ["x\u2028y\u0085z", "b"]

@@ -245,10 +245,7 @@ RECIPE = Recipe(
         "validation": 24,
         "directions": 192,
         "prompts": 16,
-        "learning_rate": 0.03,
-        "schedule": "cosine",
         "warmup": 4,
-        "patience": 0,
         "validate_every": 20,
     },
 )

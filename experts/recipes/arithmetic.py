@@ -59,10 +59,7 @@ RECIPE = Recipe(
         "validation": 48,
         "directions": 192,
         "prompts": 32,
-        "learning_rate": 0.03,
-        "schedule": "cosine",
         "warmup": 4,
-        "patience": 0,
         "validate_every": 30,
     },
 )

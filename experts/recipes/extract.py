@@ -10,7 +10,10 @@ from typing import Any
 
 from recipe import Data, Recipe, Row, train
 
+from t2agent.bench.datasets import read_json
 from t2agent.bench.real.forms import field_schema
+from t2agent.engine.reply_form import ReplyForm
+from t2agent.models.prompt import Prompt
 
 SHARES = {"snips": 1500, "e2e": 1200, "wnut17": 900, "sec_ner": 500}
 NAMES = {  # other names for fields, so that names are read and not learnt
@@ -37,12 +40,11 @@ NAMES = {  # other names for fields, so that names are read and not learnt
     "object_name": ("title", "name", "object"),
     "rating_value": ("rating", "stars", "score"),
 }
-SYSTEM = "Answer with JSON that fits this schema, and nothing else:\n"
 
 
 def rows(data: Data, rng: random.Random) -> Iterator[Row]:
     """Texts of four kinds with schemas of many forms: some fields of each are not in the text."""
-    known = json.loads((data.folder / "extract_fields.json").read_text())
+    known = read_json(data.folder / "extract_fields.json")
     for source, share in SHARES.items():
         found = [row for row in data["extract_train"] if row["source"] == source]
         if source in ("wnut17", "sec_ner"):  # two thirds of these texts have nothing to extract
@@ -114,11 +116,9 @@ def _row(row: Row, known: list[str], rng: random.Random) -> Row:
         text = f"Extract the fields from this text:\n\n{text}"
     elif ask < 0.25:
         text = f"{text}\n\nWhat does this say about: {', '.join(called.values())}?"
+    asked = ReplyForm(schema=schema).prompt(Prompt(({"role": "user", "content": text},)))
     return {
-        "messages": [
-            {"role": "system", "content": SYSTEM + json.dumps(schema)},
-            {"role": "user", "content": text},
-        ],
+        "messages": list(asked.messages),
         "answer": json.dumps(answer, ensure_ascii=False),
         "about": row["source"],
     }
@@ -150,10 +150,7 @@ RECIPE = Recipe(
         "validation": 32,
         "directions": 192,
         "prompts": 16,
-        "learning_rate": 0.03,
-        "schedule": "cosine",
         "warmup": 4,
-        "patience": 0,
         "validate_every": 25,
     },
 )

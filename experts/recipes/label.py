@@ -215,10 +215,7 @@ RECIPE = Recipe(
     settings={
         "directions": 64,
         "prompts": 32,
-        "learning_rate": 0.03,
-        "schedule": "cosine",
         "warmup": 5,
-        "patience": 0,
         "validate_every": 30,
     },
 )

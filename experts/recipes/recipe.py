@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import gzip
 import json
 import random
 import re
@@ -19,8 +18,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from t2agent.bench.datasets import SHARED, read_json, read_jsonl
+from t2agent.cli.options import parsed
+from t2agent.files import write_text
+
 Row = dict[str, Any]
 
+SETTINGS = {"learning_rate": 0.03, "schedule": "cosine", "patience": 0}
+"""What all recipes train with."""
 CARD = 48
 """Requests on a card."""
 
@@ -34,12 +39,8 @@ class Data(dict[str, Any]):
 
     def __missing__(self, name: str) -> Any:
         lines = self.folder / f"{name}.jsonl.gz"
-        if lines.exists():
-            with gzip.open(lines, "rt") as file:
-                self[name] = [json.loads(line) for line in file]
-        else:
-            with gzip.open(self.folder.parent / f"{name}.json.gz", "rt") as file:
-                self[name] = json.load(file)
+        whole = self.folder.parent / f"{name}.json.gz"
+        self[name] = read_jsonl(lines) if lines.exists() else read_json(whole)
         return self[name]
 
 
@@ -51,7 +52,7 @@ class Recipe:
         rows: the examples, from the data and a source of chance.
         reward: of `t2agent train --reward`.
         sources: names and licences of the data, for the card.
-        settings: of `t2agent train --set`.
+        settings: of `t2agent train --set`, beside `SETTINGS`.
     """
 
     name: str
@@ -73,7 +74,7 @@ def train(recipe: Recipe) -> None:
 
     here = Path(__file__).resolve().parent
     asked = argparse.ArgumentParser(description=recipe.description)
-    asked.add_argument("--data", type=Path, default=here.parents[2] / "shared" / "data" / "real")
+    asked.add_argument("--data", type=Path, default=SHARED / "real")
     asked.add_argument(
         "--out", type=Path, default=here.parent / "smollm2", help="the folder of the experts"
     )
@@ -90,16 +91,13 @@ def train(recipe: Recipe) -> None:
     work = given.work / recipe.name
     work.mkdir(parents=True, exist_ok=True)
     file = work / "examples.jsonl"
-    file.write_text(
+    write_text(
+        file,
         "".join(
             json.dumps({k: v for k, v in row.items() if k != "about"}, ensure_ascii=False) + "\n"
             for row in made
-        )
+        ),
     )
-    settings = dict(recipe.settings)
-    for setting in given.set:
-        name, _, value = setting.partition("=")
-        settings[name] = json.loads(value)
     model = T2Model.from_pretrained("smollm2")
     expert = train_expert(
         model,
@@ -112,7 +110,7 @@ def train(recipe: Recipe) -> None:
         description=recipe.description,
         start=Expert.load(given.start) if given.start else None,
         negatives=None,
-        **settings,
+        **{**SETTINGS, **recipe.settings, **parsed(given.set)},
     )
     requests = [request_of(row) for row in made if recipe.shown(row)]
     card = dataclasses.replace(

@@ -122,10 +122,7 @@ RECIPE = Recipe(
     settings={
         "directions": 64,
         "prompts": 16,
-        "learning_rate": 0.03,
-        "schedule": "cosine",
         "warmup": 3,
-        "patience": 0,
         "validate_every": 45,
         "validation": 48,
     },

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import AutoTokenizer
 
 from t2agent.models import installed
-
-# The tests have a home of their own.
-FOLDER = Path.home() / ".local" / "share" / "t2agent" / "models" / "smollm2"
-pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="smollm2 is not installed")
 
 # As llama.cpp (llama-cpp-python 0.3.36) tokenises them.
 CASES = {
@@ -45,10 +42,20 @@ PIECES = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def tokens() -> Callable[[str], list[int]]:
-    tokenizer = AutoTokenizer.from_pretrained(FOLDER)
-    return partial(tokenizer.encode, add_special_tokens=False, split_special_tokens=True)
+@pytest.fixture
+def folder(smollm2: str, t2agent_home: Path) -> Path:
+    return (t2agent_home / "models" / smollm2).resolve()
+
+
+@cache
+def tokenizer(folder: Path) -> Any:
+    return AutoTokenizer.from_pretrained(folder)
+
+
+@pytest.fixture
+def tokens(folder: Path) -> Callable[[str], list[int]]:
+    encode = tokenizer(folder).encode
+    return partial(encode, add_special_tokens=False, split_special_tokens=True)
 
 
 @pytest.mark.parametrize("text", CASES)
@@ -56,9 +63,11 @@ def test_tokens_are_llama_cpp_s(tokens: Callable[[str], list[int]], text: str) -
     assert " ".join(map(str, tokens(text))) == CASES[text]
 
 
-def test_random_texts_against_llama_cpp_itself(tokens: Callable[[str], list[int]]) -> None:
+def test_random_texts_against_llama_cpp_itself(
+    tokens: Callable[[str], list[int]], folder: Path
+) -> None:
     llama_cpp = pytest.importorskip("llama_cpp")
-    reference = llama_cpp.Llama(str(installed.gguf(FOLDER)), vocab_only=True, verbose=False)
+    reference = llama_cpp.Llama(str(installed.gguf(folder)), vocab_only=True, verbose=False)
     draw = random.Random(0)
     texts = ["".join(draw.choices(PIECES, k=draw.randint(1, 14))) for _ in range(5000)]
     for text in texts:

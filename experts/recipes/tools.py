@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Iterator
 from typing import Any
 
 from recipe import Data, Recipe, Row, base_replies, train
 
+from t2agent.replies.signatures import signature
+
 NONE_FITS = "None of these tools fits the request."
-LONGEST = 2600  # characters of the tools, some 700 tokens
-SHORT = 1300  # of three quarters of the rows: a step takes half of the time
-SHARES = {"sealtools": 1342, "rlla": 267, "glaive": 67, "sgd": 1100, "snips": 900}
+LONGEST = 2200  # characters of the tools as the prompt shows them, some 500 tokens
+SHORT = 1400  # of three quarters of the rows
+SHARES = {"sealtools": 1342, "rlla": 267, "glaive": 67, "sgd": 800, "snips": 800}
 SMALL_TALK = (
     "Hello!",
     "Hi there, how are you?",
@@ -50,7 +51,7 @@ def rows(data: Data, rng: random.Random) -> Iterator[Row]:
                     "about": row["source"],
                 }
             )
-    for row in rng.sample(found, 750):
+    for row in rng.sample(found, 500):
         names = {call["name"] for call in row["calls"]}
         offered = [tool for tool in row["tools"] if _name(tool) not in names]
         # Half of them see other tools of their own field, half those of any other.
@@ -71,9 +72,9 @@ def rows(data: Data, rng: random.Random) -> Iterator[Row]:
 
 def _offered(row: Row, offers: list[list[Any]], rng: random.Random) -> list[Any]:
     """The tools of a row in another order, fewer or more of those that are not called."""
-    most = SHORT if rng.random() < 0.75 else LONGEST
     names = {call["name"] for call in row["calls"]}
     needed = [tool for tool in row["tools"] if _name(tool) in names]
+    most = SHORT if rng.random() < 0.75 and _length(needed) < SHORT else LONGEST
     others = [tool for tool in row["tools"] if _name(tool) not in names]
     rng.shuffle(others)
     if rng.random() < 0.25:
@@ -82,7 +83,7 @@ def _offered(row: Row, offers: list[list[Any]], rng: random.Random) -> list[Any]
         others += [tool for tool in rng.choice(offers) if _name(tool) not in names]
     seen: dict[str, Any] = {}
     for tool in (*needed, *others):
-        if _name(tool) in seen or len(json.dumps([*seen.values(), tool])) > most:
+        if _name(tool) in seen or _length([*seen.values(), tool]) > most:
             if tool in needed:
                 return []
             continue
@@ -93,9 +94,13 @@ def _offered(row: Row, offers: list[list[Any]], rng: random.Random) -> list[Any]
 
 
 def _cut(tools: list[Any]) -> list[Any]:
-    while len(json.dumps(tools)) > SHORT:
+    while _length(tools) > SHORT:
         tools = tools[:-1]
     return tools
+
+
+def _length(tools: list[Any]) -> int:
+    return sum(len(signature(tool["function"])) for tool in tools)
 
 
 def _name(tool: Any) -> str:
@@ -118,12 +123,12 @@ RECIPE = Recipe(
         "CommonsenseQA": "MIT",
     },
     shown=lambda row: "calls" in row,
-    steps=90,
+    steps=180,
     settings={
-        "directions": 64,
-        "prompts": 16,
-        "warmup": 3,
-        "validate_every": 45,
+        "directions": 192,
+        "prompts": 12,
+        "warmup": 5,
+        "validate_every": 60,
         "validation": 48,
     },
 )

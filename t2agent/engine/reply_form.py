@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +18,7 @@ from t2agent.replies.constraint import Constraint, json_constraint, tools_constr
 from t2agent.replies.messages import ANY_JSON, JSON_BY_SCHEMA, function_tools
 from t2agent.replies.parsing import ReplyParser
 from t2agent.replies.schemas import parameters
+from t2agent.replies.signatures import type_of
 
 FIELDS = ("tools", "tool_choice", "parallel_tool_calls", "response_format", "on_misfit")
 """The options of a call that a form is made of."""
@@ -70,7 +70,7 @@ class ReplyForm:
             prompt = replace(prompt, tools=self.tools)
         if self.schema is None:
             return prompt
-        text = ANY_JSON if self.schema is True else JSON_BY_SCHEMA + _dumped(self.schema)
+        text = ANY_JSON if self.schema is True else JSON_BY_SCHEMA + _written(self.schema)
         first = prompt.messages[0]
         if first["role"] != "system":
             system = {"role": "system", "content": text}
@@ -202,9 +202,9 @@ def _needing(names: Sequence[str], choice: str) -> str:
     return choice
 
 
-def _dumped(schema: object) -> str:
+def _written(schema: Mapping[str, Any]) -> str:
     try:
-        return json.dumps(schema)
+        return type_of(schema)
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"the schema of response_format is no JSON: {error}; give one of strings, numbers, "

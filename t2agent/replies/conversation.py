@@ -17,6 +17,7 @@ from typing import Any
 from t2agent.replies.format import ToolFormat, as_text
 from t2agent.replies.messages import Message, joined_text
 from t2agent.replies.schemas import parameters, properties
+from t2agent.replies.signatures import signature
 
 Way = tuple[list[Message], dict[str, Any]]
 """A conversation, and the tools under the template's name for them."""
@@ -27,12 +28,12 @@ MARKS = ("<tools>", "</tools>", "<tool_response>", "</tool_response>")
 _INTRODUCTION = """\
 # Tools
 
-You may call functions to answer the request. These are the functions, as JSON:
+You may call these functions to answer the request:
 <tools>
 {tools}
 </tools>
 
-To call a function, write this, with its name and its arguments:
+To call one, write this, with its name and its arguments:
 {example}"""
 _TEXT = {"role", "content"}
 _NINE = re.compile(r"[a-zA-Z0-9]{9}")
@@ -205,7 +206,7 @@ def _introduced(
     messages: list[Message], tools: Sequence[Mapping[str, Any]], form: ToolFormat
 ) -> list[Message]:
     text = _INTRODUCTION.format(
-        tools="\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in tools),
+        tools="\n".join(signature(tool["function"]) for tool in tools),
         example=form.write([("NAME", {"ARGUMENT": "VALUE"})]),
     )
     if messages and messages[0]["role"] == "system":

@@ -20,7 +20,7 @@ TakeImage = Callable[[Mapping[str, Any]], dict[str, Any]]
 """Turns a block that holds an image into a part of a message."""
 
 ANY_JSON = "Answer with a JSON object and nothing else."
-JSON_BY_SCHEMA = "Answer with JSON that fits this schema, and nothing else:\n"
+JSON_BY_SCHEMA = "Answer with JSON of this form, and nothing else:\n"
 """What the system says where a reply must be JSON, before the schema."""
 
 _TEXTS = ("text", "text-plain")

@@ -146,7 +146,7 @@ def test_a_problem_is_warned_of_once(t2agent_home: Path) -> None:
     (t2agent_home / "experts" / "org--base" / "math").mkdir(parents=True)
     with pytest.warns(UserWarning, match="an expert was left out") as caught:
         assert len(Registry(BASE)) == 0
-    assert len(caught) == 1
+    assert sum("an expert was left out" in str(one.message) for one in caught) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         registry = Registry(BASE)

@@ -218,7 +218,7 @@ def test_an_unusable_folder_costs_only_itself(
     error = ExpertMismatchError if damage.startswith("other") else ExpertFormatError
     with pytest.warns(UserWarning, match="an expert was left out") as caught:
         assert registry.names() == ["code"]
-    assert len(caught) == 1
+    assert sum("an expert was left out" in str(one.message) for one in caught) == 1
     assert list(registry.problems) == [str(bad)]
     assert isinstance(registry.problems[str(bad)], error)
     # Who asks for it by name is told why.

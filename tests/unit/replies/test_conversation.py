@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from typing import Any
 
 import pytest
@@ -156,10 +155,10 @@ def test_a_system_message_that_is_dropped_goes_to_the_user() -> None:
     in_order(rendered(FAMILIES["headers"], TALK), "weather_of", "Rome", "sunny there")
 
 
-def test_the_tools_are_valid_json() -> None:
+def test_a_template_without_tools_shows_their_signatures() -> None:
     text = rendered(FAMILIES["without-tools"], TALK)
-    shown = text[text.index("<tools>") + 7 : text.index("</tools>")]
-    assert json.loads(shown) == TOOL["function"]
+    shown = text[text.index("<tools>") + 7 : text.index("</tools>")].strip()
+    assert shown == "// Tells the weather.\nweather_of(town: string, days?: integer)"
 
 
 def tool_form(template: str) -> Any:

@@ -149,7 +149,7 @@ def test_bases_are_computed_where_nothing_can_be_written(empty_cache: Path) -> N
     with pytest.warns(UserWarning, match="cannot be kept") as caught:
         bases = decompose_layers(layers(), progress=False)
     assert len(bases) == 3
-    assert len(caught) == 1
+    assert sum("cannot be kept" in str(one.message) for one in caught) == 1
 
 
 def test_equal_weights_share_a_file() -> None:

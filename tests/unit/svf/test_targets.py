@@ -57,7 +57,7 @@ def test_fused_experts_are_named_once_and_the_rest_is_adapted(name: str) -> None
     network = hf.AutoModelForCausalLM.from_config(config)
     with pytest.warns(UserWarning, match="experts") as caught:
         model = T2Model(network, Tokens())
-    assert len(caught) == 1
+    assert sum("experts" in str(one.message) for one in caught) == 1
     assert not any("experts." in n for n in model.shapes)
     one = expert(model, "one", 1)
     ids = torch.randint(0, 96, (2, 5))
@@ -104,7 +104,7 @@ def test_rows_behind_a_router_are_refused_and_run_one_at_a_time() -> None:
 def test_pooling_heads_that_read_a_weight_uncalled_are_left_alone() -> None:
     with pytest.warns(UserWarning, match="not adapted") as caught:
         model, _ = build("paligemma", targets="all+vision")
-    assert len(caught) == 1
+    assert sum("not adapted" in str(one.message) for one in caught) == 1
     assert not any("head.attention" in n for n in model.shapes)
 
 

@@ -240,13 +240,13 @@ RECIPE = Recipe(
         "SNIPS NLU benchmark": "CC0",
         "Seal-Tools": "Apache-2.0",
     },
-    steps=40,
+    steps=80,
     settings={
-        "validation": 24,
+        "validation": 32,
         "directions": 192,
         "prompts": 16,
         "warmup": 4,
-        "validate_every": 20,
+        "validate_every": 40,
     },
 )
 

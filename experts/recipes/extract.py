@@ -15,7 +15,8 @@ from t2agent.bench.real.forms import field_schema
 from t2agent.engine.reply_form import ReplyForm
 from t2agent.models.prompt import Prompt
 
-SHARES = {"snips": 1500, "e2e": 1200, "wnut17": 900, "sec_ner": 500}
+SHARES = {"snips": 1700, "e2e": 1500, "wnut17": 600, "sec_ner": 300}
+CALLS = 900
 NAMES = {  # other names for fields, so that names are read and not learnt
     "PER": ("person", "people", "persons"),
     "ORG": ("organisation", "organizations", "company"),
@@ -52,9 +53,28 @@ def rows(data: Data, rng: random.Random) -> Iterator[Row]:
             found = [row for row in found if row["fields"]]
             found += empty[: len(found) // 5]
         if source == "e2e":
-            found = [row for row in found if _said(row)]
+            found = [row for row in found if _said(row) or rng.random() < 0.4]
         for row in rng.sample(found, min(share, len(found))):
             yield _row(row, known[source], rng)
+    # Requests for tools hold the values of many other fields.
+    requests = [row for row in data["tool_calls_train"] if len(row["calls"]) == 1]
+    rng.shuffle(requests)
+    asked = [row for row in map(_of_call, requests) if row]
+    for row in asked[:CALLS]:
+        yield _row(row, row["known"], rng)
+
+
+def _of_call(row: Row) -> Row | None:
+    """A request with the arguments of its call as its fields, where it says them all."""
+    (call,) = row["calls"]
+    fields = {name: value for name, value in call["arguments"].items() if isinstance(value, str)}
+    if row["source"] == "snips" or not fields or len(fields) < len(call["arguments"]):
+        return None
+    if any(value.lower() not in row["prompt"].lower() for value in fields.values()):
+        return None
+    (tool,) = (t["function"] for t in row["tools"] if t["function"]["name"] == call["name"])
+    known = list(tool["parameters"]["properties"])
+    return {"source": "calls", "text": row["prompt"], "fields": fields, "known": known}
 
 
 def _said(row: Row) -> bool:
@@ -70,7 +90,7 @@ def _row(row: Row, known: list[str], rng: random.Random) -> Row:
     fields = row["fields"]
     others = [name for name in known if name not in fields]
     # All of a set, as a schema that serves for many texts has them, or some.
-    all_shown = 0.7 if len(known) < 10 else 0.25
+    all_shown = 0.7 if len(known) < 10 else 0.4
     more = len(others) if rng.random() < all_shown else rng.randint(0, 5)
     names = [*fields, *rng.sample(others, min(more, len(others)))]
     rng.shuffle(names)
@@ -86,17 +106,20 @@ def _row(row: Row, known: list[str], rng: random.Random) -> Row:
     schema = field_schema({called[name]: listed for name in names})
     answer: dict[str, Any] = {called[name]: fields[name] for name in names if name in fields}
     form = rng.random()
-    if form < 0.15:
+    if form < 0.25 and not listed:
+        schema["properties"] = {
+            name: {"anyOf": [{"type": "string"}, {"type": "null"}]} for name in schema["properties"]
+        }
+    if form < 0.12 and len(names) < 13:  # all of forty would be an answer of nothing but null
         schema = {**schema, "required": list(schema["properties"])}
-        if listed:
-            answer = {called[name]: fields.get(name, []) for name in names}
-        else:
-            schema["properties"] = {
-                name: {"anyOf": [{"type": "string"}, {"type": "null"}]}
-                for name in schema["properties"]
-            }
-            answer = {called[name]: fields.get(name) for name in names}
-    elif form < 0.35:
+        empty: Any = [] if listed else None
+        answer = {called[name]: fields.get(name, empty) for name in names}
+    elif form < 0.25:
+        schema["properties"] = {
+            name: {**one, "default": [] if listed else None}
+            for name, one in schema["properties"].items()
+        }
+    elif form < 0.4:
         schema["properties"] = {
             called[name]: {
                 "description": f"the {_plain(name)}",
@@ -143,15 +166,19 @@ RECIPE = Recipe(
         "E2E": "CC BY-SA 4.0",
         "WNUT-17": "CC BY 4.0",
         "SEC filings": "CC BY 3.0",
+        "Schema-Guided Dialogue": "CC BY-SA 4.0",
+        "Seal-Tools": "Apache-2.0",
+        "Glaive demo": "Apache-2.0",
+        "RLLA": "Apache-2.0",
     },
     shown=lambda row: row["about"] in ("snips", "e2e"),
-    steps=50,
+    steps=120,
     settings={
-        "validation": 32,
+        "validation": 48,
         "directions": 192,
         "prompts": 16,
         "warmup": 4,
-        "validate_every": 25,
+        "validate_every": 40,
     },
 )
 

@@ -155,6 +155,7 @@ def _note(name: str, schema: Schema) -> str:
         f"{key}: {value if isinstance(value, str) else _json(value)}"
         for key, value in rest.items()
         if not (key == "additionalProperties" and (value is False or isinstance(value, Mapping)))
+        and not (key == "default" and value is None)
     ]
     return "; ".join([about, *more] if about else more)
 

@@ -49,15 +49,18 @@ class Comparison:
                 continue
             rate = f"{trained.rate(name):g}" + (" (given)" if name in self.run.plan.rates else "")
             seconds = Interval.of(self._all(name, "seconds"))
-            both = [self.mean(name, key) for key in ("own", "sibling")]
-            rows.append([name, self.parameters(name), rate, *both, seconds])
-        columns = ["method", "parameters", "learning rate", "own task", "sibling", "seconds"]
+            found = [self.mean(name, key) for key in ("own", "sibling", "forgotten")]
+            rows.append([name, self.parameters(name), rate, *found, seconds])
+        columns = [
+            "method", "parameters", "learning rate", "own task", "sibling", "forgotten", "seconds"
+        ]  # fmt: skip
         rates = "at the learning rate, of three, that is best on validation, or that was given"
         if not self.run.plan.rates_on:
             rates = "at a usual learning rate for it"
         told = (
             "Means over the domains; the interval is over seeds. Without suffix: policy gradient; "
-            f"sft: next token. Each method {rates}."
+            f"sft: next token. Each method {rates}. Forgotten: by how many nats a token the base "
+            "model's own replies to other requests became less likely."
         )
         return Table(key, title, columns, rows, told + note)
 

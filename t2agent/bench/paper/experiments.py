@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 
 from t2agent.bench.nano import decide, swapped, without_image
 from t2agent.bench.paper.controls import RandomReward, random_like, shuffled
+from t2agent.bench.paper.forgetting import Replies, log_likelihood, own_replies
 from t2agent.bench.paper.ledger import Job, Ledger
 from t2agent.bench.paper.plan import Plan
 from t2agent.bench.paper.suite import Suite, draw
@@ -29,11 +31,13 @@ from t2agent.tasks.task import longest_reply
 from t2agent.train import Example, Task
 from t2agent.train.evaluation import accuracy
 
+_GENERAL = 32  # requests of no domain, on whose replies is measured what a method forgets
+
 ONLINE = ("prompt", "classifier", "embedding")
 """The strategies that decide request by request."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Experiments:
     """All experiments of a run.
 
@@ -136,7 +140,14 @@ class Experiments:
                     judged = self.trained.task(name, task)
                     examples = draw(judged, self.plan.requests, seed, "test")
                     found[key] = accuracy(self.suite.model, judged, examples, what)
+            kept = log_likelihood(self.suite.model, self._own_replies, what)
+        found["forgotten"] = log_likelihood(self.suite.model, self._own_replies) - kept
         return found
+
+    @functools.cached_property
+    def _own_replies(self) -> Replies:
+        """The base model's to requests that no expert is for."""
+        return own_replies(self.suite.model, self.suite.others[:_GENERAL])
 
     def _engine(self, seed: int, strategy: str) -> Engine:
         """As the product has it, with a seed's experts."""

@@ -15,6 +15,7 @@ from t2agent.models.installed import NANO
 from t2agent.models.model import T2Model
 from t2agent.nano.experts import DESCRIPTIONS, LEARNING_RATES, small_talk
 from t2agent.nano.tasks import COMBINATIONS, DOMAINS, SIBLINGS, TASKS, conflicting, foreign
+from t2agent.tasks.examples import read_examples
 from t2agent.tasks.paper import REAL_TASKS, load_task
 from t2agent.tasks.paper.base import RealTask
 from t2agent.train import Example, ExampleTask, Task
@@ -27,6 +28,7 @@ _UNSEEN = {
 }
 """Real training tasks -> the unseen tasks that the paper measures them on."""
 
+_UNSEEN_FILE = ".unseen.jsonl"
 _KNOWN_BY = 256  # examples of a split that tell whether a task's data are the same
 
 
@@ -133,7 +135,8 @@ def real_suite(model: T2Model, names: Sequence[str]) -> Suite:
     """A real checkpoint and the tasks that an expert is to be trained for.
 
     names: of `REAL_TASKS` (each with the unseen task that the paper pairs it with), or JSON-lines
-    files as `ExampleTask.from_jsonl` reads them.
+    files as `ExampleTask.from_jsonl` reads them; beside NAME.jsonl, NAME.unseen.jsonl holds the
+    examples of its unseen task.
 
     Raises:
         ConfigError: there are no tasks, two have one name, or one is neither a name nor a file.
@@ -159,6 +162,11 @@ def real_suite(model: T2Model, names: Sequence[str]) -> Suite:
                     f"two tasks are named {task.name!r}; rename {name}, whose stem names its task"
                 )
             tasks[task.name] = task
+            beside = Path(name).with_name(f"{task.name}{_UNSEEN_FILE}")
+            if beside.is_file():
+                unseen = f"{task.name}_unseen"
+                siblings[task.name] = unseen
+                tasks[unseen] = ExampleTask(unseen, {"test": read_examples(beside)})
     domains = tuple(name for name in tasks if name not in siblings.values())
     return Suite(
         model=model,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 from PIL import Image
@@ -41,6 +42,19 @@ def test_tasks_from_files(tmp_path):
     assert found.domains == tuple(found.tasks) == ("sums", "poems")
     assert found.unseen == ()
     assert set(found.checked()) == {"sums", "poems"}
+
+
+def test_a_file_beside_another_is_its_unseen_task(tmp_path):
+    sums, poems = files(tmp_path)
+    lines = [{"prompt": f"{n} plus {n}?", "answer": str(2 * n)} for n in range(3)]
+    (tmp_path / "sums.unseen.jsonl").write_text("\n".join(map(json.dumps, lines)))
+
+    found = real_suite(shared(), [sums, poems])
+
+    assert found.domains == ("sums", "poems")
+    assert found.siblings == {"sums": "sums_unseen"}
+    assert len(found.tasks["sums_unseen"].split("test")) == 3
+    assert "sums_unseen" in found.checked()
 
 
 def test_what_is_no_suite(tmp_path):

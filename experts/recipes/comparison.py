@@ -18,10 +18,10 @@ from pathlib import Path
 
 import label
 from recipe import Data, Row
-from tools import length
 
 from t2agent.bench.datasets import SHARED
 from t2agent.files import write_text
+from t2agent.replies.signatures import signature
 
 TRAINED, UNSEEN = 2000, 300  # rows of a file
 FEELINGS = ("emotions", "sentiment")
@@ -33,7 +33,8 @@ def calls(rows: Iterable[Row]) -> list[Row]:
     return [
         {"prompt": row["prompt"], "tools": row["tools"], "calls": row["calls"]}
         for row in rows
-        if len(row["calls"]) == 1 and length(row["tools"]) < LONGEST
+        if len(row["calls"]) == 1
+        and sum(len(signature(tool["function"])) for tool in row["tools"]) < LONGEST
     ]
 
 

@@ -74,7 +74,7 @@ def _offered(row: Row, offers: list[list[Any]], rng: random.Random) -> list[Any]
     """The tools of a row in another order, fewer or more of those that are not called."""
     names = {call["name"] for call in row["calls"]}
     needed = [tool for tool in row["tools"] if _name(tool) in names]
-    most = SHORT if rng.random() < 0.75 and length(needed) < SHORT else LONGEST
+    most = SHORT if rng.random() < 0.75 and _length(needed) < SHORT else LONGEST
     others = [tool for tool in row["tools"] if _name(tool) not in names]
     rng.shuffle(others)
     if rng.random() < 0.25:
@@ -83,7 +83,7 @@ def _offered(row: Row, offers: list[list[Any]], rng: random.Random) -> list[Any]
         others += [tool for tool in rng.choice(offers) if _name(tool) not in names]
     seen: dict[str, Any] = {}
     for tool in (*needed, *others):
-        if _name(tool) in seen or length([*seen.values(), tool]) > most:
+        if _name(tool) in seen or _length([*seen.values(), tool]) > most:
             if tool in needed:
                 return []
             continue
@@ -94,13 +94,12 @@ def _offered(row: Row, offers: list[list[Any]], rng: random.Random) -> list[Any]
 
 
 def _cut(tools: list[Any]) -> list[Any]:
-    while length(tools) > SHORT:
+    while _length(tools) > SHORT:
         tools = tools[:-1]
     return tools
 
 
-def length(tools: list[Any]) -> int:
-    """How many characters tools take in a prompt."""
+def _length(tools: list[Any]) -> int:
     return sum(len(signature(tool["function"])) for tool in tools)
 
 

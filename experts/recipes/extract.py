@@ -51,9 +51,9 @@ def rows(data: Data, rng: random.Random) -> Iterator[Row]:
         if source in ("wnut17", "sec_ner"):  # two thirds of these texts have nothing to extract
             empty = [row for row in found if not row["fields"]]
             found = [row for row in found if row["fields"]]
-            found += empty[: len(found) // 5]
+            found += empty[: len(found) // 2]
         if source == "e2e":
-            found = [row for row in found if _said(row) or rng.random() < 0.4]
+            found = [row for row in found if _said(row) or rng.random() < 0.1]
         for row in rng.sample(found, min(share, len(found))):
             yield _row(row, known[source], rng)
     # Requests for tools hold the values of many other fields.
@@ -90,7 +90,7 @@ def _row(row: Row, known: list[str], rng: random.Random) -> Row:
     fields = row["fields"]
     others = [name for name in known if name not in fields]
     # All of a set, as a schema that serves for many texts has them, or some.
-    all_shown = 0.7 if len(known) < 10 else 0.4
+    all_shown = 0.7 if len(known) < 10 else 0.6
     more = len(others) if rng.random() < all_shown else rng.randint(0, 5)
     names = [*fields, *rng.sample(others, min(more, len(others)))]
     rng.shuffle(names)

@@ -46,7 +46,7 @@ class Kind:
 
 KINDS: Mapping[str, Kind] = {
     "bfcl": Kind(frozenset({"prompt", "tools", "category", "ground_truth"}), "tools", 256),
-    "calls": Kind(frozenset({"prompt", "tools", "calls"}), "tools", 256),
+    "calls": Kind(frozenset({"prompt", "tools", "calls"}), "tools", 320),
     "answers": Kind(frozenset({"messages", "tools", "must_say"}), "answer", 96),
     "labels": Kind(frozenset({"text", "label", "labels"}), "label", 24),
     "extract": Kind(frozenset({"text", "fields"}), "extract", 192),

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from t2agent.dispatch.dispatcher import Request
 from t2agent.dispatch.encoder import Vectors
 from t2agent.dispatch.fitting import Fitted
+from t2agent.dispatch.pieces import Piece, pieces
 from t2agent.dispatch.tool_offers import ToolSimilarity, without_offer
 
 # Cosines of a request with the tool that is closest to it. Small talk stayed below the first, most
@@ -63,13 +64,25 @@ class ToolRequests:
         assert asked is not None  # there are labels
         return cls(asked, calling, similarity)
 
-    def wanted(self, request: Request) -> bool:
-        """Whether a request wants one of the tools that it offers.
+    def wanting(self, request: Request) -> Piece | None:
+        """What of a request wants one of the tools that it offers; None where nothing does.
+
+        Of a request for several things, one of which is enough, each is looked at.
+        """
+        for piece in pieces(request.text) if request.tools else ():
+            for whole in piece.lengths:
+                for text in (whole, *_parts(whole)):
+                    if self._wanted(replace(request, text=text)):
+                        return Piece((text,), piece.asks, piece.of_material)
+        return None
+
+    def _wanted(self, request: Request) -> bool:
+        """Whether it does by its text as a whole.
 
         It does where the question is like those that experts for tools have learned, or close to
         what one of the tools does.
         """
-        if not request.text.strip() or not request.tools:
+        if not request.text.strip():
             return False
         closest = max(self.similarity.of(request.text, request.tools))
         asked = self.asked
@@ -103,14 +116,18 @@ def goes_on(request: Request, similarity: ToolSimilarity) -> bool:
         return True
     if called.issuperset(names):
         return False
-    parts = [part for part in _PARTS.split(request.text) if len(part.split()) >= _PART_WORDS]
-    for part in parts or [request.text]:
+    for part in _parts(request.text) or [request.text]:
         close = list(zip(names, similarity.of(part, request.tools), strict=True))
         left = max(cosine for name, cosine in close if name not in called)
         done = max(cosine for name, cosine in close if name in called)
         if left >= _ASKED_FOR and left - done >= _RATHER:
             return True
     return False
+
+
+def _parts(text: str) -> list[str]:
+    """The sentences of a text, and what "and" and "then" set off in them."""
+    return [part for part in _PARTS.split(text) if len(part.split()) >= _PART_WORDS]
 
 
 def _another_value(request: Request) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import random
-from collections import Counter
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -30,9 +31,19 @@ def recipe(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> M
     return module
 
 
+@pytest.fixture(scope="module")
+def files() -> dict[str, Any]:
+    """What was read of the data so far: several recipes take the same files."""
+    return {}
+
+
 @pytest.mark.parametrize("recipe", NAMES, indirect=True)
 def test_the_trainer_reads_what_a_recipe_makes(
-    recipe: ModuleType, shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: ModuleType,
+    files: dict[str, Any],
+    shared_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if not (shared_data / "real").is_dir():
         pytest.skip("the real data are not beside the repository")
@@ -40,7 +51,9 @@ def test_the_trainer_reads_what_a_recipe_makes(
         recipe, "base_replies", lambda asked: ["I am well, thank you."] * len(asked), raising=False
     )
     data = recipe.Data(shared_data / "real")
+    data.update(files)
     made = list(recipe.RECIPE.rows(data, random.Random(0)))
+    files.update(data)
 
     assert len(made) >= 500
     assert not any(name.endswith(("_dev", "_test")) for name in data)  # nothing to be judged by
@@ -55,8 +68,6 @@ def test_the_trainer_reads_what_a_recipe_makes(
     assert all(task.reward(example.answer, example) == 1.0 for example in right)
 
     shown = [row for row in few if recipe.RECIPE.shown(row)]
-    module = __import__("recipe")
     assert shown
-    assert all(module.request_of(row).strip() for row in shown)
+    assert all(importlib.import_module("recipe").request_of(row).strip() for row in shown)
     assert recipe.RECIPE.sources
-    assert min(Counter(row.get("about") for row in few).values()) >= 1

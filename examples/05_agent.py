@@ -1,6 +1,9 @@
-"""An agent with tools: every step shows who answered it, what it called and what came back.
+"""An agent with three tools of your own: every step shows who answered it, and what was called.
 
-python examples/05_agent.py
+    python examples/05_agent.py
+
+The agent is LangChain's; its model, smollm2, answers a step with tools on offer by the expert
+`tools`, and one after a tool's result by `answer`.
 """
 
 from __future__ import annotations
@@ -10,12 +13,37 @@ from langchain.agents.middleware import ModelRequest
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
 from t2agent import ChatT2, T2Middleware, create_t2_agent
-from t2agent.toolbox import load_tools
+from t2agent.models.installed import is_installed
 
 
-def get_weather(city: str) -> str:
-    """Tells the weather in a city."""
-    return f"sunny in {city}"
+def get_weather(city: str) -> dict[str, str | int]:
+    """Get the weather in a city right now.
+
+    Args:
+        city: name of the city, such as Bergen
+    """
+    return {"city": city, "condition": "heavy rain", "temperature": 7}
+
+
+def find_order(order_number: str) -> dict[str, str]:
+    """Find out where a customer's order is.
+
+    Args:
+        order_number: number of the order
+    """
+    return {"order_number": order_number, "status": "on its way", "arrival": "Thursday"}
+
+
+def opening_hours(day: str) -> dict[str, str]:
+    """Look up the opening hours of the shop on a day of the week.
+
+    Args:
+        day: day of the week, such as Monday
+    """
+    return {"day": day, "opens": "10:00", "closes": "18:30"}
+
+
+TOOLS = (get_weather, find_order, opening_hours)
 
 
 def show(message: BaseMessage) -> None:
@@ -28,13 +56,15 @@ def show(message: BaseMessage) -> None:
 
 
 def main() -> None:
-    chat = ChatT2()  # t2-nano with its experts
-
-    # Bundled tools by name, and a function of your own. None instead of a list: all bundled ones.
-    agent = create_t2_agent(chat, ["calculator", "add_days", "weekday"])
+    if not is_installed("smollm2"):
+        print("This agent needs the real model; get it with: t2agent models add smollm2")
+        return
+    chat = ChatT2("smollm2", max_tokens=96)
+    agent = create_t2_agent(chat, TOOLS)  # bundled tools go by their names: "calculator"
     for question in (
-        "Which weekday is 19 days after 2026-01-25?",
-        "Compute 54 * 37, then add 13.",
+        "What's the weather like in Bergen?",
+        "Where is my order 48213?",
+        "Thanks, have a nice day!",
     ):
         print(question)
         state = agent.invoke({"messages": [("user", question)]})
@@ -42,24 +72,17 @@ def main() -> None:
             show(message)
         print(f"  decisions kept: {len(state['t2_decisions'])}")
 
-    weather = create_t2_agent(chat, [get_weather])
-    print("What is the weather in Paris?")
-    for update in weather.stream(
-        {"messages": [("user", "What is the weather in Paris?")]}, stream_mode="updates"
-    ):
-        for change in update.values():
-            for message in change.get("messages", ()):
-                show(message)
-
-    # An agent of your own gets the same by a middleware, here with a say in each step.
+    # An agent of your own gets the same by a middleware, here with a say in each step: words of
+    # the base model instead of the expert's.
     def choose(request: ModelRequest) -> dict[str, str] | None:
-        return {"expert": "tools"} if len(request.messages) == 1 else None
+        return None if len(request.messages) == 1 else {"dispatch": "off"}
 
-    own = create_agent(chat, load_tools(["calculator"]), middleware=[T2Middleware(choose=choose)])
-    state = own.invoke({"messages": [("user", "What is 23 * 47?")]})
-    print("What is 23 * 47?")
-    for message in state["messages"][1:]:
-        show(message)
+    own = create_agent(chat, list(TOOLS), middleware=[T2Middleware(choose=choose)])
+    question = "When does the shop close on Saturday?"
+    print(question)
+    state = {}
+    for state in own.stream({"messages": [("user", question)]}, stream_mode="values"):
+        show(state["messages"][-1])
     print(f"  strategies: {', '.join(step['strategy'] for step in state['t2_decisions'])}")
 
 

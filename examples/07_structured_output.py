@@ -12,46 +12,70 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from t2agent import ChatT2, create_t2_agent
+from t2agent.models.installed import is_installed
+
+LETTER = (
+    "Hello, my name is Maria Lopez and I work for Northwind Bicycles in Valencia. "
+    "Please call me back on 555-0142."
+)
 
 
-class Number(BaseModel):
-    """The answer to a sum."""
+class Contact(BaseModel):
+    """Who wrote a message."""
 
-    answer: int
-
-
-class Animal(BaseModel):
-    """The word that names an animal."""
-
-    answer: Literal["apple", "belt", "iron", "dog"]
+    person: str
+    company: str
+    city: str
+    phone: str
 
 
-NUMBERS: dict[str, Any] = {
-    "title": "numbers",
+class Kind(BaseModel):
+    """What a customer's message is."""
+
+    kind: Literal["praise", "complaint", "order"]
+
+
+RESTAURANT: dict[str, Any] = {
+    "title": "restaurant",
     "type": "object",
-    "properties": {"answer": {"type": "array", "items": {"type": "integer"}}},
-    "required": ["answer"],
+    "properties": {key: {"type": "string"} for key in ("name", "food", "area", "price")},
+    "additionalProperties": False,
 }
 
 
-def main() -> None:
-    chat = ChatT2(max_tokens=96)
+def find_order(order_number: str) -> dict[str, str]:
+    """Find out where a customer's order is.
 
-    print(repr(chat.with_structured_output(Number).invoke("What is 7 * 3 + 12?")))
-    which = "Which one is an animal? Options: apple, belt, iron or dog."
-    print(repr(chat.with_structured_output(Animal).invoke(which)))
-    ordered = "What is the value of sorted([4, 9, 2, 7])?"
-    print(chat.with_structured_output(NUMBERS).invoke(ordered))
+    Args:
+        order_number: number of the order
+    """
+    return {"order_number": order_number, "status": "on its way", "arrival": "Thursday"}
+
+
+class Delivery(BaseModel):
+    """When an order comes."""
+
+    order_number: str
+    arrival: str
+
+
+def main() -> None:
+    if not is_installed("smollm2"):
+        print("This needs the real model; get it with: t2agent models add smollm2")
+        return
+    chat = ChatT2("smollm2", max_tokens=96)
+
+    print(repr(chat.with_structured_output(Contact).invoke(LETTER)))
+    print(repr(chat.with_structured_output(Kind).invoke("The lamp broke after two days!")))
 
     # The message beside what was parsed, and with it the experts.
-    full: Any = chat.with_structured_output(Number, include_raw=True, expert="json").invoke(
-        "Tom has 7 bags with 3 apples each and finds 12 more. How many apples does Tom have?"
-    )
+    text = "The Golden Curry is a cheap Indian restaurant by the riverside."
+    full: Any = chat.with_structured_output(RESTAURANT, include_raw=True).invoke(text)
     print(full["parsed"], full["raw"].response_metadata["dispatch"]["mixture"]["weights"])
 
     # An agent may call tools first; its last reply has the form.
-    agent = create_t2_agent(chat, ["calculator"], response_format=Number)
-    state = agent.invoke({"messages": [("user", "Compute 54 * 37, then add 13.")]})
+    agent = create_t2_agent(chat, [find_order], response_format=Delivery)
+    state = agent.invoke({"messages": [("user", "When does my order 48213 arrive?")]})
     for message in state["messages"][1:-1]:
         for call in getattr(message, "tool_calls", ()):
             print(f"called {call['name']}: {call['args']}")

@@ -17,16 +17,31 @@ from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, interrupt
 
 from t2agent import ChatT2
-from t2agent.toolbox import load_tools
-
-TOOLS = load_tools(["calculator"])
-CHAT = ChatT2()
-MODEL = CHAT.bind_tools(TOOLS, parallel_tool_calls=False)
+from t2agent.models.installed import is_installed
 
 
-def model(state: MessagesState) -> dict[str, Any]:
-    """One step: dispatched by what is asked now."""
-    return {"messages": [MODEL.invoke(state["messages"])]}
+def book_table(restaurant: str, people: int, time: str) -> dict[str, Any]:
+    """Book a table in a restaurant.
+
+    Args:
+        restaurant: name of the restaurant
+        people: how many people will come
+        time: time of the day
+    """
+    return {"restaurant": restaurant, "people": people, "time": time, "confirmation": "T-4471"}
+
+
+def get_weather(city: str) -> dict[str, Any]:
+    """Get the weather in a city right now.
+
+    Args:
+        city: name of the city, such as Bergen
+    """
+    return {"city": city, "condition": "heavy rain", "temperature": 7}
+
+
+TOOLS = [book_table, get_weather]
+FREE = {"get_weather"}  # nobody needs to approve what changes nothing
 
 
 def approve(state: MessagesState) -> Command[Any]:
@@ -34,9 +49,10 @@ def approve(state: MessagesState) -> Command[Any]:
     last = state["messages"][-1]
     assert isinstance(last, AIMessage)
     [call] = last.tool_calls
-    if interrupt({"tool": call["name"], "arguments": call["args"]}):
+    if call["name"] in FREE or interrupt({"tool": call["name"], "arguments": call["args"]}):
         return Command(goto="tools")
-    refusal = ToolMessage("refused", tool_call_id=call["id"], name=call["name"], status="error")
+    told = "Error: the user said no"
+    refusal = ToolMessage(told, tool_call_id=call["id"], name=call["name"], status="error")
     return Command(goto="model", update={"messages": [refusal]})
 
 
@@ -44,7 +60,13 @@ def wants_a_tool(state: MessagesState) -> str:
     return "approve" if getattr(state["messages"][-1], "tool_calls", None) else END
 
 
-def build() -> Any:
+def build(chat: ChatT2) -> Any:
+    bound = chat.bind_tools(TOOLS, parallel_tool_calls=False)
+
+    def model(state: MessagesState) -> dict[str, Any]:
+        """One step: dispatched by what is asked now."""
+        return {"messages": [bound.invoke(state["messages"])]}
+
     graph = StateGraph(MessagesState)
     graph.add_node("model", model)
     graph.add_node("approve", approve, destinations=("tools", "model"))
@@ -56,11 +78,14 @@ def build() -> Any:
 
 
 def main() -> None:
-    graph = build()
+    if not is_installed("smollm2"):
+        print("This graph needs the real model; get it with: t2agent models add smollm2")
+        return
+    graph = build(ChatT2("smollm2", max_tokens=96))
     for conversation, question, yes in (
-        ("first", "Compute 54 * 37, then add 13.", True),
-        ("first", "What is 7 * 3 + 12?", True),
-        ("second", "What is 23 * 47?", False),
+        ("first", "Book a table for 4 people at Luigi's at 7 pm.", True),
+        ("first", "What's the weather like in Bergen?", True),
+        ("second", "Please reserve a table at the Blue Door for two at 12:30.", False),
     ):
         # A thread's messages are remembered: the second question comes after the first one.
         thread: Any = {"configurable": {"thread_id": conversation}, "recursion_limit": 20}

@@ -223,7 +223,7 @@ def _run_three_tools(model: str, progress: bool) -> dict[str, Any]:
         "model": model,
         "summary": {who: _of_tools(todo, done) for who, done in outcomes.items()},
         "unsolved": [
-            {"request": asked.text, "answer": asked.values, "steps": list(done.steps)}
+            {"request": asked.text, "answer": asked.value, "steps": list(done.steps)}
             for asked, done in zip(todo, outcomes["experts"], strict=True)
             if not done.solved
         ],

@@ -1,7 +1,8 @@
 """Fifty real requests to an agent with three tools: weather, money and a calendar.
 
 The tools are plain functions with small tables inside. A request is solved where a tool was called
-with success and the last message says the values that were asked for, as the tool gave them.
+with success and the last message says the value that was asked for as the tool gave it, numbers and
+times in any form (`t2agent.bench.real.scoring.said`).
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from t2agent.tasks.rewards.texts import must_say
-from t2agent.tasks.task import Example
+from t2agent.bench.real.scoring import said
 
 _WEATHER: Mapping[str, tuple[str, int, int]] = {  # condition, degrees Celsius, wind in km/h
     "Oslo": ("light snow", -3, 12),
@@ -61,8 +61,8 @@ def get_weather(city: str) -> str:
         {
             "city": name,
             "condition": condition,
-            "temperature_celsius": str(degrees),
-            "wind_kmh": str(wind),
+            "temperature_celsius": degrees,
+            "wind_kmh": wind,
         }
     )
 
@@ -80,7 +80,7 @@ def convert_currency(amount: float, from_currency: str, to_currency: str) -> str
         if code not in _EUROS:
             return json.dumps({"error": f"no rate for {code}; known: {', '.join(_EUROS)}"})
     found = amount * _EUROS[given] / _EUROS[wanted]
-    return json.dumps({"amount": f"{found:.2f}", "currency": wanted})
+    return json.dumps({"amount": round(found, 2), "currency": wanted})
 
 
 def get_calendar(day: str) -> str:
@@ -104,43 +104,43 @@ TOOLS: tuple[Callable[..., str], ...] = (get_weather, convert_currency, get_cale
 class AgentRequest:
     """What a user asks, and the call that leads to the answer.
 
-    ``wanted``: the fields of the tool's result that the answer must say.
+    ``wanted``: the field of the tool's result that the answer must say.
     """
 
     text: str
     tool: Callable[..., str]
     arguments: Mapping[str, Any]
-    wanted: tuple[str, ...]
+    wanted: str
 
     @property
-    def values(self) -> list[str]:
+    def value(self) -> str:
         """What the answer must say."""
-        found = json.loads(self.tool(**self.arguments))
-        return [found[key] for key in self.wanted]
+        return str(json.loads(self.tool(**self.arguments))[self.wanted])
 
     def is_answered(self, reply: str) -> bool:
         """Whether a reply says it."""
-        return must_say(reply, Example(self.text, other={"must_say": self.values})) > 0
+        return said([self.value], reply) == 1
 
 
 def requests() -> Sequence[AgentRequest]:
     """The fifty."""
-    return [
-        *(
-            AgentRequest(text, get_weather, {"city": city}, (f,))
-            for text, city, f in _ABOUT_WEATHER
-        ),
-        *(
-            AgentRequest(
-                text,
-                convert_currency,
-                {"amount": amount, "from_currency": given, "to_currency": wanted},
-                ("amount",),
-            )
-            for text, amount, given, wanted in _ABOUT_MONEY
-        ),
-        *(AgentRequest(text, get_calendar, {"day": day}, (f,)) for text, day, f in _ABOUT_DAYS),
-    ]
+    weather = (
+        AgentRequest(text, get_weather, {"city": city}, wanted)
+        for text, city, wanted in _ABOUT_WEATHER
+    )
+    money = (
+        AgentRequest(
+            text,
+            convert_currency,
+            {"amount": amount, "from_currency": given, "to_currency": asked},
+            "amount",
+        )
+        for text, amount, given, asked in _ABOUT_MONEY
+    )
+    days = (
+        AgentRequest(text, get_calendar, {"day": day}, wanted) for text, day, wanted in _ABOUT_DAYS
+    )
+    return [*weather, *money, *days]
 
 
 _ABOUT_WEATHER = (

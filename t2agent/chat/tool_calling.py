@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import builtins
+import re
 from collections.abc import Callable, Iterator, Sequence
+from inspect import cleandoc
 from operator import itemgetter
 from typing import Any, Literal
 
@@ -34,6 +36,7 @@ Method = Literal["json_schema", "function_calling", "json_mode"]
 _NAMED = {"name", "function", "toolSpec"}
 """What a dict has one of that is no schema but a tool."""
 _ABOUT = {"title", "description"}
+_ARGUMENT = re.compile(r"\s+(\w+)(?: \([^)]*\))?:\s*(.*)")
 
 
 class Binding(BaseChatModel):
@@ -185,7 +188,41 @@ def _converted(tool: Any, strict: bool | None) -> builtins.dict[str, Any]:
     own = _recursive(getattr(tool, "tool_call_schema", tool), strict)
     if own is not None:
         found["function"]["parameters"] = own
-    return found
+    return found if isinstance(tool, dict) else _described(found)
+
+
+def _described(tool: builtins.dict[str, Any]) -> builtins.dict[str, Any]:
+    """A tool with what its docstring says of the arguments, in Google's style, beside each of them.
+
+    LangChain does so with functions, but neither with the tools that it makes of them, as
+    create_agent does, nor with those of MCP servers: there the whole docstring is the description.
+    """
+    function = tool["function"]
+    parameters = function.get("parameters") or {}
+    about, section, rest = cleandoc(function.get("description") or "").partition("\nArgs:\n")
+    told: builtins.dict[str, str] = {}
+    name = ""
+    for line in rest.splitlines():
+        if line and not line[0].isspace():
+            break  # another section
+        if (found := _ARGUMENT.match(line)) and found[1] in parameters.get("properties", ()):
+            name, told[found[1]] = found[1], found[2]
+        elif name:
+            told[name] = f"{told[name]} {line.strip()}".strip()
+    if not section or not told:
+        return tool
+    properties = {
+        key: {"description": told[key], **one} if key in told and isinstance(one, dict) else one
+        for key, one in parameters["properties"].items()
+    }
+    return {
+        **tool,
+        "function": {
+            **function,
+            "description": about.strip(),
+            "parameters": {**parameters, "properties": properties},
+        },
+    }
 
 
 def _as_function(given: Any) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Annotated, NamedTuple
 
@@ -204,7 +203,7 @@ class EmbeddingDispatcher:
         started = time.perf_counter()
         decided: dict[int, Chosen] = {}
         for modality in MODALITIES:
-            rows = [i for i, r in enumerate(requests) if bool(r.images) == (modality == "image")]
+            rows = [i for i, request in enumerate(requests) if _modality(request) == modality]
             if rows:
                 found = self._decide(modality, [requests[i] for i in rows])
                 decided |= dict(zip(rows, found, strict=True))
@@ -219,8 +218,12 @@ class EmbeddingDispatcher:
 
         Where no expert is for tools, nobody knows, and it is True.
         """
-        tools = self._tool_requests("image" if request.images else "text")
-        return tools is None or _wanting(tools, request) is not None
+        tools = self._tool_requests(_modality(request))
+        return tools is None or tools.wanting(request) is not None
+
+    def step(self, request: Request) -> Step:
+        """The step of a conversation at which a request stands, as the experts' cards name it."""
+        return self._standing(_modality(request), request)[0]
 
     def _decide(self, modality: Modality, requests: Sequence[Request]) -> list[Chosen]:
         standing = [self._standing(modality, request) for request in requests]
@@ -240,7 +243,7 @@ class EmbeddingDispatcher:
                 return "calls", whole
             return ("json" if request.json and there["json"] else "results"), whole
         tools = self._tool_requests(modality) if request.tools else None
-        if tools is not None and (asked := _wanting(tools, request)) is not None:
+        if tools is not None and (asked := tools.wanting(request)) is not None:
             return "calls", (asked,)
         if request.json and there["json"]:
             return "json", whole
@@ -365,13 +368,8 @@ class EmbeddingDispatcher:
         return fit(given, self._vectors, self._temperature, self._threshold, negatives, elsewhere)
 
 
-def _wanting(tools: ToolRequests, request: Request) -> Piece | None:
-    """What of a request wants one of the tools that it offers; None where nothing does."""
-    for piece in pieces(request.text) if request.tools else ():
-        for text in piece.lengths:
-            if tools.wanted(replace(request, text=text)):
-                return Piece((text,), piece.asks, piece.of_material)
-    return None
+def _modality(request: Request) -> Modality:
+    return "image" if request.images else "text"
 
 
 class Chosen(NamedTuple):

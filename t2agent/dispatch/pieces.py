@@ -84,12 +84,12 @@ def _ends(lines: Sequence[str]) -> list[Piece]:
     first, last = _first(_sentences(lines[0])), _last(_sentences(lines[-1]))
     if not first.asks:  # what it tells of may be asked next
         told = _cut(lines[:-1][:_LINES_TOGETHER])
-        first = _piece([*first.lengths, told], _asks(told))
+        first = _piece([*first.lengths, told], asks(told))
     elif _OPTION.match(lines[1]):
         first = _piece([*first.lengths, _cut(lines[:_LINES_TOGETHER])], True)
     if not last.asks:
         told = _cut(lines[1:][-_LINES_TOGETHER:], from_end=True)
-        last = _piece([*last.lengths, told], _asks(told))
+        last = _piece([*last.lengths, told], asks(told))
     return [first, last]
 
 
@@ -105,7 +105,8 @@ def _sentences(line: str) -> list[str]:
     return [part for part in _SENTENCE.split(line) if part.strip()]
 
 
-def _asks(text: str) -> bool:
+def asks(text: str) -> bool:
+    """Whether a sentence of a text has the form of a question or a wish."""
     return any(
         _QUESTION.search(one.strip()) or _WISH.match(one.strip().lstrip("#>*-_ \"'(["))
         for one in _sentences(text)
@@ -115,11 +116,11 @@ def _asks(text: str) -> bool:
 def _first(sentences: Sequence[str]) -> Piece:
     """What is asked at the beginning: the first sentences that ask, with those before."""
     near = sentences[:_SENTENCES]
-    start = next((k for k, one in enumerate(near) if _asks(one)), None)
+    start = next((k for k, one in enumerate(near) if asks(one)), None)
     if start is None:
         return _piece([_cut(near)], False)
     end = start + 1
-    while end < len(near) and _asks(near[end]):
+    while end < len(near) and asks(near[end]):
         end += 1
     # A few sentences before it belong to it; of more, nobody knows.
     return _piece([_cut(near[0 if start <= _BEFORE else start : end])], True)
@@ -128,11 +129,11 @@ def _first(sentences: Sequence[str]) -> Piece:
 def _last(sentences: Sequence[str]) -> Piece:
     """What is asked at the end: the last sentences that ask, alone or with some of those before."""
     near = sentences[-_SENTENCES:]
-    end = next((k for k in reversed(range(len(near))) if _asks(near[k])), None)
+    end = next((k for k in reversed(range(len(near))) if asks(near[k])), None)
     if end is None:
         return _piece([_cut(near, from_end=True)], False)
     start = end
-    while start and _asks(near[start - 1]):
+    while start and asks(near[start - 1]):
         start -= 1
     before = [start, max(0, start - 1), max(0, start - 3)]
     return _piece([_cut(near[k : end + 1], from_end=True) for k in before], True)

@@ -12,15 +12,18 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
+from typing import get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from t2agent.dispatch.dispatcher import CLASSIFIER, OTHERS, Decision, Request, category_question
+from t2agent.dispatch.embedding import EmbeddingDispatcher
 from t2agent.dispatch.labels import Experts, choosable
 from t2agent.dispatch.tool_offers import offer
 from t2agent.errors import ConfigError, ContextLengthError, ExpertNotFoundError
+from t2agent.experts.card import Step
 from t2agent.experts.expert import Expert, MixtureLike
 from t2agent.experts.mixture import Mixture
 from t2agent.models.likelihood import answer_tokens, log_likelihoods, rows_per_pass
@@ -45,6 +48,10 @@ class PromptDispatcher:
     there are some. Of a request that would make the question longer than 1,024 tokens, or than
     the context, the middle is left out.
 
+    Where an expert's card names a ``step`` of a conversation, the experts of the request's step are
+    those to choose among, as `EmbeddingDispatcher` tells it; the model is asked where they are
+    several, or the step is "text", and may answer "others" there alone.
+
     All methods may be called from any thread.
 
     Args:
@@ -57,6 +64,7 @@ class PromptDispatcher:
     def __init__(self, model: T2Model, experts: Experts | None = None) -> None:
         self._model = model
         self._experts: Experts = model.registry if experts is None else experts
+        self._steps = EmbeddingDispatcher(self._experts)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._model.name!r})"
@@ -64,7 +72,7 @@ class PromptDispatcher:
     @property
     def version(self) -> str:
         """Changes with whatever changes a decision, besides the registry; for caches."""
-        return "1"
+        return f"2 {self._steps.version}"
 
     def dispatch(self, requests: Sequence[Request]) -> list[Decision]:
         """Decide on each request. ``scores`` has a probability for each expert that could have
@@ -75,17 +83,23 @@ class PromptDispatcher:
             ContextLengthError: the names alone are too many for the model's context.
         """
         started = time.perf_counter()
+        alike: dict[tuple[bool, Step], list[int]] = {}
+        for i, request in enumerate(requests):
+            alike.setdefault((bool(request.images), self._step(request)), []).append(i)
         decided: dict[int, tuple[Mixture, dict[str, float], bool]] = {}
-        for seeing in (False, True):
-            rows = [i for i, request in enumerate(requests) if bool(request.images) == seeing]
-            names = self._names(seeing) if rows else []
+        for (seeing, step), rows in alike.items():
+            names = self._names(seeing, step)
+            free = step == "text"  # "others" may be the answer
             if not names:
                 decided |= {i: (Mixture(), {}, False) for i in rows}
                 continue
+            if len(names) == 1 and not free:
+                decided |= {i: (Mixture({names[0]: 1.0}), {names[0]: 1.0}, True) for i in rows}
+                continue
             odds = self._odds([requests[i] for i in rows], names)
             for i, row in zip(rows, odds, strict=True):
-                best = int(row.argmax())
-                scope = best < len(names) and bool(requests[i].text.strip())
+                best = int(row[: len(names) + free].argmax())
+                scope = not free or (best < len(names) and bool(requests[i].text.strip()))
                 mixture = Mixture({names[best]: 1.0}) if scope else Mixture()
                 decided[i] = mixture, dict(zip(names, map(float, row), strict=False)), scope
         seconds = (time.perf_counter() - started) / max(1, len(requests))
@@ -110,9 +124,17 @@ class PromptDispatcher:
         """Experts that no request goes to."""
         return frozenset({CLASSIFIER, OTHERS})
 
-    def _names(self, seeing: bool) -> list[str]:
+    def _step(self, request: Request) -> Step:
+        """The step at which a request stands; that of text where no expert is for another one."""
+        seeing = bool(request.images)
+        if not any(self._names(seeing, step) for step in get_args(Step) if step != "text"):
+            return "text"
+        step = self._steps.step(request)
+        return step if self._names(seeing, step) else "text"
+
+    def _names(self, seeing: bool, step: Step) -> list[str]:
         cards = choosable(self._experts, None if seeing else "text")
-        return sorted(cards.keys() - self._never())
+        return sorted({n for n, card in cards.items() if card.step == step} - self._never())
 
     def _odds(self, requests: Sequence[Request], names: Sequence[str]) -> NDArray[np.float64]:
         """Probabilities of the names and "others", (requests, names + 1)."""

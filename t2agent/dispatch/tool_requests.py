@@ -8,12 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from t2agent.dispatch.dispatcher import Request
 from t2agent.dispatch.encoder import Vectors
 from t2agent.dispatch.fitting import Fitted
+from t2agent.dispatch.pieces import Piece, asks, pieces
 from t2agent.dispatch.tool_offers import ToolSimilarity, without_offer
 
 # Cosines of a request with the tool that is closest to it. Small talk stayed below the first, most
@@ -32,8 +34,12 @@ _PART_WORDS = 3
 _PARTS = re.compile(
     r"(?<=[.!?;])\s+|,?\s+\b(?:and|then|also|after that|afterwards)\b\s+", re.IGNORECASE
 )
-_FURTHER = r"(?:, {one})*,? (?:and|or|&|as well as) (?:(?:in|for|to|at|of|from|the) )*{one}"
 _NAME_OR_NUMBER = r"(?:[A-Z]\w+(?: [A-Z]\w+)*|\d[\w.]*\w|\d)"
+_ONE = re.compile(_NAME_OR_NUMBER)
+_BESIDE = re.compile(
+    rf"(?:, {_NAME_OR_NUMBER})*,? (?:and|or|&|as well as) "
+    rf"(?:(?:in|for|to|at|of|from|the) )*{_NAME_OR_NUMBER}"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,17 +69,25 @@ class ToolRequests:
         assert asked is not None  # there are labels
         return cls(asked, calling, similarity)
 
-    def wanted(self, request: Request) -> bool:
-        """Whether a request wants one of the tools that it offers.
+    def wanting(self, request: Request) -> Piece | None:
+        """What of a request wants one of the tools that it offers; None where nothing does."""
+        for piece in pieces(request.text) if request.tools else ():
+            for text in piece.lengths:
+                if self._wanted(text, request.tools):
+                    return Piece((text,), piece.asks, piece.of_material)
+        return None
+
+    def _wanted(self, text: str, tools: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether a text wants one of the tools.
 
         It does where the question is like those that experts for tools have learned, or close to
         what one of the tools does.
         """
-        if not request.text.strip() or not request.tools:
+        if not text.strip():
             return False
-        closest = max(self.similarity.of(request.text, request.tools))
+        closest = max(self.similarity.of(text, tools))
         asked = self.asked
-        vectors = self.similarity.request_vector(request.text)[None]
+        vectors = self.similarity.request_vector(text)[None]
         logits = asked.classifier.logits(vectors)
         odds = dict(zip(asked.labels, asked.classifier.probabilities(logits)[0], strict=True))
         likely = sum(odds[label] for label in self.calling) >= _LIKELY
@@ -92,14 +106,16 @@ def goes_on(request: Request, similarity: ToolSimilarity) -> bool:
     """Whether a request wants another call after those that were made.
 
     It does where a part of it (a sentence, or what "and" and "then" set off) is about a tool that
-    was not called, and less about those that were; and where a value that was passed stands in it
-    beside another one, "Paris and Rome", that was not.
+    was not called, and less about those that were: clearly so, or where it asks of what no call
+    was passed; and where a value that was passed stands in it beside another one, "Paris and
+    Rome", that was not.
     """
     called = {str(call["name"]) for call in request.called}
     names = [str(tool["function"]["name"]) for tool in request.tools]
     if called.isdisjoint(names):
         return False
-    if _another_value(request):
+    passed = " ".join(str(call.get("arguments", "")) for call in request.called).casefold()
+    if _another_value(request.text, passed):
         return True
     if called.issuperset(names):
         return False
@@ -110,18 +126,24 @@ def goes_on(request: Request, similarity: ToolSimilarity) -> bool:
         done = max(cosine for name, cosine in close if name in called)
         if left >= _ASKED_FOR and left - done >= _RATHER:
             return True
+        if left > done and len(parts) > 1 and _of_others(part, passed):
+            return True
     return False
 
 
-def _another_value(request: Request) -> bool:
+def _of_others(part: str, passed: str) -> bool:
+    """Whether a part of a request asks, and names values, none of which was passed to a tool."""
+    named = [one.casefold() for one in _ONE.findall(part.partition(" ")[2])]
+    return asks(part) and bool(named) and not any(one in passed for one in named)
+
+
+def _another_value(text: str, passed: str) -> bool:
     """Whether a value that was passed to a tool stands beside another one that was not."""
-    passed = " ".join(str(call.get("arguments", "")) for call in request.called).casefold()
-    one = re.compile(_NAME_OR_NUMBER)
-    for found in one.finditer(request.text):
+    for found in _ONE.finditer(text):
         if found[0].casefold() not in passed:
             continue
-        beside = re.compile(_FURTHER.format(one=_NAME_OR_NUMBER)).match(request.text, found.end())
-        others = one.findall(beside[0]) if beside else []
+        beside = _BESIDE.match(text, found.end())
+        others = _ONE.findall(beside[0]) if beside else []
         if any(other.casefold() not in passed for other in others):
             return True
     return False

@@ -199,3 +199,27 @@ def test_tools_of_all_kinds() -> None:
     for given, name in ((Add, "Add"), (sub, "sub"), (plain, "plain"), (anthropic, "claude")):
         reply = chat.bind_tools([given], tool_choice=name, strict=True).invoke("Go")
         assert reply.tool_calls[0]["name"] == name
+
+
+def test_what_a_docstring_says_of_arguments_stands_beside_them() -> None:
+    """create_agent makes tools of functions whose whole docstring is the description."""
+
+    def pay(amount: float, to: str = "me") -> str:
+        """Pay somebody.
+
+        Args:
+            amount: how much,
+                in euros
+            to (str): who gets it
+
+        Returns:
+            A receipt: of the payment.
+        """
+        return f"{amount} {to}"
+
+    [bound] = chat_of().bind_tools([tool(pay)]).kwargs["tools"]  # type: ignore[attr-defined]
+
+    assert bound["function"]["description"] == "Pay somebody."
+    told = {k: v["description"] for k, v in bound["function"]["parameters"]["properties"].items()}
+    assert told == {"amount": "how much, in euros", "to": "who gets it"}
+    assert "Args" in tool(pay).description  # the tool itself is as it was

@@ -173,6 +173,20 @@ def test_image_experts_are_for_requests_with_images(
     assert with_image.mixture == Mixture({"read": 1.0})
 
 
+def test_at_a_step_one_of_its_experts_answers(
+    text_model: T2Model, replies: dict[str, float]
+) -> None:
+    bills = ExpertCard("bills", examples=("Invoice 31: two chairs, 90 euros",), step="json")
+    people = ExpertCard("people", examples=("Ann Lee is a nurse",), step="json")
+    dispatcher = PromptDispatcher(text_model, Cards(ExpertCard("math"), bills, people))
+    replies |= {"math": -0.1, OTHERS: -0.2, "bills": -5.0, "people": -4.0}
+    asked = [Request("Eva Orr is a cook", json=True), Request("Eva Orr is a cook")]
+    step, text = dispatcher.dispatch(asked)
+    assert (step.mixture, step.in_scope) == (Mixture({"people": 1.0}), True)
+    assert set(step.scores) == {"bills", "people"}
+    assert (text.mixture, set(text.scores)) == (Mixture({"math": 1.0}), {"math"})
+
+
 def test_without_experts_the_base_model_answers(text_model: T2Model) -> None:
     [decision] = PromptDispatcher(text_model, Cards()).dispatch(REQUESTS[:1])
     assert (decision.mixture, dict(decision.scores), decision.in_scope) == (Mixture(), {}, False)

@@ -6,12 +6,19 @@ from typing import Any
 
 import pytest
 
-from t2agent.dispatch import EmbeddingDispatcher, Request
+from t2agent.dispatch import (
+    ClassifierDispatcher,
+    EmbeddingDispatcher,
+    PromptDispatcher,
+    Request,
+)
 from t2agent.dispatch.tool_requests import goes_on
 from t2agent.engine.two_passes import request
 from t2agent.experts.card import ExpertCard, Step
 from t2agent.models.prompt import Prompt
 from t2agent.replies.messages import JSON_BY_SCHEMA
+from tests.experts import random_expert
+from tests.models import build_text_model
 
 
 def tool(name: str, about: str, *keys: str) -> dict[str, Any]:
@@ -46,6 +53,7 @@ EXAMPLES: dict[Step, tuple[str, ...]] = {
         for b in (3, 7)
     ),
 }
+CALENDAR = tool("get_calendar", "Looks up what is in the user's calendar on a day", "day")
 CITY = ({"name": "get_weather", "arguments": {"city": "Rome"}},)
 
 
@@ -99,6 +107,27 @@ def test_a_batch_stands_at_several_steps(dispatcher: EmbeddingDispatcher) -> Non
     assert [list(one.mixture.weights) for one in dispatcher.dispatch(asked)] == alone
 
 
+def test_strategies_that_ask_choose_among_the_experts_of_the_step() -> None:
+    model = build_text_model()
+    other = random_expert(model, "other")
+    asked = {
+        Request("Ann flies to Rome on Monday.", json=True): "json",
+        Request("What's the weather like in Rome?", 0, (WEATHER, HOTEL)): "calls",
+        Request("What's the weather like in Rome?", 0, (WEATHER, HOTEL), CITY): "results",
+        Request("Weather in Rome? Then book a hotel there.", 0, (WEATHER, HOTEL), CITY): "calls",
+        Request("Is this a question or an order?\n\nOpen the door, please."): "labels",
+    }
+    for dispatcher in (
+        PromptDispatcher(model, _cards()),
+        ClassifierDispatcher(model, _cards(), expert=other),
+    ):
+        found = dispatcher.dispatch([*asked, Request("Ann flies to Rome on Monday.")])
+        assert [dict(one.mixture.weights) for one in found[:-1]] == [
+            {f"my-{step}": 1.0} for step in asked.values()
+        ]
+        assert set(found[-1].scores) == {"my-text"}  # the model decides between it and "others"
+
+
 def test_of_several_experts_for_a_step_their_examples_decide(cards: Any) -> None:
     bills = ("Invoice 31: two chairs, 90 euros", "Your bill of 12 May is 40 euros")
     people = ("Ann Lee, born in Leeds, is a nurse", "Bob Ray is a teacher from York")
@@ -131,6 +160,19 @@ def test_without_an_expert_for_the_step_a_request_is_one_of_text(cards: Any) -> 
 def test_another_call_is_wanted(dispatcher: EmbeddingDispatcher, text: str, wanted: bool) -> None:
     asked = Request(text, 0, (WEATHER, HOTEL), CITY)
     assert goes_on(asked, dispatcher.tool_similarity) is wanted
+
+
+def test_a_part_that_asks_of_something_else_wants_another_call(
+    dispatcher: EmbeddingDispatcher,
+) -> None:
+    texts = {
+        "weather in Rome, and what do I have on Monday?": True,
+        "I fly to Rome on Monday. What's the weather there?": False,
+        "What's the weather in Rome? I hope to see Ann there.": False,
+    }
+    for text, wanted in texts.items():
+        asked = Request(text, 0, (WEATHER, CALENDAR), CITY)
+        assert goes_on(asked, dispatcher.tool_similarity) is wanted
 
 
 def test_a_prompt_tells_what_was_called_and_whether_json_is_wanted() -> None:

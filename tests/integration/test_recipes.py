@@ -1,0 +1,73 @@
+"""The recipes of the shipped experts make examples that the trainer reads; no model is needed."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import random
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from t2agent.tasks.examples import ExampleTask
+
+RECIPES = Path(__file__).resolve().parents[2] / "experts" / "recipes"
+NAMES = sorted(path.stem for path in RECIPES.glob("*.py") if path.stem != "recipe")
+
+
+@pytest.fixture
+def recipe(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The module of a recipe, as its script finds what it imports."""
+    monkeypatch.syspath_prepend(str(RECIPES))
+    name = str(request.param)
+    spec = importlib.util.spec_from_file_location(f"recipe_{name}", RECIPES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def files() -> dict[str, Any]:
+    """What was read of the data so far: several recipes take the same files."""
+    return {}
+
+
+@pytest.mark.parametrize("recipe", NAMES, indirect=True)
+def test_the_trainer_reads_what_a_recipe_makes(
+    recipe: ModuleType,
+    files: dict[str, Any],
+    shared_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if not (shared_data / "real").is_dir():
+        pytest.skip("the real data are not beside the repository")
+    monkeypatch.setattr(
+        recipe, "base_replies", lambda asked: ["I am well, thank you."] * len(asked), raising=False
+    )
+    data = recipe.Data(shared_data / "real")
+    data.update(files)
+    made = list(recipe.RECIPE.rows(data, random.Random(0)))
+    files.update(data)
+
+    assert len(made) >= 500
+    assert not any(name.endswith(("_dev", "_test")) for name in data)  # nothing to be judged by
+    few = made[:: len(made) // 60]
+    file = tmp_path / "examples.jsonl"
+    plain = ({key: value for key, value in row.items() if key != "about"} for row in few)
+    file.write_text("".join(json.dumps(row) + "\n" for row in plain))
+    task = ExampleTask.from_jsonl(file, reward=recipe.RECIPE.reward)
+    examples = task.sample(20, seed=0)
+    assert all(example.answer or example.calls for example in examples)
+    right = [example for example in examples if example.answer and not example.calls]
+    assert all(task.reward(example.answer, example) == 1.0 for example in right)
+
+    shown = [row for row in few if recipe.RECIPE.shown(row)]
+    assert shown
+    assert all(importlib.import_module("recipe").request_of(row).strip() for row in shown)
+    assert recipe.RECIPE.sources

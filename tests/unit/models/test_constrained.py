@@ -133,7 +133,10 @@ OPTIONAL = {
 }
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": PLACE}}
 WHOLE = {
-    "a call, where others may follow": (tools_constraint(GENERAL, [WEATHER], choice="required"), CALL),
+    "a call, where others may follow": (
+        tools_constraint(GENERAL, [WEATHER], choice="required"),
+        CALL,
+    ),
     "a call in a free reply": (tools_constraint(GENERAL, [WEATHER]), CALL),
     "what leaves out an option": (json_constraint(OPTIONAL), '{"place": "Rome"}'),
 }

@@ -31,6 +31,7 @@ _BITS = 32  # of a word of the mask
 _CONTEXT = 3  # tokens before a text that say how it is tokenised
 _PAUSE = 8  # tokens after a search for an end that found none, which takes long
 _GUESS = 16  # tokens that are guessed at once
+_TRUST = 3  # of those that stood before, at first: a pass of four costs little more than one of one
 _SPARE = 2  # tokens: the one that ends the reply, and one for text that was not foreseen
 _TRIED = 8  # of the likeliest tokens, near the limit: whether a reply can still be ended after them
 
@@ -128,6 +129,9 @@ class _Row:
         self._plan = b""  # what is left of the text that ends the row
         self._ends = _words(self._tokens.made_of[1], size)
         self._shown = ~_words((self._tokens.special - self._tokens.made_of[1]) - keep, size)
+        self._guessed: list[int] = []  # the last time, after so many tokens
+        self._known = 0
+        self._trust = _TRUST  # tokens that are taken from what stood before
         self._stuck = False  # whether the grammar cannot go on: only an end may follow
         self.ended = False
 
@@ -158,11 +162,15 @@ class _Row:
         matcher, size = self._matcher, len(tokens)
         if self._stuck or self._plan or free(matcher):
             return []
-        tokens = list(tokens)
-        while len(tokens) - size < _GUESS:
-            forced = _forced(matcher)
-            found = self._spelled(tokens, forced) if forced else looked_up(tokens, _GUESS)
-            known = len(tokens)
+        right = tokens[self._known :][: len(self._guessed)] == self._guessed
+        self._trust = min(2 * self._trust, _GUESS) if right and self._guessed else _TRUST
+        tokens, end = list(tokens), size + _GUESS
+        while (known := len(tokens)) < end:
+            if forced := _forced(matcher):
+                found = self._spelled(tokens, forced)
+            else:
+                end = min(end, known + self._trust)
+                found = looked_up(tokens, end - known)
             for token in found:
                 if token in self._tokens.special or not matcher.accept_token(token):
                     break
@@ -170,7 +178,8 @@ class _Row:
             if len(tokens) == known:
                 break
         matcher.rollback(len(tokens) - size)
-        return tokens[size:]
+        self._guessed, self._known = tokens[size:], size
+        return self._guessed
 
     def _spelled(self, tokens: Sequence[int], text: bytes) -> list[int]:
         """The tokens of a text as the tokenizer makes them after those."""

@@ -101,10 +101,10 @@ def measure(model: T2Model, tokens: int, repeats: int, llama: str | None = None)
         )
     calls: dict[str, list[float]] = {"call": [], "call_in_bfloat16": []}
     for turn in range(repeats + 1):
-        for (_, spent), quantized in zip(calls.items(), (True, False), strict=True):
-            one = _call(model, quantized)
+        for name, each in calls.items():
+            one = _call(model, quantized=name == "call")
             if turn:
-                spent.append(one)
+                each.append(one)
     # The last word of the vocabulary stands for the end, which no reply is to come to.
     model.model.generation_config.eos_token_id = [len(packed.embedding) - 1]
     some = expert(model, 1)

@@ -51,7 +51,7 @@ _GATE, _UP, _DOWN = (f"mlp.{part}_proj" for part in ("gate", "up", "down"))
 _BASES = {_Q: "out", _K: "out", _V: "out", _O: "out", _GATE: "in", _UP: "in", _DOWN: "out"}
 """The weights of a layer, with the side that the basis has to be of."""
 _KV = "kv"
-_TOGETHER = {
+_TOGETHER: dict[str, dict[str, tuple[str, ...]]] = {
     "qkv": {_Q: (_Q,), _KV: (_K, _V)},
     "o": {_O: (_O,)},
     "gate": {_GATE: (_GATE,)},
@@ -199,7 +199,8 @@ class PackedLlama:
         if plan.rows is not None:
             return self._adapted(model, plan)
         with self._keeping:
-            plan, found = self._kept.pop(id(plan), None) or (plan, self._adapted(model, plan))
+            kept = self._kept.pop(id(plan), None)
+            found = self._adapted(model, plan) if kept is None else kept[1]
             self._kept[id(plan)] = plan, found
             while len(self._kept) > 1 and sum(map(_bytes, self._kept.values())) > KEPT:
                 self._kept.popitem(last=False)
@@ -212,7 +213,7 @@ class PackedLlama:
         found: list[Adapted] = []
         for at, layer in enumerate(self.layers):
             prefix = f"model.layers.{at}."
-            written: dict[str, RoundedWeight] = {}
+            written: dict[str, Any] = {}
             added: dict[str, LowRank] = {}
             for product, groups in _TOGETHER.items():
                 names = [prefix + name for parts in groups.values() for name in parts]
@@ -489,7 +490,7 @@ def _close(hf: Any, made: PackedLlama) -> bool:
     tokens = torch.tensor([[0, 1, 2, 3]])
     cache = DynamicCache()
     hf(input_ids=tokens[:, :2], past_key_values=cache, use_cache=True)
-    plain = [(layer, {}) for layer in made.layers]
+    plain: list[Adapted] = [(layer, {}) for layer in made.layers]
     steps = Steps(made, plain, cache, torch.ones(1, 2, dtype=torch.int64), 2)
     got, wanted = steps(tokens[:, 2:]), hf(input_ids=tokens).logits[:, 2:].float()
     return bool((got - wanted).norm() <= _CLOSE * wanted.norm())

@@ -63,7 +63,8 @@ class Settings(BaseModel):
     dtype: Any = "auto"
     quantized: StrictBool = True
     """Whether replies are decoded by the 4-bit weights of the base model's GGUF file, where it has
-    one and runs on a CPU, which is three times as fast. False: in bfloat16, as it is trained."""
+    one and runs on a CPU, which is as exact as bfloat16 and three times as fast. False: in
+    bfloat16, as it is trained."""
     allow_models: StrictBool | list[str] = True
     """Which other base models a call may name as its ``model``, and so have loaded: any, none
     (False), or those of a list. Refuse them where calls come from strangers."""

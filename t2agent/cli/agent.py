@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from t2agent.cli.command import Report, answered_by, console, printable
-from t2agent.cli.options import Image, Model, Strategy, picture
+from t2agent.cli.options import Image, Model, Quantized, Strategy, picture
 from t2agent.cli.start import load, starting
 from t2agent.models.installed import AUTO
 
@@ -41,6 +41,7 @@ def agent(
     model: Model = AUTO,
     max_steps: Annotated[int, typer.Option(min=1, help="Most calls of the model.")] = 10,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest reply, in tokens.")] = 256,
+    quantized: Quantized = True,
     as_json: bool = False,
 ) -> Report:
     """Answer a prompt with tools; every step shows its experts, its calls and their results."""
@@ -61,7 +62,12 @@ def agent(
         from t2agent.toolbox import load_tools
 
         answering = load(model, show=False)
-        chat = ChatT2(answering, dispatch=dispatch or "embedding", max_tokens=max_tokens)
+        chat = ChatT2(
+            answering,
+            dispatch=dispatch or "embedding",
+            max_tokens=max_tokens,
+            quantized=quantized,
+        )
         tools: list[Any] | None = None
         if tool or folder is not None:
             own: dict[str, Any] = {} if folder is None else {"folder": folder}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from t2agent.cli.command import Report, answered_by, console, one_line, printable
-from t2agent.cli.options import Image, Model, Seed, Strategy, picture
+from t2agent.cli.options import Image, Model, Quantized, Seed, Strategy, picture
 from t2agent.cli.start import load, starting
 from t2agent.errors import ContextLengthError, T2Error
 from t2agent.models.installed import AUTO
@@ -46,6 +46,7 @@ def chat(
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 256,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
     seed: Seed = None,
+    quantized: Quantized = True,
     as_json: bool = False,
 ) -> Report:
     """Answer a prompt with the experts that it needs; without one, hold a conversation."""
@@ -68,7 +69,8 @@ def chat(
 
         strategy = "off" if expert is not None else dispatch or "embedding"
         # Whether merging repays is measured in a second, which a single answer seldom earns back.
-        engine = Engine(load(model, show=False), strategy, merging=prompt is None)
+        base, merging = load(model, show=False), prompt is None
+        engine = Engine(base, strategy, merging=merging, quantized=quantized)
         engine.decide([""])  # the first decision loads the encoder and fits
     talk = _Talk(engine, None if expert is None else Given(expert), options, shown)
     if prompt is None:

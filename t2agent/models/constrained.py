@@ -6,6 +6,7 @@ Near the budget's end a reply takes the shortest way to the end of its grammar.
 from __future__ import annotations
 
 import bisect
+import math
 import os
 import threading
 from collections import OrderedDict
@@ -30,7 +31,9 @@ _BITS = 32  # of a word of the mask
 _CONTEXT = 3  # tokens before a text that say how it is tokenised
 _PAUSE = 8  # tokens after a search for an end that found none, which takes long
 _GUESS = 16  # tokens that are guessed at once
+_TRUST = 3  # of those that stood before, at first: a pass of four costs little more than one of one
 _SPARE = 2  # tokens: the one that ends the reply, and one for text that was not foreseen
+_TRIED = 8  # of the likeliest tokens, near the limit: whether a reply can still be ended after them
 
 
 class Constrained(LogitsProcessor):
@@ -40,8 +43,8 @@ class Constrained(LogitsProcessor):
     the length of the sequence before the first of them. keep: special tokens that show in the
     text; no others are allowed where a grammar holds, since the text would lack them.
 
-    Near the limit a row is led to its end: strings, objects and calls that are open are closed,
-    and no call is begun that could not be.
+    Near the limit only tokens are left after which what is open (strings, objects, calls) can
+    still be closed; where none of the likeliest is such a token, the row is led to its end.
     """
 
     def __init__(
@@ -74,7 +77,7 @@ class Constrained(LogitsProcessor):
             if row is None or row.ended:
                 continue
             active.append(place)
-            row.fill(self._mask, place, self._limit - step)
+            row.fill(self._mask, place, self._limit - step, scores[place])
         if active:
             scores = scores.clone()
             mask = self._mask.to(scores.device)
@@ -119,12 +122,16 @@ class _Row:
         self._tails = tuple(tail.encode() for tail in constraint.tails)
         self._trigger = constraint.trigger.encode()
         self._tail = b""
-        # One more token can make so much more necessary.
+        # One more token can make so much more necessary: what it does is looked at near the limit.
         self._more = self._speller.count(constraint.part.encode()) + _SPARE
+        self._call: float | None = None  # tokens that a call takes which free text begins
         self._unlooked = 0
         self._plan = b""  # what is left of the text that ends the row
         self._ends = _words(self._tokens.made_of[1], size)
         self._shown = ~_words((self._tokens.special - self._tokens.made_of[1]) - keep, size)
+        self._guessed: list[int] = []  # the last time, after so many tokens
+        self._known = 0
+        self._trust = _TRUST  # tokens that are taken from what stood before
         self._stuck = False  # whether the grammar cannot go on: only an end may follow
         self.ended = False
 
@@ -139,13 +146,13 @@ class _Row:
         if self._trigger and not self._stuck:
             self._tail = (self._tail + self._tokens.texts[token])[-len(self._trigger) :]
 
-    def fill(self, mask: Tensor, place: int, left: int) -> None:
-        """Allow the tokens that may follow, ``left`` of which are left.
+    def fill(self, mask: Tensor, place: int, left: int, scores: Tensor) -> None:
+        """Allow the tokens that may follow, ``left`` of which are left. scores: (vocabulary,).
 
         Where none can, the row is to end: what it is then fits no schema, and is told by its check.
         """
         if not self._stuck:
-            self._fill(mask, place, left)
+            self._fill(mask, place, left, scores)
             self._stuck = not bool(mask[place].any())
         if self._stuck:
             mask[place] = self._ends
@@ -155,11 +162,15 @@ class _Row:
         matcher, size = self._matcher, len(tokens)
         if self._stuck or self._plan or free(matcher):
             return []
-        tokens = list(tokens)
-        while len(tokens) - size < _GUESS:
-            forced = _forced(matcher)
-            found = self._spelled(tokens, forced) if forced else looked_up(tokens, _GUESS)
-            known = len(tokens)
+        right = tokens[self._known :][: len(self._guessed)] == self._guessed
+        self._trust = min(2 * self._trust, _GUESS) if right and self._guessed else _TRUST
+        tokens, end = list(tokens), size + _GUESS
+        while (known := len(tokens)) < end:
+            if forced := _forced(matcher):
+                found = self._spelled(tokens, forced)
+            else:
+                end = min(end, known + self._trust)
+                found = looked_up(tokens, end - known)
             for token in found:
                 if token in self._tokens.special or not matcher.accept_token(token):
                     break
@@ -167,7 +178,8 @@ class _Row:
             if len(tokens) == known:
                 break
         matcher.rollback(len(tokens) - size)
-        return tokens[size:]
+        self._guessed, self._known = tokens[size:], size
+        return self._guessed
 
     def _spelled(self, tokens: Sequence[int], text: bytes) -> list[int]:
         """The tokens of a text as the tokenizer makes them after those."""
@@ -180,7 +192,7 @@ class _Row:
         same = found[: len(before)] == before
         return found[len(before) :] if same else self._tokenize(text.decode())
 
-    def _fill(self, mask: Tensor, place: int, left: int) -> None:
+    def _fill(self, mask: Tensor, place: int, left: int, scores: Tensor) -> None:
         self._matcher.fill_next_token_bitmask(mask, place)
         if not free(self._matcher):
             mask[place] &= self._shown
@@ -201,13 +213,43 @@ class _Row:
         if spare > 0:
             # It takes some steps before the room can be used up.
             self._unlooked = spare // (1 + self._more)
+        elif free(self._matcher):
+            if self._trigger and not self._room_for_a_call(left):
+                guard = Guard.of(self._tokens, self._trigger)
+                mask[place] &= ~_words(guard.forbidden(self._tail), mask.shape[1] * _BITS)
+        elif fitting := self._fitting(mask[place], left - 1, scores):
+            mask[place] = _words(fitting, mask.shape[1] * _BITS)
         elif end:
             self._force(mask, place, end)
-        elif not free(self._matcher):
+        else:
             mask[place] &= self._ends
-        elif self._trigger:
-            guard = Guard.of(self._tokens, self._trigger)
-            mask[place] &= ~_words(guard.forbidden(self._tail), mask.shape[1] * _BITS)
+
+    def _fitting(self, words: Tensor, left: int, scores: Tensor) -> list[int]:
+        """Of the likeliest tokens that a mask allows, those after which ``left`` suffice."""
+        bits = (words[:, None] >> torch.arange(_BITS)).bitwise_and_(1).flatten()[: len(scores)]
+        best = scores.cpu().masked_fill(bits == 0, -torch.inf).topk(min(_TRIED, len(scores)))
+        likely = best.indices[best.values > -torch.inf].tolist()
+        return [one for one in likely if self._fits(one, left)]
+
+    def _fits(self, token: int, left: int) -> bool:
+        matcher = self._exact or self._matcher
+        return token in self._tokens.made_of[1] or accepts(
+            matcher, self._tokens.texts[token], lambda: self._to_end(matcher) <= left
+        )
+
+    def _to_end(self, matcher: Any) -> float:
+        """Tokens that a matcher's reply needs to end; infinite where no end is found."""
+        end = ending(matcher, self._marks, self._tails)
+        return math.inf if end is None else self._speller.count(end) + _SPARE
+
+    def _room_for_a_call(self, left: int) -> bool:
+        """Whether free text may begin a call, by so many tokens."""
+        if self._call is None:
+            self._call = math.inf
+            matcher = (self._exact or self._matcher).fork()
+            if matcher.accept_string(self._trigger):
+                self._call = self._speller.count(self._trigger) + self._to_end(matcher)
+        return self._call <= left
 
     def _force(self, mask: Tensor, place: int, end: bytes) -> None:
         """Allow only the first token of the text, which is to be followed to its end."""

@@ -1,65 +1,109 @@
-"""One reply, greedy, with several tokens checked in one pass of the model.
+"""Replies step by step, where a step may check several tokens that were guessed.
 
 Where somebody can guess what comes next (`Guess`), the guess is run with the last token, and as
-much of it is kept as the model would have chosen by itself; so the reply is the one that it would
-give token by token (in half precision up to ties, since a pass over several tokens rounds
-otherwise). A guess costs little where decoding waits for the weights to be read.
-
-For models that `branching.branches` is true of: their cache can be cut.
+much of it is kept as would have been chosen token by token; so the reply is the one that it would
+be without (in half precision up to ties, since a pass over several tokens rounds otherwise). A
+guess costs little where decoding waits for the weights to be read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from t2agent.models.likelihood import position_ids
+
 Guess = Callable[[Tensor], Sequence[int]]
 """The tokens so far (1, length) -> some that may follow."""
-Choose = Callable[[Tensor, Tensor], Tensor]
-"""The tokens so far (1, length) and the scores of the next (1, vocabulary) -> what may follow."""
-Done = Callable[[Tensor], bool]
-"""The tokens so far -> whether the last ended the reply. Asked once for each."""
+Choose = Callable[[Any, Any], Tensor]
+"""The tokens so far (rows, length) and the scores of the next (rows, vocabulary) -> those scores
+changed, of which the largest is taken."""
+Done = Callable[[Any, Any], Tensor]
+"""The tokens so far and the scores of the last -> which rows (rows,) end with it."""
+
+
+class Steps(Protocol):
+    """What runs the next tokens of each row; setting ``length`` to less forgets the last ones."""
+
+    length: int
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """The logits (rows, n, vocabulary) after each of the next n tokens (rows, n)."""
+
+
+class CachedSteps:
+    """Steps of transformers' own model, of one row without padding.
+
+    For models that `branching.branches` is true of: their cache can be cut.
+    """
+
+    def __init__(self, hf: PreTrainedModel, cache: DynamicCache) -> None:
+        self._hf, self._cache = hf, cache
+
+    @property
+    def length(self) -> int:
+        """Tokens whose keys and values are known."""
+        return self._cache.get_seq_length()
+
+    @length.setter
+    def length(self, length: int) -> None:
+        if length < self.length:
+            self._cache.crop(length - self.length)
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """As of `Steps`."""
+        logits: Tensor = self._hf(
+            input_ids=tokens, past_key_values=self._cache, use_cache=True
+        ).logits
+        return logits
 
 
 @torch.no_grad()
 def decode(
     hf: PreTrainedModel,
     inputs: dict[str, Any],
+    begin: Callable[[DynamicCache], Steps],
     *,
     limit: int,
-    guess: Guess,
+    pad: int,
+    ends: frozenset[int],
     scores: Choose,
     done: Done,
+    guess: Guess | None = None,
 ) -> Tensor:
-    """A prompt with at most ``limit`` new tokens: (1, length) int64.
+    """The prompts with at most ``limit`` new tokens: (rows, length) int64, as generate() of
+    transformers gives them without sampling.
 
-    inputs: an encoded prompt without padding. scores: changes those of the next token, of which
-    the largest is taken; called once for each token, in order.
+    inputs: encoded prompts, padded on the left. begin: makes the steps after the prompts, whose
+    keys and values it gets. pad: what stands after a row's end, which is one of ``ends``. scores
+    and done are called once for each token, in order. guess: for one row.
     """
     tokens: Tensor = inputs["input_ids"]
     end = tokens.shape[1] + limit
     cache = DynamicCache()
-    out = hf(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    drafted: Tensor = tokens[:, :0]
+    padded = not inputs["attention_mask"].all()
+    places = {"position_ids": position_ids(hf, inputs)} if padded else {}
+    out = hf(**inputs, **places, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    logits, step = out.logits, begin(cache)
+    last = torch.tensor(sorted(ends), device=tokens.device)
+    going = torch.ones(len(tokens), dtype=torch.bool, device=tokens.device)
+    drafted = tokens[:, :0]
     while True:
         for place in range(drafted.shape[1] + 1):
-            chosen = scores(tokens, out.logits[:, place].float()).argmax(-1, keepdim=True)
-            tokens = torch.cat([tokens, chosen], dim=1)
-            if done(tokens) or tokens.shape[1] == end:
+            chosen = scores(tokens, logits[:, place].float()).argmax(-1)
+            tokens = torch.cat([tokens, chosen.where(going, pad)[:, None]], dim=1)
+            going &= ~(done(tokens, logits) | torch.isin(tokens[:, -1], last))
+            if tokens.shape[1] == end or not going.any():
                 return tokens
-            if place < drafted.shape[1] and not torch.equal(chosen[:, 0], drafted[:, place]):
+            if place < drafted.shape[1] and not torch.equal(tokens[:, -1], drafted[:, place]):
                 break
         # The keys of the last token are not there yet; those of what was guessed wrongly go.
-        if (wrong := cache.get_seq_length() - (tokens.shape[1] - 1)) > 0:
-            cache.crop(-wrong)
-        guessed = list(guess(tokens))[: end - tokens.shape[1] - 1]
-        drafted = tokens.new_tensor([guessed]).view(1, -1)
-        out = hf(
-            input_ids=torch.cat([tokens[:, -1:], drafted], dim=1),
-            past_key_values=cache,
-            use_cache=True,
-        )
+        step.length = tokens.shape[1] - 1
+        if guess is not None:
+            guessed = list(guess(tokens))[: end - tokens.shape[1] - 1]
+            drafted = tokens.new_tensor([guessed]).view(1, -1)
+        logits = step(torch.cat([tokens[:, -1:], drafted], dim=1))

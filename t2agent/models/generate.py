@@ -33,6 +33,7 @@ from t2agent.errors import ContextLengthError
 from t2agent.models import branching, drafting, packed_steps
 from t2agent.models.constrained import Constrained
 from t2agent.models.decoding import Cancel, FinishReason, OnText, RowText, Stops, Watcher, reader
+from t2agent.models.drafting import CachedSteps
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
 from t2agent.models.packed_steps import PackedLlama, Steps
@@ -149,19 +150,25 @@ def generate(
             top_p=options.top_p,
         )
         processors.append(sampler)
-    plain = len(processors) == 1 and (copies > 1 or (rows == 1 and constrained is not None))
-    plain = plain and _branches(model, config, start + limit)
-    ends = torch.tensor(sorted(stops.tokens), device=inputs["input_ids"].device)
-    if plain and constrained is not None:
+    alone = rows == 1 and constrained is not None and len(processors) == 1
+    branched = copies > 1 and len(processors) == 1
+    steps = _steps(model, config, inputs, rows, limit) if quantized else None
+    if steps is None and (alone or branched) and not _branches(model, config, start + limit):
+        alone = branched = False
+    if steps is not None or alone:
         sequences = drafting.decode(
             model.model,
             dict(inputs),
+            steps or partial(CachedSteps, model.model),
             limit=limit,
-            guess=constrained.guess,
-            scores=constrained,
-            done=lambda tokens: bool(watcher(tokens, tokens) | torch.isin(tokens[:, -1], ends)),
+            pad=config.pad_token_id,
+            ends=stops.tokens,
+            scores=processors,
+            done=watcher,
+            guess=constrained.guess if alone and constrained is not None else None,
         )
-    elif plain:
+    elif branched:
+        ends = torch.tensor(sorted(stops.tokens), device=inputs["input_ids"].device)
         sequences = branching.decode(
             model.model,
             dict(inputs),
@@ -170,17 +177,6 @@ def generate(
             pad=config.pad_token_id,
             draw=sampler.draw,
             done=lambda tokens: watcher(tokens, tokens) | torch.isin(tokens[:, -1], ends),
-        )
-    elif (steps := _steps(model, config, inputs, rows, limit) if quantized else None) is not None:
-        sequences = packed_steps.decode(
-            model.model,
-            inputs,
-            steps,
-            limit=limit,
-            pad=config.pad_token_id,
-            ends=stops.tokens,
-            processors=processors,
-            watch=watcher,
         )
     else:
         if copies > 1:
@@ -258,10 +254,10 @@ def _steps(
     if set(inputs) != {"input_ids", "attention_mask"}:
         return None
     made = PackedLlama.of(model)
-    added = None if made is None else made.added(model)
-    if made is None or added is None:
+    layers = None if made is None else made.adapted(model)
+    if made is None or layers is None:
         return None
-    return partial(Steps, made, added, attention=inputs["attention_mask"], room=limit)
+    return partial(Steps, made, layers, attention=inputs["attention_mask"], room=limit)
 
 
 def _repeated(

@@ -6,15 +6,19 @@ the two numbers that a position rotates side by side, so that rotating is one pr
 numbers; what a step writes lies in memory that is there from the start. The prompt is read by
 transformers' model in bfloat16, by which many tokens take less time.
 
-Numbers between layers are float32; what goes into a product is rounded to bfloat16. Experts are
-added as in `t2agent.svf.transform`: to what comes out of a product, or, where the basis is that of
-the input (gate and up), to what goes in.
+Numbers between layers are float32; what goes into a product is rounded to bfloat16. Of each weight
+that an expert changes, less is read in one of two ways. W' is written out and rounded to 8 bits; or
+W stays as it is, and the expert is added as in `t2agent.svf.transform`: to what comes out of the
+product, or, where the basis is that of the input (gate and up), to what goes in. Rows of different
+mixtures take the second way.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from threading import Lock
 from typing import Any
 
 import torch
@@ -26,12 +30,15 @@ from t2agent.experts.expert import MixtureLike
 from t2agent.models import packed
 from t2agent.models.model import T2Model
 from t2agent.models.packed import PackedWeight
+from t2agent.svf.merge import merged_weight
+from t2agent.svf.transform import Plan
 
 ROWS = 8
 """Rows of a batch up to which steps by packed weights take less time."""
-DIRECTIONS = 128
-"""Of a weight, that an expert may move here."""
+KEPT = 256 << 20
+"""Bytes of weights with experts written into them that are kept, of the latest mixtures."""
 _STEP = 64  # directions are taken by so many
+_STARTED = 100_000  # bytes that are read in the time that three more operations take to start
 _TENSORS = {
     "qkv": ("attn_q", "attn_k", "attn_v"),
     "o": ("attn_output",),
@@ -44,10 +51,35 @@ _GATE, _UP, _DOWN = (f"mlp.{part}_proj" for part in ("gate", "up", "down"))
 _BASES = {_Q: "out", _K: "out", _V: "out", _O: "out", _GATE: "in", _UP: "in", _DOWN: "out"}
 """The weights of a layer, with the side that the basis has to be of."""
 _KV = "kv"
-_TOGETHER = {_Q: (_Q,), _KV: (_K, _V), **{name: (name,) for name in (_O, _GATE, _UP, _DOWN)}}
-"""Those that are added to at once."""
+_TOGETHER: dict[str, dict[str, tuple[str, ...]]] = {
+    "qkv": {_Q: (_Q,), _KV: (_K, _V)},
+    "o": {_O: (_O,)},
+    "gate": {_GATE: (_GATE,)},
+    "up": {_UP: (_UP,)},
+    "down": {_DOWN: (_DOWN,)},
+}
+"""The weights that make one product, those together that are added to at once."""
 _ROTATIONS = frozenset({"default", "linear", "llama3"})  # which depend on the position alone
 _CLOSE = 0.05  # of the logits' norm, between packed weights and the model's
+
+
+@dataclass(frozen=True, slots=True)
+class RoundedWeight:
+    """W (out, in) in 8 bits a number, with a scale for each row: int8, and bfloat16 (out,)."""
+
+    numbers: Tensor
+    scale: Tensor
+
+    @classmethod
+    def of(cls, weight: Tensor) -> RoundedWeight:
+        """A weight (out, in) float32, rounded."""
+        scale = (weight.abs().amax(1).clamp_(min=1e-30) / 127).bfloat16()
+        numbers = (weight / scale.float()[:, None]).round_().clamp_(-127, 127)
+        return cls(numbers.to(torch.int8), scale)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """W x: (rows, in) bfloat16 -> (rows, out) bfloat16."""
+        return torch._weight_int8pack_mm(x, self.numbers, self.scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,40 +88,39 @@ class Layer:
 
     before: Tensor
     after: Tensor
-    qkv: PackedWeight
-    o: PackedWeight
-    gate: PackedWeight
-    up: PackedWeight
-    down: PackedWeight
+    qkv: PackedWeight | RoundedWeight
+    o: PackedWeight | RoundedWeight
+    gate: PackedWeight | RoundedWeight
+    up: PackedWeight | RoundedWeight
+    down: PackedWeight | RoundedWeight
 
 
 @dataclass(frozen=True, slots=True)
 class LowRank:
     """Q(delta * (Q^T x)) for the first k directions of a weight.
 
-    Q and its transpose are rounded to 8 bits a number, with a scale for each row: what is added is
-    off by a hundredth of its norm, about as much as bfloat16 rounds away of what it is added to.
+    Q and its transpose are rounded to 8 bits a number: what is added is off by a hundredth of its
+    norm, about as much as bfloat16 rounds away of what it is added to.
 
-    inner (k, r), outer (r, k): int8; scales: bfloat16 (k,) and (r,). delta: (rows, k) bfloat16
-    where rows differ, else None and in the inner scale.
+    inner: (k, r). outer: (r, k). delta: (rows, k) bfloat16 where rows differ, else None and in the
+    inner scale.
     """
 
-    inner: Tensor
-    inner_scale: Tensor
-    outer: Tensor
-    outer_scale: Tensor
+    inner: RoundedWeight
+    outer: RoundedWeight
     delta: Tensor | None = None
 
     @classmethod
     def of(cls, q: Tensor) -> LowRank:
         """Of the directions (r, k)."""
-        return cls(*_rounded(q.mT.contiguous()), *_rounded(q.contiguous()))
+        return cls(RoundedWeight.of(q.mT.contiguous()), RoundedWeight.of(q.contiguous()))
 
     def by(self, delta: Tensor) -> LowRank:
         """With a delta (rows, k), or (1, k) for all rows."""
         if len(delta) > 1:
             return replace(self, delta=delta.bfloat16())
-        return replace(self, inner_scale=(self.inner_scale * delta[0]).bfloat16())
+        scale = (self.inner.scale * delta[0]).bfloat16()
+        return replace(self, inner=replace(self.inner, scale=scale))
 
     def repeated(self, times: int) -> LowRank:
         """For so many tokens of each row, side by side."""
@@ -98,18 +129,20 @@ class LowRank:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Of x (rows, r) bfloat16, in bfloat16."""
-        inner = torch._weight_int8pack_mm(x.contiguous(), self.inner, self.inner_scale)
+        inner = self.inner(x.contiguous())
         if self.delta is not None:
             inner.mul_(self.delta)
-        return torch._weight_int8pack_mm(inner, self.outer, self.outer_scale)
+        return self.outer(inner)
 
 
 Added = Mapping[str, LowRank]
 """What experts add to one layer, by the names of `_TOGETHER`."""
+Adapted = tuple[Layer, Added]
+"""One layer under a mixture."""
 
 
 class PackedLlama:
-    """The packed weights of one model, and the directions that its experts move."""
+    """The packed weights of one model, and those that its experts change."""
 
     @classmethod
     def of(cls, model: T2Model) -> PackedLlama | None:
@@ -140,7 +173,9 @@ class PackedLlama:
         # Attention's scale is that of the queries; values are not rotated.
         self._scale = torch.ones(self.queries + 2 * self.keys, 1)
         self._scale[: self.queries] = self.size**-0.5
-        self._directions: dict[int, list[Added]] = {}
+        self._directions: dict[tuple[object, ...], LowRank] = {}
+        self._kept: OrderedDict[int, tuple[Plan, list[Adapted]]] = OrderedDict()  # by plans' ids
+        self._keeping = Lock()
 
     def rotations(self, positions: Tensor) -> Tensor:
         """Of each position (n,), by what its queries, keys and values are multiplied:
@@ -151,62 +186,83 @@ class PackedLlama:
         turned[:, self.queries + self.keys :] = 1
         return turned
 
-    @torch.no_grad()
-    def added(self, model: T2Model) -> list[Added] | None:
-        """What the current context's experts add to each layer, [] for nothing; None where that
-        cannot be done here: they move more than `DIRECTIONS`, or weights are merged."""
+    def adapted(self, model: T2Model) -> list[Adapted] | None:
+        """The layers as the current context adapts them; None where that cannot be done here:
+        weights are merged, or bases are of other sides."""
         plan = model.plan
         if model.rewritten:
             return None
         if plan is None:
-            return []
-        sums = {name: one.sums(torch.device("cpu")) for name, one in plan.deltas.items()}
-        k = -(-max(map(_moved, sums.values())) // _STEP) * _STEP
-        prefixes = [f"model.layers.{at}." for at in range(len(self.layers))]
-        if k > DIRECTIONS or any(
-            model.bases[prefix + name].side != side
-            for prefix in prefixes
-            for name, side in _BASES.items()
-        ):
+            return [(layer, {}) for layer in self.layers]
+        if any(model.bases[name].side != _side(name) for name in plan.deltas):
             return None
-        if k not in self._directions:
-            self._directions[k] = [self._first(model, prefix, k) for prefix in prefixes]
-        mixtures = len(next(iter(sums.values())))
-        found: list[Added] = []
-        for prefix, directions in zip(prefixes, self._directions[k], strict=True):
-            layer = {}
-            for name, parts in _TOGETHER.items():
-                deltas = [sums.get(prefix + part) for part in parts]
-                if any(delta is not None for delta in deltas):
-                    each = torch.cat(
-                        [
-                            torch.zeros(mixtures, min(k, model.shapes[prefix + part]))
-                            if delta is None
-                            else delta[:, :k]
-                            for part, delta in zip(parts, deltas, strict=True)
-                        ],
-                        1,
-                    )
-                    rows = each if plan.rows is None else each[plan.rows.groups[:, 0]]
-                    layer[name] = directions[name].by(rows)
-            found.append(layer)
+        if plan.rows is not None:
+            return self._adapted(model, plan)
+        with self._keeping:
+            kept = self._kept.pop(id(plan), None)
+            found = self._adapted(model, plan) if kept is None else kept[1]
+            self._kept[id(plan)] = plan, found
+            while len(self._kept) > 1 and sum(map(_bytes, self._kept.values())) > KEPT:
+                self._kept.popitem(last=False)
         return found
 
-    def _first(self, model: T2Model, prefix: str, k: int) -> Added:
-        """The first k directions of a layer, by 1."""
-        parts = {name: model.bases[prefix + name].q[:, :k].float() for name in _BASES}
-        for name in (_Q, _K):
-            parts[name] = _side_by_side(parts[name].mT, self.size).mT
-        return {
-            name: LowRank.of(torch.block_diag(*(parts[one] for one in together)))
-            for name, together in _TOGETHER.items()
-        }
+    @torch.no_grad()
+    def _adapted(self, model: T2Model, plan: Plan) -> list[Adapted]:
+        sums = {name: one.sums(torch.device("cpu")) for name, one in plan.deltas.items()}
+        k = -(-max(map(_moved, sums.values()), default=1) // _STEP) * _STEP
+        found: list[Adapted] = []
+        for at, layer in enumerate(self.layers):
+            prefix = f"model.layers.{at}."
+            written: dict[str, Any] = {}
+            added: dict[str, LowRank] = {}
+            for product, groups in _TOGETHER.items():
+                names = [prefix + name for parts in groups.values() for name in parts]
+                moved = {name: sums[name][:, :k] for name in names if name in sums}
+                if moved and plan.rows is None and _sooner_written(model, names, moved):
+                    each = [self._written(model, name, moved.get(name)) for name in names]
+                    written[product] = RoundedWeight.of(torch.cat(each))
+                    continue
+                for group, parts in groups.items():
+                    here = [prefix + name for name in parts]
+                    deltas = [moved[name] for name in here if name in moved]
+                    if deltas:
+                        delta = torch.cat(deltas, 1)
+                        rows = delta if plan.rows is None else delta[plan.rows.groups[:, 0]]
+                        added[group] = self._first(model, here, moved, k).by(rows)
+            found.append((replace(layer, **written), added))
+        return found
+
+    def _written(self, model: T2Model, name: str, delta: Tensor | None) -> Tensor:
+        """A weight with what an expert does to it, float32, in the order of the packed one."""
+        layer = model.model.get_submodule(name)
+        if delta is None:
+            return self._ordered(name, _weight(model, name).float())
+        return self._ordered(name, merged_weight(layer, model.bases[name], delta[0]).float())
+
+    def _first(
+        self, model: T2Model, names: Sequence[str], moved: Mapping[str, Tensor], k: int
+    ) -> LowRank:
+        """The first k directions of those weights that are moved, by 1."""
+        key = (k, *((name, name in moved) for name in names))
+        if key not in self._directions:
+            parts = [
+                self._ordered(name, model.bases[name].q[:, :k].float())
+                if name in moved
+                else torch.empty(len(_weight(model, name)), 0)
+                for name in names
+            ]
+            self._directions[key] = LowRank.of(torch.block_diag(*parts))
+        return self._directions[key]
+
+    def _ordered(self, name: str, rows: Tensor) -> Tensor:
+        """The rows of a weight, those of queries and keys as they lie in a GGUF file."""
+        return _side_by_side(rows.mT, self.size).mT if name.endswith((_Q, _K)) else rows
 
 
 class Steps:
     """A batch being decoded. Calling it runs the next tokens of each row.
 
-    packed: the weights. added: what experts do to them. cache: transformers', of the prompts.
+    packed: the weights. layers: them under a mixture. cache: transformers', of the prompts.
     attention: (rows, prompt) which tokens of the prompts are not padding. room: tokens that may
     still come.
 
@@ -216,21 +272,21 @@ class Steps:
     def __init__(
         self,
         packed: PackedLlama,
-        added: Sequence[Added],
+        layers: Sequence[Adapted],
         cache: DynamicCache,
         attention: Tensor,
         room: int,
     ) -> None:
         self._packed = packed
-        self._added = added
+        self._layers = layers
         self._rows, self.length = attention.shape
         self._padding = self.length - attention.sum(1)
         total = self.length + room
         heads, size = packed.keys, packed.size
         # (layers, keys or values, rows, heads, tokens, size)
         self._known = torch.empty(len(packed.layers), 2, self._rows, heads, total, size)
-        layers: Any = cache.layers
-        for known, layer in zip(self._known, layers, strict=True):
+        prompts: Any = cache.layers
+        for known, layer in zip(self._known, prompts, strict=True):
             known[0, :, :, : self.length] = _side_by_side(layer.keys, size)
             known[1, :, :, : self.length] = layer.values
         self._turns = packed.rotations(torch.arange(total))
@@ -246,23 +302,23 @@ class Steps:
         packed, (rows, n) = self._packed, tokens.shape
         start, end = self.length, self.length + n
         space = self._space if n == 1 else _Space(packed, rows, n)
-        added = self._added
+        layers = self._layers
         if n > 1:
-            added = [{name: one.repeated(n) for name, one in part.items()} for part in added]
+            layers = [
+                (layer, {name: one.repeated(n) for name, one in added.items()})
+                for layer, added in layers
+            ]
         space.x.copy_(functional.embedding(tokens.flatten(), packed.embedding))
         turns = self._turns[start:end]
         if rows > 1:
             turns = self._turns[(torch.arange(start, end) - self._padding[:, None]).flatten()]
         hidden = self._mask(start, end)
-        none: list[Added] = [{}] * len(packed.layers)
         slots = self._known[..., start:end, :].unbind()
         known = self._known[..., :end, :].flatten(2, 3)
         keys, values = known[:, 0].mT.unbind(), known[:, 1].unbind()
-        for layer, more, slot, k, v in zip(
-            packed.layers, added or none, slots, keys, values, strict=True
-        ):
-            space.attend(layer, more, turns, slot, k, v, hidden)
-            space.feed(layer, more)
+        for (layer, added), slot, k, v in zip(layers, slots, keys, values, strict=True):
+            space.attend(layer, added, turns, slot, k, v, hidden)
+            space.feed(layer, added)
         self.length = end
         return packed.head(space.normalised(packed.norm)).float().view(rows, n, -1)
 
@@ -353,10 +409,30 @@ class _Space:
             self.x.add_(added(y))
 
 
-def _rounded(factor: Tensor) -> tuple[Tensor, Tensor]:
-    """(rows, columns) as int8, and the scale of each row in bfloat16."""
-    scale = (factor.abs().amax(1).clamp_(min=1e-30) / 127).bfloat16()
-    return (factor / scale.float()[:, None]).round_().clamp_(-127, 127).to(torch.int8), scale
+def _side(name: str) -> str:
+    return next(side for part, side in _BASES.items() if name.endswith(part))
+
+
+def _weight(model: T2Model, name: str) -> Tensor:
+    layer: Any = model.model.get_submodule(name)
+    weight: Tensor = layer.weight
+    return weight.detach()
+
+
+def _sooner_written(model: T2Model, names: Sequence[str], moved: Mapping[str, Tensor]) -> bool:
+    """Whether weights take less time in 8 bits a number, with an expert written into them, than in
+    5 (the codes, scales and zeros) with its directions beside them."""
+    written = sum(_weight(model, name).numel() for name in names) * 3 / 8
+    beside = (2 * model.shapes[name] * one.shape[1] + _STARTED for name, one in moved.items())
+    return written < sum(beside)
+
+
+def _bytes(kept: tuple[Plan, list[Adapted]]) -> int:
+    """Of the weights that an expert is written into, and of its plan."""
+    plan, layers = kept
+    each = [getattr(layer, product) for layer, _ in layers for product in _TOGETHER]
+    written = sum(one.numbers.numel() for one in each if isinstance(one, RoundedWeight))
+    return plan.bytes + written
 
 
 def _moved(sums: Tensor) -> int:
@@ -376,49 +452,7 @@ def serves(model: T2Model, what: MixtureLike, rows: int) -> bool:
     if rows > ROWS or (made := PackedLlama.of(model)) is None:
         return False
     with model.adapted(what):
-        return made.added(model) is not None
-
-
-def decode(
-    hf: Any,
-    inputs: Mapping[str, Tensor],
-    steps: Callable[[DynamicCache], Steps],
-    *,
-    limit: int,
-    pad: int,
-    ends: frozenset[int],
-    processors: Callable[[Any, Any], Tensor],
-    watch: Callable[[Any, Any], Tensor],
-) -> Tensor:
-    """The prompts with at most ``limit`` new tokens: (rows, length) int64, as generate() of
-    transformers gives them without sampling.
-
-    inputs: input_ids and attention_mask, padded on the left. steps: begins after the prompts, whose
-    keys and values it gets. pad: what stands after a row's end, which is one of ``ends``.
-    processors change the logits of each step, watch ends rows.
-    """
-    tokens = inputs["input_ids"]
-    rows, start = tokens.shape
-    cache = DynamicCache()
-    with torch.no_grad():
-        positions = (inputs["attention_mask"].cumsum(1) - 1).clamp_(min=0)
-        out = hf(
-            **inputs,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-    logits, step = out.logits[:, -1].float(), steps(cache)
-    last = torch.tensor(sorted(ends))
-    going = torch.ones(rows, dtype=torch.bool)
-    while True:
-        chosen = processors(tokens, logits).argmax(-1)
-        tokens = torch.cat([tokens, chosen.where(going, pad)[:, None]], 1)
-        going &= ~(watch(tokens, logits) | torch.isin(tokens[:, -1], last))
-        if tokens.shape[1] == start + limit or not going.any():
-            return tokens
-        logits = step(tokens[:, -1:])[:, -1]
+        return made.adapted(model) is not None
 
 
 def _made(model: T2Model) -> tuple[PackedLlama | None]:
@@ -456,6 +490,7 @@ def _close(hf: Any, made: PackedLlama) -> bool:
     tokens = torch.tensor([[0, 1, 2, 3]])
     cache = DynamicCache()
     hf(input_ids=tokens[:, :2], past_key_values=cache, use_cache=True)
-    steps = Steps(made, [], cache, torch.ones(1, 2, dtype=torch.int64), 2)
+    plain: list[Adapted] = [(layer, {}) for layer in made.layers]
+    steps = Steps(made, plain, cache, torch.ones(1, 2, dtype=torch.int64), 2)
     got, wanted = steps(tokens[:, 2:]), hf(input_ids=tokens).logits[:, 2:].float()
     return bool((got - wanted).norm() <= _CLOSE * wanted.norm())

@@ -15,7 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t2agent.errors import ConfigError, GrammarError
-from t2agent.models.constrained import Compiled, Tokens, _Row, compiled, room
+from t2agent.models.constrained import (
+    Compiled,
+    Constrained,
+    Speller,
+    Tokens,
+    _Row,
+    compiled,
+    room,
+)
 from t2agent.models.generate import Prompt, generate
 from t2agent.models.options import GenerationOptions
 from t2agent.replies.constraint import Constraint, json_constraint, tools_constraint
@@ -125,6 +133,44 @@ def test_samples_of_one_prompt_are_held() -> None:
     assert all(isinstance(json.loads(one.text), list) for one in made)
 
 
+PLACE = {"type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]}
+CALL = GENERAL.write([("weather", {"place": "Rome"})])
+OPTIONAL = {
+    "type": "object",
+    "properties": {"place": {"type": "string"}, "a long name of what may be left out": {}},
+}
+WEATHER = {"type": "function", "function": {"name": "weather", "parameters": PLACE}}
+WHOLE = {
+    "a call, where others may follow": (
+        tools_constraint(GENERAL, [WEATHER], choice="required"),
+        CALL,
+    ),
+    "a call in a free reply": (tools_constraint(GENERAL, [WEATHER]), CALL),
+    "what leaves out an option": (json_constraint(OPTIONAL), '{"place": "Rome"}'),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_what_fits_is_not_closed_early(name: str) -> None:
+    constraint, text = WHOLE[name]
+    model = random_model(real=False)
+    tokens = Tokens.of(model)
+    ends, speller = tokens.made_of[1], Speller(tokens)
+    # Some more, since xgrammar lets marks be written by single letters only.
+    limit = speller.count(text.encode()) + 10
+    held = Constrained(model, [constraint], ends=ends, limit=limit, start=0)
+    rest, ids = text.encode(), torch.empty(1, 0, dtype=torch.int64)
+    while rest:
+        scores = torch.zeros(1, model.model.config.vocab_size)
+        for token in speller.first(rest):
+            scores[0, token] = len(tokens.texts[token])
+        chosen = held(ids, scores).argmax(-1)
+        assert rest.startswith(tokens.texts[int(chosen)]), rest
+        rest = rest[len(tokens.texts[int(chosen)]) :]
+        ids = torch.cat([ids, chosen[:, None]], 1)
+    assert ids.shape[1] < limit
+
+
 def test_a_pattern_without_an_end_in_sight_is_no_error() -> None:
     held = json_constraint({"type": "string", "pattern": "^([a-z]{3},){90}$"})
     assert text_of(held, 12)
@@ -174,11 +220,11 @@ def test_a_token_that_is_refused_ends_the_reply_and_not_the_constraint() -> None
     size = model.model.config.get_text_config().vocab_size
     row = _Row(model, json_constraint({"type": "integer"}), frozenset(), size)
     mask = xgrammar.allocate_token_bitmask(1, size)
-    row.fill(mask, 0, 20)
+    row.fill(mask, 0, 20, torch.zeros(size))
     tokens = Tokens.of(model)
     row.accept(tokens.ids[b"x"], tokens.made_of[1])
     assert not row.ended
-    row.fill(mask, 0, 19)
+    row.fill(mask, 0, 19, torch.zeros(size))
     allowed = [one for one in range(size) if int(mask[0, one // 32]) >> (one % 32) & 1]
     assert set(allowed) == set(tokens.made_of[1])
     row.accept(allowed[0], tokens.made_of[1])
@@ -210,7 +256,7 @@ def test_lengths_beside_the_grammar_are_those_within_it(name: str) -> None:
     assert beside.exact == json_constraint(LENGTHS[name]).format
     tokens = Tokens.of(model)
     ends = tokens.made_of[1]
-    masks = xgrammar.allocate_token_bitmask(2, size)
+    masks, scores = xgrammar.allocate_token_bitmask(2, size), torch.zeros(size)
     for seed in range(3):
         rows = [
             _Row(model, one, frozenset(), size) for one in (json_constraint(LENGTHS[name]), beside)
@@ -218,7 +264,7 @@ def test_lengths_beside_the_grammar_are_those_within_it(name: str) -> None:
         rng, text = random.Random(seed), b""
         for left in range(300, 0, -1):
             for place, row in enumerate(rows):
-                row.fill(masks, place, left)
+                row.fill(masks, place, left, scores)
             bits = ((masks[:, :, None] >> torch.arange(32)) & 1).flatten(1)[:, :size]
             assert torch.equal(bits[0], bits[1]), text
             allowed = bits[0].nonzero().flatten().tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -74,10 +75,13 @@ def test_what_is_guessed_rightly_takes_no_pass_of_its_own(wrong: int | None) -> 
     got = drafting.decode(
         model.model,
         dict(inputs),
+        partial(drafting.CachedSteps, model.model),
         limit=20,
-        guess=guess,
+        pad=0,
+        ends=frozenset(),
         scores=lambda _, scores: scores,
-        done=lambda _: False,
+        done=lambda tokens, _: torch.zeros(len(tokens), dtype=torch.bool),
+        guess=guess,
     )
     assert torch.equal(got[:, start:], ids[:, start:])
     assert len(passes) == (3 if wrong is None else 5)

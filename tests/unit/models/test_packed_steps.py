@@ -65,9 +65,9 @@ def compared(
         model.model(**inputs, position_ids=positions[:, :start], past_key_values=cache)
         made = PackedLlama.of(model)
         assert made is not None
-        added = made.added(model)
-        assert added is not None
-        steps = Steps(made, added, cache, inputs["attention_mask"], sum(sizes))
+        layers = made.adapted(model)
+        assert layers is not None
+        steps = Steps(made, layers, cache, inputs["attention_mask"], sum(sizes))
         found = torch.cat([steps(part) for part in new.split(list(sizes), 1)], 1)
         again = steps.length = start
         steps(new[:, :1])
@@ -94,16 +94,25 @@ def test_rows_padding_and_experts(model: T2Model) -> None:
     assert compared(model, PROMPTS, [two, None]) < 3
 
 
-def test_experts_that_move_too_much_are_left_to_transformers(
-    model: T2Model, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("started", [-(10**9), 10**9], ids=["beside", "written"])
+def test_experts_stand_beside_weights_or_are_written_into_them(
+    model: T2Model, started: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = PackedLlama.of(model)
-    assert made is not None
-    monkeypatch.setattr("t2agent.models.packed_steps.DIRECTIONS", 8)
-    with model.adapted(expert(model, "wide", 3)):
-        assert made.added(model) is None
-    with model.merged(expert(model, "wide", 3)):
-        assert made.added(model) is None
+    monkeypatch.setattr("t2agent.models.packed_steps._STARTED", started)
+    some, whole = expert(model, "some", 3), expert(model, "whole", 4, directions=64)
+    for name in list(some.z)[::2]:
+        some.z[name].fill_(1)  # a weight that is left alone beside one that is not
+    for one in (some, whole):
+        assert compared(model, PROMPTS[:1], one) < 3
+        made = PackedLlama.of(model)
+        assert made is not None
+        with model.adapted(one):
+            layers = made.adapted(model)
+            assert layers is not None
+            assert any(added for _, added in layers) == (started < 0)
+            assert made.adapted(model) is layers  # kept
+        with model.merged(one):
+            assert made.adapted(model) is None
 
 
 def test_generate_streams_stops_and_ends_alike(model: T2Model) -> None:

@@ -70,7 +70,8 @@ class ReplyForm:
             prompt = replace(prompt, tools=self.tools)
         if self.schema is None:
             return prompt
-        text = ANY_JSON if self.schema is True else JSON_BY_SCHEMA + _written(self.schema)
+        schema = self.schema
+        text = ANY_JSON if isinstance(schema, bool) else JSON_BY_SCHEMA + _written(schema)
         first = prompt.messages[0]
         if first["role"] != "system":
             system = {"role": "system", "content": text}

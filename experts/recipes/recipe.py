@@ -26,7 +26,7 @@ Row = dict[str, Any]
 
 SETTINGS = {"learning_rate": 0.03, "schedule": "cosine", "patience": 0}
 """What all recipes train with."""
-CARD = 48
+CARD = 32
 """Requests on a card."""
 
 
@@ -71,6 +71,7 @@ def train(recipe: Recipe) -> None:
     """Train the recipe's expert, as the command line says."""
     from t2agent import Expert, T2Model
     from t2agent.train import ExampleTask, attach_record, train_expert
+    from t2agent.train.metrics import REPORT
 
     here = Path(__file__).resolve().parent
     asked = argparse.ArgumentParser(description=recipe.description)
@@ -122,6 +123,7 @@ def train(recipe: Recipe) -> None:
     folder = given.out / recipe.name
     Expert(card, expert.z).save(folder)
     attach_record(work / "run", folder)
+    (folder / REPORT).unlink()  # it shows rows of validation, which are not all for showing
     print(f"{recipe.name}: {dict(card.scores)} in {folder}")
 
 

@@ -159,6 +159,9 @@ def write_curve(folder: Path, rows: Sequence[Metrics], title: str) -> None:
 def attach_record(checkpoint: Path | str, expert: Path | str) -> None:
     """Copy metrics, curve and report of a training run into the folder of a saved expert.
 
+    Of the metrics, what was not measured is left out, and numbers have five digits: a third of the
+    size, which is shared with the expert.
+
     Raises:
         ConfigError: the checkpoint has no metrics, or the expert's folder is not there.
     """
@@ -167,6 +170,13 @@ def attach_record(checkpoint: Path | str, expert: Path | str) -> None:
         raise ConfigError(f"{target} is not a folder; save the expert there first")
     if not (source / METRICS).is_file():
         raise ConfigError(f"{source} has no {METRICS}; give the checkpoint= folder of a training")
-    for name in (METRICS, CURVE, REPORT):
+    rows = [json.loads(line) for line in (source / METRICS).read_text("utf-8").splitlines()]
+    short = ({k: _short(v) for k, v in row.items() if v is not None} for row in rows)
+    write_rows(target / METRICS, short)
+    for name in (CURVE, REPORT):
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
+
+
+def _short(value: Any) -> Any:
+    return float(f"{value:.5g}") if isinstance(value, float) else value

@@ -28,9 +28,10 @@ from t2agent.models.generate import Cancel, Generation, OnText, Prompt, encode, 
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
 from t2agent.models.packed_steps import serves
-from t2agent.models.prompt import render
-from t2agent.replies.constraint import Constraint
+from t2agent.models.prompt import open_thoughts, render
+from t2agent.replies.constraint import Constraint, options_constraint
 from t2agent.replies.messages import Message, asking, asks_json, calls_so_far, text_of
+from t2agent.replies.options import offered_options
 
 if TYPE_CHECKING:
     from t2agent.dispatch import SearchResult
@@ -201,6 +202,12 @@ class Engine:
             one.what if isinstance(one, Given) else decision.mixture
             for one, decision in zip(choices, decisions, strict=True)
         ]
+        held = [
+            constraint or self._one_of_options(prompt, what)
+            for prompt, what, constraint in zip(
+                prompts, whats, constraints or [None] * len(prompts), strict=True
+            )
+        ]
         prompts = [one if isinstance(one, str) else render(self.model, one) for one in prompts]
         inputs = encode(self.model, prompts)
         groups: dict[Any, list[int]] = {}
@@ -220,7 +227,7 @@ class Engine:
                 inputs=inputs if len(groups) == 1 else encode(self.model, part),
                 cancel=_of_rows(cancel, rows),
                 on_text=_renumbered(on_text, rows),
-                constraints=None if constraints is None else [constraints[row] for row in rows],
+                constraints=[held[row] for row in rows] if any(held) else None,
                 keep=keep,
                 alike=alike,
                 quantized=self.quantized,
@@ -233,6 +240,18 @@ class Engine:
             for row, generation in zip(rows, generations, strict=True):
                 answers[row] = Answer(generation, decisions[row], seconds)
         return [answer for answer in answers if answer is not None]
+
+    def _one_of_options(self, prompt: Prompt | str, what: MixtureLike) -> Constraint | None:
+        """That a reply is one of the labels that the request offers, where the experts that answer
+        are for this step; None where they are not, or where it is not clear which it offers."""
+        if isinstance(prompt, str) or not (experts := self.model.resolve(what)[1]):
+            return None
+        if prompt.tools or any(one.card.step != "labels" for one in experts):
+            return None
+        found = {one.options for one in offered_options(request(prompt).text)}
+        if len(found) != 1 or open_thoughts(self.model, prompt) is not None:
+            return None
+        return options_constraint(found.pop())
 
     def stream(
         self,

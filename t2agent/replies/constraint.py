@@ -98,6 +98,12 @@ def json_constraint(schema: Schema | bool, *, room: float = math.inf) -> Constra
     return found.exactly([made])
 
 
+def options_constraint(options: Sequence[str]) -> Constraint:
+    """One of some texts and nothing else."""
+    either = _either([{"type": "const_string", "value": option} for option in options])
+    return Constraint(json.dumps(either), part=max(options, key=len))
+
+
 def tools_constraint(
     form: ToolFormat,
     tools: Sequence[Mapping[str, Any]],

@@ -435,3 +435,27 @@ def test_an_answer_tells_its_facts_in_plain_json() -> None:
         "seconds": 0.75,
         "first_pass_share": 0.25,
     }
+
+
+def test_experts_for_labels_answer_with_one_that_is_offered(model: T2Model) -> None:
+    own = random_expert(model, "sorts", 5)
+    model.registry.register(Expert(replace(own.card, step="labels"), own.z))
+    try:
+        engine = Engine(model)
+        offered = (
+            "The train was late again.\n\nWhich label fits the text: praise, complaint, spam?",
+            "praise, complaint or spam? The train was late again.",
+            "Choose one.\nLabels:\n- praise\n- complaint\n- spam\n\nText: The train was late.",
+        )
+        other = "Tell me about trains."
+        labels = {"praise", "complaint", "spam"}
+        answers = engine.answer(users(*offered, other), LONG, choice=Given("sorts"))
+        assert {text in labels for text in texts(answers[:3])} == {True}
+        assert texts(answers)[3] not in labels
+        assert answers[0].generation.finish_reason == "stop"
+        # Those for other steps say what they like, and so does the base model.
+        for choice in (Given("alpha"), "off"):
+            free = engine.answer(users(*offered), OPTIONS, choice=choice)
+            assert not labels & set(texts(free))
+    finally:
+        model.registry.unregister("sorts")

@@ -6,16 +6,22 @@ import importlib
 import importlib.util
 import json
 import random
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from t2agent.bench.paper.suite import real_suite
 from t2agent.tasks.examples import ExampleTask
+from tests.models import build_text_model
 
 RECIPES = Path(__file__).resolve().parents[2] / "experts" / "recipes"
-NAMES = sorted(path.stem for path in RECIPES.glob("*.py") if path.stem != "recipe")
+NAMES = sorted(
+    path.stem for path in RECIPES.glob("*.py") if path.stem not in ("recipe", "comparison")
+)
 
 
 @pytest.fixture
@@ -71,3 +77,32 @@ def test_the_trainer_reads_what_a_recipe_makes(
     assert shown
     assert all(importlib.import_module("recipe").request_of(row).strip() for row in shown)
     assert recipe.RECIPE.sources
+
+
+def test_the_comparison_has_unseen_tasks_beside_those_it_trains(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    if not (shared_data / "real").is_dir():
+        pytest.skip("the real data are not beside the repository")
+    subprocess.run(
+        [
+            sys.executable,
+            RECIPES / "comparison.py",
+            "--data",
+            shared_data / "real",
+            "--out",
+            tmp_path,
+        ],
+        check=True,
+        cwd=tmp_path,
+    )
+    suite = real_suite(
+        build_text_model(), [str(tmp_path / f"{n}.jsonl") for n in ("label", "tools")]
+    )
+
+    assert suite.siblings == {"label": "label_unseen", "tools": "tools_unseen"}
+    for own, unseen in suite.siblings.items():
+        seen = {example.prompt for example in suite.tasks[own].split("train")}
+        asked = {example.prompt for example in suite.tasks[unseen].split("test")}
+        assert len(asked) > 100
+        assert not seen & asked

@@ -59,6 +59,8 @@ def test_a_wheel_holds_tools_and_experts_inside_the_package(tmp_path: Path) -> N
         **{name: (ROOT / name).read_text() for name in data},
         "experts/some-base/math/expert_config.json": "{}",
         "experts/some-base/.math.0.new/expert_config.json": "{}",
+        "experts/some-base/math/metrics.jsonl": "",
+        "experts/recipes/math.py": "",
         "tests/test_it.py": "",
         "LICENSE": "",
         "README.md": "",

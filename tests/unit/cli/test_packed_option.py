@@ -18,6 +18,7 @@ pytestmark = pytest.mark.skipif(not packed.available(), reason="no fast kernel h
 def test_a_model_is_packed_when_added_and_decoded_so_unless_told_not_to(
     run, run_json, tmp_path, monkeypatch
 ):
+    monkeypatch.setenv("T2AGENT_HOME", str(tmp_path / "home"))
     file = write(tmp_path / "tiny.gguf")
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     known = Packaged("tiny-package", "1.0", "tiny_package/tiny.gguf", digest, "one/tiny", "MIT")

@@ -40,7 +40,7 @@ def opening_hours(day: str) -> dict[str, str]:
     Args:
         day: day of the week, such as Monday
     """
-    return {"day": day, "opens": "10:00", "closes": "18:30"}
+    return {"day": day, "opens": "10 am", "closes": "6 pm"}
 
 
 TOOLS = (get_weather, find_order, opening_hours)
@@ -72,13 +72,13 @@ def main() -> None:
             show(message)
         print(f"  decisions kept: {len(state['t2_decisions'])}")
 
-    # An agent of your own gets the same by a middleware, here with a say in each step: words of
-    # the base model instead of the expert's.
+    # An agent of your own gets the same by a middleware, here with a say in each step: after the
+    # first call, the expert for answers.
     def choose(request: ModelRequest) -> dict[str, str] | None:
-        return None if len(request.messages) == 1 else {"dispatch": "off"}
+        return None if len(request.messages) == 1 else {"expert": "answer"}
 
     own = create_agent(chat, list(TOOLS), middleware=[T2Middleware(choose=choose)])
-    question = "When does the shop close on Saturday?"
+    question = "What are the opening hours of the shop on Saturday?"
     print(question)
     state = {}
     for state in own.stream({"messages": [("user", question)]}, stream_mode="values"):

@@ -148,6 +148,8 @@ def _told(messages: Sequence[BaseMessage], error: str) -> tuple[str, ...]:
 def _shown(message: BaseMessage) -> str:
     if not isinstance(message, AIMessage):
         return f"tool: {message.text}"
+    if "dispatch" not in message.response_metadata:  # it tells that there were enough steps
+        return f"agent: {message.text}"
     weights = message.response_metadata["dispatch"]["mixture"]["weights"]
     calls = [f"{call['name']}({call['args']})" for call in message.tool_calls]
     return f"{', '.join(weights) or 'base'}: {' '.join([str(message.text), *calls]).strip()}"

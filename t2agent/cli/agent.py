@@ -97,6 +97,8 @@ def _line(number: int, plain: dict[str, Any]) -> Text:
         style = "" if plain["status"] == "success" else "red"
         return Text.assemble((f"   {plain['name']}: ", "bold"), (cut + seen, style))
     decision = plain["dispatch"]
+    if decision is None:  # the agent was ended
+        return Text(f"{number}. {printable(plain['text'])}")
     who = answered_by(decision["mixture"]["weights"], in_scope=decision["in_scope"])
     calls = "; ".join(_called(call) for call in plain["calls"]) or "answers"
     return Text.assemble(
@@ -129,7 +131,7 @@ def _plain(step: BaseMessage) -> dict[str, Any]:
         "text": str(step.text),
         "calls": [{"name": c["name"], "arguments": c["args"]} for c in step.tool_calls],
         "invalid_calls": [dict(call) for call in step.invalid_tool_calls],
-        "dispatch": step.response_metadata["dispatch"],
+        "dispatch": step.response_metadata.get("dispatch"),
         "usage": dict(step.usage_metadata or {}),
         "finish_reason": step.response_metadata["finish_reason"],
     }

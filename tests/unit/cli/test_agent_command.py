@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from langchain_core.messages import AIMessage
 from PIL import Image
 
+from t2agent.cli.agent import _line, _plain
 from t2agent.nano.tasks import TASKS
 
 DATES = ("agent", "Which weekday is 19 days after 2026-01-25?", "-t", "weekday", "-t", "add_days")
@@ -75,6 +77,14 @@ def test_steps_are_limited(run):
     assert result.stdout == ""
     assert result.stderr.count("\n") == 1
     assert "no answer after 1 model call(s)" in result.stderr
+
+
+def test_the_end_of_an_agent_that_got_nowhere_is_shown():
+    ended = AIMessage("I stopped.", response_metadata={"finish_reason": "repeated_call"})
+    plain = _plain(ended)
+    assert plain["dispatch"] is None
+    assert plain["finish_reason"] == "repeated_call"
+    assert str(_line(3, plain)) == "3. I stopped."
 
 
 def test_an_image_for_a_text_model(run, tiny, tmp_path):

@@ -11,17 +11,14 @@ tools and services of the development rows, none of which is in training.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 from collections.abc import Iterable
 from pathlib import Path
 
 import label
-from recipe import Data, Row
+from recipe import Data, Row, shown_length, write_examples
 
 from t2agent.bench.datasets import SHARED
-from t2agent.files import write_text
-from t2agent.replies.signatures import signature
 
 TRAINED, UNSEEN = 2000, 300  # rows of a file
 FEELINGS = ("emotions", "sentiment")
@@ -33,8 +30,7 @@ def calls(rows: Iterable[Row]) -> list[Row]:
     return [
         {"prompt": row["prompt"], "tools": row["tools"], "calls": row["calls"]}
         for row in rows
-        if len(row["calls"]) == 1
-        and sum(len(signature(tool["function"])) for tool in row["tools"]) < LONGEST
+        if len(row["calls"]) == 1 and shown_length(row["tools"]) < LONGEST
     ]
 
 
@@ -57,8 +53,7 @@ def main() -> None:
     for name, rows in files.items():
         rng.shuffle(rows)
         kept = rows[: UNSEEN if name.endswith("unseen") else TRAINED]
-        lines = (json.dumps({k: v for k, v in row.items() if k != "about"}) for row in kept)
-        write_text(given.out / f"{name}.jsonl", "".join(f"{line}\n" for line in lines))
+        write_examples(given.out / f"{name}.jsonl", kept)
         print(f"{name}: {len(kept)} rows")
 
 

@@ -21,6 +21,7 @@ from typing import Any
 from t2agent.bench.datasets import SHARED, read_json, read_jsonl
 from t2agent.cli.options import parsed
 from t2agent.files import write_text
+from t2agent.replies.signatures import signature
 
 Row = dict[str, Any]
 
@@ -92,13 +93,7 @@ def train(recipe: Recipe) -> None:
     work = given.work / recipe.name
     work.mkdir(parents=True, exist_ok=True)
     file = work / "examples.jsonl"
-    write_text(
-        file,
-        "".join(
-            json.dumps({k: v for k, v in row.items() if k != "about"}, ensure_ascii=False) + "\n"
-            for row in made
-        ),
-    )
+    write_examples(file, made)
     model = T2Model.from_pretrained("smollm2")
     expert = train_expert(
         model,
@@ -125,6 +120,17 @@ def train(recipe: Recipe) -> None:
     attach_record(work / "run", folder)
     (folder / REPORT).unlink()  # it shows rows of validation, which are not all for showing
     print(f"{recipe.name}: {dict(card.scores)} in {folder}")
+
+
+def write_examples(file: Path, rows: Sequence[Row]) -> None:
+    """Rows as the trainer reads them, one a line."""
+    plain = ({key: value for key, value in row.items() if key != "about"} for row in rows)
+    write_text(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in plain))
+
+
+def shown_length(tools: Sequence[Mapping[str, Any]]) -> int:
+    """How many characters tools take in a prompt."""
+    return sum(len(signature(tool["function"])) for tool in tools)
 
 
 def base_replies(requests: Sequence[str], max_tokens: int = 40) -> list[str]:

@@ -6,9 +6,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from recipe import Data, Recipe, Row, base_replies, train
-
-from t2agent.replies.signatures import signature
+from recipe import Data, Recipe, Row, base_replies, shown_length, train
 
 NONE_FITS = "None of these tools fits the request."
 LONGEST = 2200  # characters of the tools as the prompt shows them, some 500 tokens
@@ -77,7 +75,7 @@ def _offered(row: Row, offers: list[list[Any]], rng: random.Random) -> list[Any]
     """The tools of a row in another order, fewer or more of those that are not called."""
     names = {call["name"] for call in row["calls"]}
     needed = [tool for tool in row["tools"] if _name(tool) in names]
-    most = SHORT if rng.random() < 0.75 and _length(needed) < SHORT else LONGEST
+    most = SHORT if rng.random() < 0.75 and shown_length(needed) < SHORT else LONGEST
     others = [tool for tool in row["tools"] if _name(tool) not in names]
     rng.shuffle(others)
     if rng.random() < 0.25:
@@ -86,7 +84,7 @@ def _offered(row: Row, offers: list[list[Any]], rng: random.Random) -> list[Any]
         others += [tool for tool in rng.choice(offers) if _name(tool) not in names]
     seen: dict[str, Any] = {}
     for tool in (*needed, *others):
-        if _name(tool) in seen or _length([*seen.values(), tool]) > most:
+        if _name(tool) in seen or shown_length([*seen.values(), tool]) > most:
             if tool in needed:
                 return []
             continue
@@ -97,13 +95,9 @@ def _offered(row: Row, offers: list[list[Any]], rng: random.Random) -> list[Any]
 
 
 def _cut(tools: list[Any]) -> list[Any]:
-    while _length(tools) > SHORT:
+    while shown_length(tools) > SHORT:
         tools = tools[:-1]
     return tools
-
-
-def _length(tools: list[Any]) -> int:
-    return sum(len(signature(tool["function"])) for tool in tools)
 
 
 def _name(tool: Any) -> str:

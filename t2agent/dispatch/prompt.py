@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import get_args
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from t2agent.dispatch.embedding import EmbeddingDispatcher
 from t2agent.dispatch.labels import Experts, choosable
 from t2agent.dispatch.tool_offers import offer
 from t2agent.errors import ConfigError, ContextLengthError, ExpertNotFoundError
-from t2agent.experts.card import Step
+from t2agent.experts.card import ExpertCard, Step
 from t2agent.experts.expert import Expert, MixtureLike
 from t2agent.experts.mixture import Mixture
 from t2agent.models.likelihood import answer_tokens, log_likelihoods, rows_per_pass
@@ -126,15 +125,17 @@ class PromptDispatcher:
 
     def _step(self, request: Request) -> Step:
         """The step at which a request stands; that of text where no expert is for another one."""
-        seeing = bool(request.images)
-        if not any(self._names(seeing, step) for step in get_args(Step) if step != "text"):
-            return "text"
-        step = self._steps.step(request)
-        return step if self._names(seeing, step) else "text"
+        there = {card.step for card in self._cards(bool(request.images)).values()}
+        step = self._steps.step(request) if there - {"text"} else "text"
+        return step if step in there else "text"
 
     def _names(self, seeing: bool, step: Step) -> list[str]:
+        return sorted(name for name, card in self._cards(seeing).items() if card.step == step)
+
+    def _cards(self, seeing: bool) -> dict[str, ExpertCard]:
+        """The cards of the experts that a request may go to, by name."""
         cards = choosable(self._experts, None if seeing else "text")
-        return sorted({n for n, card in cards.items() if card.step == step} - self._never())
+        return {name: card for name, card in cards.items() if name not in self._never()}
 
     def _odds(self, requests: Sequence[Request], names: Sequence[str]) -> NDArray[np.float64]:
         """Probabilities of the names and "others", (requests, names + 1)."""

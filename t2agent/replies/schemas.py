@@ -86,7 +86,7 @@ def _options(schema: Any, root: Schema, depth: int) -> list[Schema]:
         return [{}]
     reference = schema.get("$ref")
     if isinstance(reference, str):
-        return _options(_resolved(reference, root), root, depth - 1)
+        return _options(referenced(reference, root), root, depth - 1)
     for several in ("anyOf", "oneOf"):
         if isinstance(schema.get(several), list | tuple):
             return [o for one in schema[several] for o in _options(one, root, depth - 1)]
@@ -104,7 +104,8 @@ def _options(schema: Any, root: Schema, depth: int) -> list[Schema]:
     return [schema]
 
 
-def _resolved(reference: str, root: Schema) -> Any:
+def referenced(reference: str, root: Schema) -> Any:
+    """What a reference within a schema leads to; None where nothing is there."""
     found: Any = root
     for step in reference.removeprefix("#").strip("/").split("/"):
         found = found.get(step) if isinstance(found, Mapping) else None

@@ -12,12 +12,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from t2agent.replies.schemas import Schema, choices, parameters, properties
+from t2agent.replies.schemas import Schema, choices, parameters, properties, referenced
 
 _NAME = re.compile(r"[A-Za-z_$][\w$]*", re.ASCII)
 _WORDS = re.compile(r"[\W_]+|(?<=[a-z])(?=[A-Z])")
-_TYPES = {"integer": "integer", "number": "number", "boolean": "boolean", "string": "string",
-          "null": "null"}  # fmt: skip
+_TYPES = frozenset({"integer", "number", "boolean", "string", "null"})
 # Said by the type, or by nothing: titles repeat names.
 _SAID = {"type", "properties", "required", "items", "enum", "const", "anyOf", "oneOf", "allOf",
          "$ref", "$defs", "definitions", "title", "description", "$schema", "$id"}  # fmt: skip
@@ -40,8 +39,7 @@ def signature(function: Mapping[str, Any]) -> str:
         shown = f"{name}({_Writer(schema).arguments()})"
     except _Unsaid:
         shown = f"{name}({_json(schema)})"
-    about = _line(function.get("description"))
-    return f"// {about}\n{shown}" if about else shown
+    return _described(function, shown)
 
 
 def type_of(schema: Schema) -> str:
@@ -50,7 +48,12 @@ def type_of(schema: Schema) -> str:
         shown = _Writer(schema).type(schema)
     except _Unsaid:
         return _json(schema)
-    about = _line(schema.get("description"))
+    return _described(schema, shown)
+
+
+def _described(given: Mapping[str, Any], shown: str) -> str:
+    """With the description before it, as a comment."""
+    about = _line(given.get("description"))
     return f"// {about}\n{shown}" if about else shown
 
 
@@ -116,7 +119,7 @@ class _Writer:
             return f"{items[0]}[]" if len(items) == 1 else f"({' | '.join(items)})[]"
         if kind == "object":
             return f"{{{inside}}}" if (inside := self.members(schema, indent)) else "object"
-        return _TYPES.get(kind, "any")
+        return kind if kind in _TYPES else "any"
 
     def _resolved(self, given: Any) -> Schema:
         """A schema without its reference; what stands beside a reference counts."""
@@ -133,9 +136,7 @@ class _Writer:
         if reference is None:
             return given
         self._followed += 1
-        found: Any = self._root
-        for step in str(reference).removeprefix("#").strip("/").split("/"):
-            found = found.get(step) if isinstance(found, Mapping) else None
+        found = referenced(str(reference), self._root)
         if self._followed > _REFERENCES or not isinstance(found, Mapping):
             raise _Unsaid  # one that leads back to itself, too
         return {**self._resolved(found), **{k: v for k, v in given.items() if k != "$ref"}}

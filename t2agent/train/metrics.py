@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -97,7 +98,7 @@ def write_rows(path: Path, rows: Iterable[Metrics]) -> None:
     write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
-def read_rows(path: Path, last_step: int) -> list[Metrics]:
+def read_rows(path: Path, last_step: float = math.inf) -> list[Metrics]:
     """The rows up to a step. Later ones belong to a step whose result was not kept."""
     try:
         rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
@@ -170,9 +171,13 @@ def attach_record(checkpoint: Path | str, expert: Path | str) -> None:
         raise ConfigError(f"{target} is not a folder; save the expert there first")
     if not (source / METRICS).is_file():
         raise ConfigError(f"{source} has no {METRICS}; give the checkpoint= folder of a training")
-    rows = [json.loads(line) for line in (source / METRICS).read_text("utf-8").splitlines()]
-    short = ({k: _short(v) for k, v in row.items() if v is not None} for row in rows)
-    write_rows(target / METRICS, short)
+    write_rows(
+        target / METRICS,
+        (
+            {name: _short(value) for name, value in row.items() if value is not None}
+            for row in read_rows(source / METRICS)
+        ),
+    )
     for name in (CURVE, REPORT):
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)

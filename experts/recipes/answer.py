@@ -10,7 +10,7 @@ import json
 import random
 import re
 from collections.abc import Iterator
-from datetime import date, time
+from datetime import date
 from typing import Any
 
 from recipe import Data, Recipe, Row, train
@@ -76,10 +76,6 @@ def _value(key: str, value: Any) -> str:
         day = date.fromisoformat(text)
         ending = "th" if 10 < day.day < 14 else {1: "st", 2: "nd", 3: "rd"}.get(day.day % 10, "th")
         return f"{MONTHS[day.month - 1]} {day.day}{ending}"
-    if re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", text):
-        hour = time.fromisoformat(text)
-        minutes = f":{hour.minute:02}" if hour.minute else ""
-        return f"{(hour.hour - 1) % 12 + 1}{minutes} {'am' if hour.hour < 12 else 'pm'}"
     if AMOUNTS.search(key) and re.fullmatch(r"[\d.]+", text):
         return f"${text}"
     return re.sub(r"(\.\d)0$", r"\1", text)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import random
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
 from recipe import Data, Recipe, Row, train
+from renaming import names_among, renaming
 
 from t2agent.bench.datasets import read_json
 from t2agent.bench.real.forms import field_schema
@@ -17,6 +19,7 @@ from t2agent.models.prompt import Prompt
 
 SHARES = {"snips": 1700, "e2e": 1500, "wnut17": 600, "sec_ner": 300}
 CALLS = 900
+FEW = 24  # values of a field that a schema may name
 NAMES = {  # other names for fields, so that names are read and not learnt
     "PER": ("person", "people", "persons"),
     "ORG": ("organisation", "organizations", "company"),
@@ -46,6 +49,13 @@ NAMES = {  # other names for fields, so that names are read and not learnt
 def rows(data: Data, rng: random.Random) -> Iterator[Row]:
     """Texts of four kinds with schemas of many forms: some fields of each are not in the text."""
     known = read_json(data.folder / "extract_fields.json")
+    values: dict[str, list[str]] = defaultdict(list)
+    for row in data["extract_train"]:
+        for name, value in row["fields"].items():
+            if isinstance(value, str):
+                values[name].append(value)
+    names = names_among(one for own in values.values() for one in own)
+    few = {name: sorted(set(own)) for name, own in values.items() if len(set(own)) <= FEW}
     for source, share in SHARES.items():
         found = [row for row in data["extract_train"] if row["source"] == source]
         if source in ("wnut17", "sec_ner"):  # two thirds of these texts have nothing to extract
@@ -55,13 +65,13 @@ def rows(data: Data, rng: random.Random) -> Iterator[Row]:
         if source == "e2e":
             found = [row for row in found if _said(row) or rng.random() < 0.1]
         for row in rng.sample(found, min(share, len(found))):
-            yield _row(row, known[source], rng)
+            yield _row(_renamed(row, names, rng), known[source], few, rng)
     # Requests for tools hold the values of many other fields.
     requests = [row for row in data["tool_calls_train"] if len(row["calls"]) == 1]
     rng.shuffle(requests)
     asked = [row for row in map(_of_call, requests) if row]
     for row in asked[:CALLS]:
-        yield _row(row, row["known"], rng)
+        yield _row(_renamed(row, names, rng), row["known"], {}, rng)
 
 
 def _of_call(row: Row) -> Row | None:
@@ -86,7 +96,36 @@ def _said(row: Row) -> bool:
     )
 
 
-def _row(row: Row, known: list[str], rng: random.Random) -> Row:
+def _renamed(row: Row, names: list[str], rng: random.Random) -> Row:
+    if rng.random() < 0.4:
+        return row
+    new = renaming(row["text"], row["fields"].values(), names, rng)
+    text = row["text"]
+    for old, name in new.items():
+        text = text.replace(old, name)
+    fields = {
+        key: new.get(value, value) if isinstance(value, str) else value
+        for key, value in row["fields"].items()
+    }
+    return {**row, "text": text, "fields": fields}
+
+
+def _typed(value: str | None, few: list[str], rng: random.Random) -> tuple[Row, Any] | None:
+    """A field as a whole number, a truth value, or one of some values that the schema names."""
+    if value is not None and re.fullmatch(r"[1-9]\d{0,5}", value):
+        return {"type": "integer"}, int(value)
+    if few and set(few) <= {"yes", "no"}:
+        return {"type": "boolean"}, None if value is None else value == "yes"
+    others = [one for one in few if one != value]
+    if not others:
+        return None
+    allowed = rng.sample(others, min(len(others), rng.randint(1, 5)))
+    allowed += [] if value is None else [value]
+    rng.shuffle(allowed)
+    return {"type": "string", "enum": allowed}, value
+
+
+def _row(row: Row, known: list[str], few: dict[str, list[str]], rng: random.Random) -> Row:
     fields = row["fields"]
     others = [name for name in known if name not in fields]
     # All of a set, as a schema that serves for many texts has them, or some.
@@ -105,15 +144,22 @@ def _row(row: Row, known: list[str], rng: random.Random) -> Row:
     listed = row["source"] in ("wnut17", "sec_ner")
     schema = field_schema({called[name]: listed for name in names})
     answer: dict[str, Any] = {called[name]: fields[name] for name in names if name in fields}
+    if not listed and rng.random() < 0.45:
+        for name in names:
+            typed = rng.random() < 0.6 and _typed(fields.get(name), few.get(name, []), rng)
+            if typed:
+                schema["properties"][called[name]], value = typed
+                if name in fields:
+                    answer[called[name]] = value
     form = rng.random()
     if form < 0.25 and not listed:
         schema["properties"] = {
-            name: {"anyOf": [{"type": "string"}, {"type": "null"}]} for name in schema["properties"]
+            name: {"anyOf": [one, {"type": "null"}]} for name, one in schema["properties"].items()
         }
     if form < 0.12 and len(names) < 13:  # all of forty would be an answer of nothing but null
         schema = {**schema, "required": list(schema["properties"])}
         empty: Any = [] if listed else None
-        answer = {called[name]: fields.get(name, empty) for name in names}
+        answer = {called[name]: answer.get(called[name], empty) for name in names}
     elif form < 0.25:
         schema["properties"] = {
             name: {**one, "default": [] if listed else None}

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import random
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from recipe import Data, Recipe, Row, base_replies, shown_length, train
+from renaming import names_among, renaming
 
 NONE_FITS = "None of these tools fits the request."
 LONGEST = 2200  # characters of the tools as the prompt shows them, some 500 tokens
 SHORT = 1400  # of three quarters of the rows
-SHARES = {"sealtools": 1342, "rlla": 267, "glaive": 67, "sgd": 800, "snips": 800}
+SHARES = {"sealtools": 1342, "rlla": 267, "glaive": 67, "sgd": 1000, "snips": 900}
 SMALL_TALK = (
     "Hello!",
     "Hi there, how are you?",
@@ -38,12 +41,21 @@ def rows(data: Data, rng: random.Random) -> Iterator[Row]:
     rng.shuffle(found)
     left = dict(SHARES)
     offers = [row["tools"] for row in found]
-    # Several calls are the hardest, and each offers the tools in another order.
+    # Several calls are the hardest, and each offers the tools in another order. Requests that say
+    # no value are few, and an optional argument is easily invented for them.
     several = [row for row in found if row["source"] == "sealtools" and len(row["calls"]) > 1]
+    nothing = [row for row in found if not any(call["arguments"] for call in row["calls"])]
     left["sealtools"] += len(several)
-    for row in [*found, *several]:
+    said = [value for row in found for call in row["calls"] for value in call["arguments"].values()]
+    names = names_among(said)
+    single = [row for row in found if row["source"] in ("sgd", "snips") and len(row["calls"]) == 1]
+    joined = [_joined(rng.sample(single, rng.choice((2, 2, 3)))) for _ in range(500)]
+    for row in [*nothing, *found, *several, *filter(None, joined)]:
+        left.setdefault(row["source"], len(joined))
         if left[row["source"]] and (tools := _offered(row, offers, rng)):
             left[row["source"]] -= 1
+            if rng.random() < 0.5:
+                row = _renamed(row, names, rng)
             made.append(
                 {
                     "prompt": row["prompt"],
@@ -52,23 +64,68 @@ def rows(data: Data, rng: random.Random) -> Iterator[Row]:
                     "about": row["source"],
                 }
             )
-    for row in rng.sample(found, 500):
-        names = {call["name"] for call in row["calls"]}
-        offered = [tool for tool in row["tools"] if _name(tool) not in names]
+    for row in rng.sample(found, 800):
+        called = {call["name"] for call in row["calls"]}
+        offered = [tool for tool in row["tools"] if _name(tool) not in called]
         # Half of them see other tools of their own field, half those of any other.
         if len(offered) == 0 or rng.random() < 0.5:
-            offered = [tool for tool in rng.choice(offers) if _name(tool) not in names]
+            wanted = {word for name in called for word in _words(name)}
+            offered = [tool for tool in rng.choice(offers) if not wanted & _words(_name(tool))]
         offered = _cut(offered[: rng.randint(1, 4)])
         if offered:
             made.append(
                 {"prompt": row["prompt"], "tools": offered, "answer": NONE_FITS, "about": "none"}
             )
     asked = [row["question"] for row in data["choice_train"] if row["question"].endswith("?")]
-    asked = [*rng.sample(asked, 170), *(2 * SMALL_TALK)]
+    sums = [row["prompt"] for row in data["gsm8k_train"] if len(row["prompt"]) < 200]
+    sums += [row["prompt"] for row in data["arith_train"] if len(row["prompt"]) < 200]
+    asked = [*rng.sample(asked, 250), *rng.sample(sums, 120), *(2 * SMALL_TALK)]
     for request, reply in zip(asked, base_replies(asked), strict=True):
         if tools := _cut(rng.choice(offers)[: rng.randint(1, 3)]):
             made.append({"prompt": request, "tools": tools, "answer": reply, "about": "words"})
     yield from made
+
+
+def _words(name: str) -> set[str]:
+    """The words of a tool's name that say what it is about: `LookupMusic` does what `PlayMusic`
+    does."""
+    words = re.findall(r"[a-z]{4,}", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
+    return {word.rstrip("s") for word in words} - {"find", "search", "lookup", "check", "book"}
+
+
+def _joined(parts: list[Row]) -> Row | None:
+    """Several requests for different tools as one."""
+    if len({call["name"] for row in parts for call in row["calls"]}) < len(parts):
+        return None
+    first, *others = (row["prompt"].strip() for row in parts)
+    ends = first if first.endswith((".", "?", "!")) else f"{first}."
+    rest = [f"{one}." if one[-1] not in ".?!" else one for one in others]
+    starts = ("Then:", "And finally:") if len(rest) > 1 else ("After that:",)
+    return {
+        "prompt": " ".join((ends, *(f"{a} {b}" for a, b in zip(starts, rest, strict=True)))),
+        "calls": [call for row in parts for call in row["calls"]],
+        "tools": [tool for row in parts for tool in row["tools"]],
+        "source": "joined",
+    }
+
+
+def _renamed(row: Row, names: list[str], rng: random.Random) -> Row:
+    values = [value for call in row["calls"] for value in call["arguments"].values()]
+    new = renaming(row["prompt"], values, names, rng, keep=json.dumps(row["tools"]))
+    prompt = row["prompt"]
+    for old, name in new.items():
+        prompt = prompt.replace(old, name)
+    calls = [
+        {
+            **call,
+            "arguments": {
+                key: new.get(value, value) if isinstance(value, str) else value
+                for key, value in call["arguments"].items()
+            },
+        }
+        for call in row["calls"]
+    ]
+    return {**row, "prompt": prompt, "calls": calls}
 
 
 def _offered(row: Row, offers: list[list[Any]], rng: random.Random) -> list[Any]:
@@ -115,6 +172,8 @@ RECIPE = Recipe(
         "SNIPS NLU benchmark": "CC0",
         "Glaive demo": "Apache-2.0",
         "RLLA": "Apache-2.0",
+        "GSM8K": "MIT",
+        "MAWPS family": "MIT",
         "ARC-Easy": "CC BY-SA 4.0",
         "OpenBookQA": "Apache-2.0",
         "CommonsenseQA": "MIT",

@@ -19,12 +19,10 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import (
     BatchFeature,
     DynamicCache,
     GenerationConfig,
-    LogitsProcessor,
     LogitsProcessorList,
     StoppingCriteriaList,
 )
@@ -38,6 +36,7 @@ from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
 from t2agent.models.packed_steps import PackedLlama, Steps
 from t2agent.models.prompt import Prompt, encode
+from t2agent.models.sampling import Logprobs, Sampler, TokenLogprob, repetition
 from t2agent.replies.constraint import Constraint
 
 __all__ = ["Cancel", "FinishReason", "Generation", "OnText", "Prompt", "encode", "generate", "room"]
@@ -48,13 +47,15 @@ class Generation:
     """One answer.
 
     ``text`` ends before the stop string, if one was met; ``token_ids`` are all tokens that were
-    generated, the end-of-sequence token included, padding excluded.
+    generated, the end-of-sequence token included, padding excluded; ``logprobs`` tells of each how
+    likely it was, where the options ask for that.
     """
 
     text: str
     token_ids: tuple[int, ...]
     finish_reason: FinishReason
     prompt_tokens: int
+    logprobs: tuple[TokenLogprob, ...] | None = None
 
     @property
     def completion_tokens(self) -> int:
@@ -132,6 +133,10 @@ def generate(
         start,
     )
     processors = LogitsProcessorList()
+    logprobs = None if options.logprobs is None else Logprobs(rows, options.logprobs)
+    if logprobs is not None:
+        processors.append(logprobs)
+    processors += repetition(options)
     constrained = None
     if constraints is not None and any(constraints):
         each = [one for one in constraints for _ in range(copies)]
@@ -144,10 +149,9 @@ def generate(
         keys = [prompt_key(prompt) for prompt in prompts]
         sampler = Sampler(
             seeds or row_seeds(options.seed, keys, copies, alike=alike),
+            options,
             limit=limit,
             start=start,
-            temperature=options.temperature,
-            top_p=options.top_p,
         )
         processors.append(sampler)
     alone = rows == 1 and constrained is not None and len(processors) == 1
@@ -195,6 +199,7 @@ def generate(
             tuple(tokens),
             watcher.reason(row, tokens, limit),
             lengths[row // copies],
+            None if logprobs is None else logprobs.of(row, tokens),
         )
         answers += [answer] * (samples // copies)
     return answers
@@ -230,10 +235,10 @@ def _config(model: T2Model, ends: frozenset[int], limit: int) -> GenerationConfi
 def _branches(model: T2Model, config: GenerationConfig, length: int) -> bool:
     """Whether samples of a prompt may run beside each other: with one mixture for all rows, and
     where the checkpoint asks for nothing but the tokens of its own."""
-    return not model.mixed and not _asks(config) and branching.branches(model.model, length)
+    return not model.mixed and not asks_more(config) and branching.branches(model.model, length)
 
 
-def _asks(config: GenerationConfig) -> bool:
+def asks_more(config: GenerationConfig) -> bool:
     """Whether the checkpoint wants more of decoding than that it ends at certain tokens."""
     tokens = {"bos_token_id", "eos_token_id", "pad_token_id"}
     neutral = {*_OURS, *tokens, "max_new_tokens", "use_cache", "transformers_version"}
@@ -249,7 +254,7 @@ def _steps(
     model: T2Model, config: GenerationConfig, inputs: BatchFeature, rows: int, limit: int
 ) -> Callable[[DynamicCache], Steps] | None:
     """What decodes the batch by packed weights; None where that is not possible, or slower."""
-    if rows != len(inputs["input_ids"]) or rows > packed_steps.ROWS or _asks(config):
+    if rows != len(inputs["input_ids"]) or rows > packed_steps.ROWS or asks_more(config):
         return None
     if set(inputs) != {"input_ids", "attention_mask"}:
         return None
@@ -257,7 +262,7 @@ def _steps(
     layers = None if made is None else made.adapted(model)
     if made is None or layers is None:
         return None
-    return partial(Steps, made, layers, attention=inputs["attention_mask"], room=limit)
+    return partial(Steps.after, made, layers, attention=inputs["attention_mask"], room=limit)
 
 
 def _repeated(
@@ -325,46 +330,3 @@ def row_seeds(
         if not alike or seed is None:
             seen[key] += 1
     return seeds
-
-
-class Sampler(LogitsProcessor):
-    """Leaves one token of each row possible, drawn by inverting the distribution function.
-
-    seeds: one for each row. limit: tokens an answer can have. start: the length of the sequence
-    before the first of them. Sampling is from softmax(logits / temperature), in the smallest set
-    of tokens whose probabilities reach top_p.
-    """
-
-    def __init__(
-        self, seeds: Sequence[int], *, limit: int, start: int, temperature: float, top_p: float
-    ) -> None:
-        draws = [torch.rand(limit, generator=torch.Generator().manual_seed(s)) for s in seeds]
-        self._draws = torch.stack(draws)  # (rows, limit) float32 in [0, 1)
-        self._start = start
-        self._temperature = temperature
-        self._top_p = top_p
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Scores (rows, vocabulary): 0 for the token drawn, -inf for all others."""
-        chosen = self.draw(scores, torch.arange(len(scores)), input_ids.shape[1] - self._start)
-        return torch.full_like(scores, -torch.inf).scatter_(-1, chosen[:, None], 0)
-
-    def draw(self, scores: Tensor, rows: Tensor, step: int) -> Tensor:
-        """A token of each of these rows, (rows,) int64, by their scores (rows, vocabulary)."""
-        self._draws = self._draws.to(scores.device)
-        draw = self._draws[rows.to(scores.device), step, None]
-        # The largest logit is 0, so that no temperature overflows.
-        logits = scores.float()
-        logits = (logits - logits.max(-1, keepdim=True).values) / self._temperature
-        probabilities = torch.softmax(logits, dim=-1)
-        order = None
-        if self._top_p < 1:
-            probabilities, order = probabilities.sort(dim=-1, descending=True, stable=True)
-            before = probabilities.cumsum(-1) - probabilities
-            probabilities = probabilities.masked_fill(before >= self._top_p, 0)
-        # In float64, where a draw below 1 stays below the sum.
-        steps = probabilities.double().cumsum(-1)
-        chosen = torch.searchsorted(steps, draw.double() * steps[:, -1:], right=True)
-        if order is not None:
-            chosen = order.gather(-1, chosen)
-        return chosen[:, 0]

@@ -288,14 +288,18 @@ class T2Model:
 
     @contextmanager
     def adapted(
-        self, what: MixtureLike | Sequence[MixtureLike], *, columns: int | None = None
+        self,
+        what: MixtureLike | Resolved | Sequence[MixtureLike | Resolved],
+        *,
+        columns: int | None = None,
     ) -> Iterator[T2Model]:
         """Adapt the model while inside: `model.model(...)` and `model.model.generate(...)`.
 
-        what: one mixture, or a list with one for each row of the batch. generate() may repeat
-        rows for beams or return sequences. Contexts belong to a thread (or asyncio task) and
-        nest; the inner one wins, and None inside is the base model. What torch.compile made of the
-        model is not used meanwhile. Gradients reach the z vectors of an Expert that is given
+        what: one mixture, or a list with one for each row of the batch; what `resolve` returned
+        keeps its experts, though others were registered under their names since. generate() may
+        repeat rows for beams or return sequences. Contexts belong to a thread (or asyncio task)
+        and nest; the inner one wins, and None inside is the base model. What torch.compile made of
+        the model is not used meanwhile. Gradients reach the z vectors of an Expert that is given
         itself; run the backward pass inside as well where gradient checkpointing is used.
         columns: all z are 1 beyond their first that many values, for who knows so: only these
         directions are computed.
@@ -303,7 +307,7 @@ class T2Model:
         Raises ConfigError for a list that the batch does not fit, or where rows cannot be told
         apart (layers behind a router; see `per_row`).
         """
-        if isinstance(what, Sequence) and not isinstance(what, str):
+        if isinstance(what, Sequence) and not isinstance(what, (str, Resolved)):
             plan = self._planner.rows(what)
             if plan.rows is not None and self.model.config.model_type in TOKENS_FIRST:
                 raise ConfigError(

@@ -131,7 +131,11 @@ class GenerationOptions:
     """How a reply is sampled.
 
     ``max_tokens`` counts new tokens; ``temperature`` 0 is greedy; ``top_p`` is the nucleus in
-    (0, 1]; a reply ends before the first of ``stop``; ``seed`` makes sampling repeatable.
+    (0, 1]; a reply ends before the first of ``stop``; ``seed`` makes sampling repeatable. Only the
+    ``top_k`` likeliest tokens are drawn (0: all), and those at least ``min_p`` times as likely as
+    the likeliest; ``repetition_penalty`` above 1 makes tokens that stand before less likely.
+    ``logprobs``: how many of the likeliest tokens are told for each place, with the probability of
+    the token itself; None tells nothing.
 
     Raises:
         ConfigError: a value is outside its range.
@@ -148,3 +152,14 @@ class GenerationOptions:
         Annotated[Whole, Field(ge=0, lt=2**63)] | None,
         needs("None or a whole number in [0, 2**63)"),
     ] = None
+    top_k: CountOrZero = 0
+    min_p: Annotated[Number, Field(ge=0, le=1), needs("a number in [0, 1]")] = 0.0
+    repetition_penalty: Positive = 1.0
+    logprobs: Annotated[
+        Annotated[Whole, Field(ge=0, le=20)] | None, needs("None or a whole number in [0, 20]")
+    ] = None
+
+    @property
+    def cuts(self) -> bool:
+        """Whether some tokens are never drawn."""
+        return self.top_p < 1 or self.top_k > 0 or self.min_p > 0

@@ -30,6 +30,7 @@ from t2agent.experts.expert import MixtureLike
 from t2agent.models import packed
 from t2agent.models.model import T2Model
 from t2agent.models.packed import PackedWeight
+from t2agent.models.slots import Held
 from t2agent.svf.merge import merged_weight
 from t2agent.svf.transform import Plan
 
@@ -262,39 +263,70 @@ class PackedLlama:
 class Steps:
     """A batch being decoded. Calling it runs the next tokens of each row.
 
-    packed: the weights. layers: them under a mixture. cache: transformers', of the prompts.
-    attention: (rows, prompt) which tokens of the prompts are not padding. room: tokens that may
-    still come.
+    packed: the weights. rows: of the batch. total: tokens that a row can have, prompt and reply.
 
-    ``length``: tokens whose keys and values are known; making it less forgets the last ones.
+    ``layers``: the weights under the mixtures of the rows. ``length``: tokens whose keys and values
+    are known; making it less forgets the last ones.
     """
 
     def __init__(
-        self,
+        self, packed: PackedLlama, layers: Sequence[Adapted], rows: int, total: int
+    ) -> None:
+        self.layers = layers
+        self.rows, self.total, self.length = rows, total, 0
+        self._packed = packed
+        self._padding = torch.zeros(rows, dtype=torch.int64)
+        # (layers, keys or values, rows, heads, tokens, size); what no row sees must be finite
+        self._known = torch.zeros(len(packed.layers), 2, rows, packed.keys, total, packed.size)
+        self._turns = packed.rotations(torch.arange(total))
+        self._hidden: Tensor | None = None
+        self._space = _Space(packed, rows, 1)
+
+    @classmethod
+    def after(
+        cls,
         packed: PackedLlama,
         layers: Sequence[Adapted],
         cache: DynamicCache,
         attention: Tensor,
         room: int,
-    ) -> None:
-        self._packed = packed
-        self._layers = layers
-        self._rows, self.length = attention.shape
-        self._padding = self.length - attention.sum(1)
-        total = self.length + room
-        heads, size = packed.keys, packed.size
-        # (layers, keys or values, rows, heads, tokens, size)
-        self._known = torch.empty(len(packed.layers), 2, self._rows, heads, total, size)
+    ) -> Steps:
+        """Those after some prompts.
+
+        cache: transformers', of the prompts. attention: (rows, prompt) which of their tokens are
+        not padding. room: tokens that may still come.
+        """
+        rows, length = attention.shape
+        made = cls(packed, layers, rows, length + room)
+        made.length = length
         prompts: Any = cache.layers
-        for known, layer in zip(self._known, prompts, strict=True):
-            known[0, :, :, : self.length] = _side_by_side(layer.keys, size)
-            known[1, :, :, : self.length] = layer.values
-        self._turns = packed.rotations(torch.arange(total))
-        self._hidden: Tensor | None = None
-        if bool(self._padding.any()):
-            seen = torch.arange(total) >= self._padding[:, None]
+        for known, layer in zip(made._known, prompts, strict=True):
+            known[0, :, :, :length] = _side_by_side(layer.keys, packed.size)
+            known[1, :, :, :length] = layer.values
+        made._pad(length - attention.sum(1))
+        return made
+
+    def put(self, row: int, held: Held) -> None:
+        """Begin a row anew after the tokens that are held, of which it has at most ``length``."""
+        at = slice(self.length - held.length, self.length)
+        for known, (keys, values) in zip(self._known, held.layers, strict=True):
+            known[0, row, :, at] = _side_by_side(keys, self._packed.size)
+            known[1, row, :, at] = values
+        padding = self._padding.clone()
+        padding[row] = at.start
+        self._pad(padding)
+
+    def take(self, row: int) -> Held:
+        """The keys and values of a row as transformers has them."""
+        known = self._known[:, :, row, :, int(self._padding[row]) : self.length].bfloat16()
+        return Held(tuple((_halves(one[0]), one[1].clone()) for one in known))
+
+    def _pad(self, padding: Tensor) -> None:
+        """padding: (rows,) tokens of each row that nothing sees."""
+        self._padding, self._hidden = padding, None
+        if bool(padding.any()):
+            seen = torch.arange(self.total) >= padding[:, None]
             self._hidden = torch.zeros(seen.shape).masked_fill_(~seen, -torch.inf)
-        self._space = _Space(packed, self._rows, 1)
 
     @torch.inference_mode()
     def __call__(self, tokens: Tensor) -> Tensor:
@@ -302,7 +334,7 @@ class Steps:
         packed, (rows, n) = self._packed, tokens.shape
         start, end = self.length, self.length + n
         space = self._space if n == 1 else _Space(packed, rows, n)
-        layers = self._layers
+        layers = self.layers
         if n > 1:
             layers = [
                 (layer, {name: one.repeated(n) for name, one in added.items()})
@@ -447,6 +479,12 @@ def _side_by_side(heads: Tensor, size: int) -> Tensor:
     return halves.transpose(-1, -2).flatten(-3)
 
 
+def _halves(heads: Tensor) -> Tensor:
+    """The opposite of `_side_by_side`, for heads that lie apart."""
+    pairs: Tensor = heads.unflatten(-1, (-1, 2))
+    return pairs.transpose(-1, -2).flatten(-2)
+
+
 def serves(model: T2Model, what: MixtureLike, rows: int) -> bool:
     """Whether batches of so many rows are decoded by packed weights under a mixture."""
     if rows > ROWS or (made := PackedLlama.of(model)) is None:
@@ -491,6 +529,6 @@ def _close(hf: Any, made: PackedLlama) -> bool:
     cache = DynamicCache()
     hf(input_ids=tokens[:, :2], past_key_values=cache, use_cache=True)
     plain: list[Adapted] = [(layer, {}) for layer in made.layers]
-    steps = Steps(made, plain, cache, torch.ones(1, 2, dtype=torch.int64), 2)
+    steps = Steps.after(made, plain, cache, torch.ones(1, 2, dtype=torch.int64), 2)
     got, wanted = steps(tokens[:, 2:]), hf(input_ids=tokens).logits[:, 2:].float()
     return bool((got - wanted).norm() <= _CLOSE * wanted.norm())

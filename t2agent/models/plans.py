@@ -47,12 +47,14 @@ class Planner:
     cache: ExpertCache[Plan]
     _checked: WeakSet[Expert] = field(init=False, default_factory=WeakSet)
 
-    def resolve(self, what: MixtureLike) -> Resolved:
-        """A mixture and its experts, checked against the base model.
+    def resolve(self, what: MixtureLike | Resolved) -> Resolved:
+        """A mixture and its experts, checked against the base model; what is resolved stays.
 
         Raises ExpertNotFoundError for an unknown name, ExpertMismatchError for an expert of
         another base model and ExpertFormatError for one with NaN or infinity.
         """
+        if isinstance(what, Resolved):
+            return what
         mixture, given = as_mixture(what)
         experts = []
         for name in sorted(mixture.experts()):
@@ -61,12 +63,12 @@ class Planner:
             experts.append(expert)
         return Resolved(mixture, tuple(experts))
 
-    def one(self, what: MixtureLike) -> tuple[Resolved, Plan]:
+    def one(self, what: MixtureLike | Resolved) -> tuple[Resolved, Plan]:
         """The plan of one mixture for all rows."""
         resolved = self.resolve(what)
         return resolved, self._plan([resolved], None)
 
-    def rows(self, wanted: Sequence[MixtureLike]) -> Plan:
+    def rows(self, wanted: Sequence[MixtureLike | Resolved]) -> Plan:
         """The plan of one mixture for each row of a batch.
 
         Raises ConfigError for an empty list, or where a layer behind a router would have to

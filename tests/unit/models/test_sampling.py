@@ -3,12 +3,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from t2agent.models.generate import Sampler, row_seeds
+from t2agent.models.generate import row_seeds
+from t2agent.models.options import GenerationOptions
+from t2agent.models.sampling import Sampler
 
 
 def draws(logits: list[float], *, rows: int = 4000, temperature: float = 1.0, top_p: float = 1.0):
     """How often each token is drawn, as a share of the rows."""
-    sampler = Sampler(range(rows), limit=1, start=3, temperature=temperature, top_p=top_p)
+    options = GenerationOptions(temperature=temperature, top_p=top_p)
+    sampler = Sampler(range(rows), options, limit=1, start=3)
     scores = sampler(torch.zeros(rows, 3), torch.tensor(logits).expand(rows, -1))
     assert ((scores == 0).sum(1) == 1).all()
     assert torch.isneginf(scores).sum() == rows * (len(logits) - 1)
@@ -35,7 +38,7 @@ def test_no_temperature_and_no_logit_overflows() -> None:
 
 
 def test_each_row_and_each_step_has_a_draw_of_its_own() -> None:
-    sampler = Sampler([7, 7, 8], limit=8, start=0, temperature=1.0, top_p=1.0)
+    sampler = Sampler([7, 7, 8], GenerationOptions(temperature=1.0), limit=8, start=0)
     scores = torch.zeros(3, 1000)
     tokens = torch.stack([sampler(torch.zeros(3, k), scores).argmax(1) for k in range(8)])
     assert tokens[:, 0].tolist() == tokens[:, 1].tolist() != tokens[:, 2].tolist()

@@ -13,6 +13,7 @@ T2Error
 ├── ContextLengthError     the prompt leaves no room for an answer
 ├── GrammarError           a tool or schema that no grammar can be made of
 ├── EndpointError          an endpoint cannot be reached, refuses, or answers nonsense
+├── BusyError              too many requests wait already
 ├── TrainingError          a training that has nothing to learn from, or is not finite any more
 ├── StepLimitError         an agent took too many steps without an answer
 └── NotCopyableError       what holds a loaded model cannot be pickled
@@ -88,6 +89,10 @@ class EndpointError(T2Error, RuntimeError):
     def __init__(self, *args: object, status: int | None = None) -> None:
         super().__init__(*args)
         self.status = status
+
+
+class BusyError(T2Error, RuntimeError):
+    """Too many requests wait already, or none is taken any more."""
 
 
 class TrainingError(T2Error, RuntimeError):

@@ -30,14 +30,15 @@ from t2agent.chat.tool_calling import Binding
 from t2agent.dispatch.few_shot.search import SearchOptions
 from t2agent.dispatch.few_shot.shots import Examples
 from t2agent.dispatch.strategies import version_of
+from t2agent.engine.asking import call_of, shown
 from t2agent.engine.batching import Call, Calls, gathered, joint, seat, submit
 from t2agent.engine.reply_form import FIELDS, ReplyForm
 from t2agent.engine.shortlist import Shortlist, most_tools
 from t2agent.engine.threads import giving_back_threads, pump
-from t2agent.engine.two_passes import Answer, Engine, Given
+from t2agent.engine.two_passes import Answer, Engine
 from t2agent.experts.expert import Mixture, MixtureLike
 from t2agent.models.installed import AUTO
-from t2agent.models.prompt import Prompt, encode, render
+from t2agent.models.prompt import encode
 from t2agent.tasks.rewards.choice import Reward
 
 
@@ -233,7 +234,8 @@ class ChatT2(ReadsImages, Settings, Binding):
             T2Error: whatever a call with these messages raises.
         """
         form = ReplyForm.of({"tools": [convert_to_openai_tool(tool) for tool in tools or ()]})
-        _, prompt, _ = self._prepared(messages, form, self.engine)
+        prompt = to_prompt(messages, self._policy)
+        _, prompt, _ = shown(self.engine, prompt, form, None, self._most_tools(self.engine, {}))
         return int(encode(self.t2, [prompt])["attention_mask"].sum())
 
     def _generate(
@@ -332,30 +334,8 @@ class ChatT2(ReadsImages, Settings, Binding):
         own = {name: value for name, value in given.items() if name not in (*FIELDS, "model")}
         options, choice = self._options(stop, own)
         engine = self.other(given["model"]).engine if given.get("model") else self.engine
-        form, prompt, tools = self._prepared(messages, form, engine, choice, given)
-        prompt = render(engine.model, prompt)
-        constraint, keep = form.constraint(engine.model, prompt), form.marks(engine.model)
-        return Call(engine, prompt, options, choice, constraint, keep), form, tools
-
-    def _prepared(
-        self,
-        messages: Sequence[BaseMessage],
-        form: ReplyForm,
-        engine: Engine,
-        choice: Any = None,
-        given: Mapping[str, Any] | None = None,
-    ) -> tuple[ReplyForm, Prompt, Shortlist]:
-        """The form and the prompt of one call with the tools that are shown for it, and those.
-
-        choice: who answers, where the call says so; `given`: the call's own options.
-        """
-        prompt = form.prompt(to_prompt(messages, self._policy))
-        if not form.tools:
-            return form, prompt, Shortlist()
-        asked = choice is None or isinstance(choice, Given)
-        deciding = engine if asked else engine.dispatching(choice)
-        most = self._most_tools(engine, given or {})
-        return form.shown(prompt, most, engine.similarity, partial(deciding.wants_tools, prompt))
+        prompt = to_prompt(messages, self._policy)
+        return call_of(engine, prompt, form, options, choice, self._most_tools(engine, given))
 
     def _most_tools(self, engine: Engine, given: Mapping[str, Any]) -> int | None:
         """How many tools are shown, by a call's own options before the object's."""

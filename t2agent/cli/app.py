@@ -16,6 +16,7 @@ from t2agent.cli.dispatch import show
 from t2agent.cli.doctor import doctor
 from t2agent.cli.experts import experts
 from t2agent.cli.models import models
+from t2agent.cli.serve import serve
 from t2agent.cli.train import train
 
 app = typer.Typer(
@@ -45,7 +46,7 @@ def _options(
     context.obj = debug
 
 
-add_commands(app, {"chat": chat, "agent": agent, "dispatch": show})
+add_commands(app, {"chat": chat, "agent": agent, "dispatch": show, "serve": serve})
 app.add_typer(experts, name="experts")
 app.add_typer(models, name="models")
 add_commands(app, {"train": train, "decompose": decompose, "bench": bench, "doctor": doctor})

@@ -211,7 +211,7 @@ class Call:
     """One request to an engine; the arguments of `Engine.answer`."""
 
     engine: Engine
-    prompt: Prompt
+    prompt: Prompt | str
     options: GenerationOptions
     choice: Choice = None
     constraint: Constraint | None = None

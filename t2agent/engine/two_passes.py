@@ -28,6 +28,7 @@ from t2agent.models.generate import Cancel, Generation, OnText, Prompt, encode, 
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
 from t2agent.models.packed_steps import serves
+from t2agent.models.plans import Resolved
 from t2agent.models.prompt import open_thoughts, render
 from t2agent.replies.constraint import Constraint, options_constraint
 from t2agent.replies.messages import Message, asking, asks_json, calls_so_far, text_of
@@ -203,7 +204,7 @@ class Engine:
             for one, decision in zip(choices, decisions, strict=True)
         ]
         held = [
-            constraint or self._one_of_options(prompt, what)
+            constraint or self.one_of_options(prompt, what)
             for prompt, what, constraint in zip(
                 prompts, whats, constraints or [None] * len(prompts), strict=True
             )
@@ -241,7 +242,9 @@ class Engine:
                 answers[row] = Answer(generation, decisions[row], seconds)
         return [answer for answer in answers if answer is not None]
 
-    def _one_of_options(self, prompt: Prompt | str, what: MixtureLike) -> Constraint | None:
+    def one_of_options(
+        self, prompt: Prompt | str, what: MixtureLike | Resolved
+    ) -> Constraint | None:
         """That a reply is one of the labels that the request offers, where the experts that answer
         are for this step; None where they are not, or where it is not clear which it offers."""
         if isinstance(prompt, str) or not (experts := self.model.resolve(what)[1]):

@@ -76,6 +76,27 @@ class Mixture:
         return {"weights": dict(self.weights), "layers": layers}
 
     @classmethod
+    def read(cls, text: str) -> Mixture:
+        """The mixture that a text such as "tools", or "tools=0.7+extract=0.3", stands for.
+
+        Raises ConfigError for a text of another form.
+        """
+        weights: dict[str, float] = {}
+        for part in text.split("+"):
+            name, equals, weight = part.strip().partition("=")
+            try:
+                value = float(weight) if equals else 1.0
+            except ValueError:
+                value = math.nan
+            if not name or name in weights or not math.isfinite(value):
+                raise ConfigError(
+                    f"{text!r:.100} is no mixture; give an expert's name, or several with their "
+                    'weights, as in "tools=0.7+extract=0.3"'
+                )
+            weights[name] = value
+        return cls(weights)
+
+    @classmethod
     def from_dict(cls, plain: object) -> Mixture:
         """The mixture that `to_dict` wrote.
 

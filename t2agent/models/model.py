@@ -274,7 +274,7 @@ class T2Model:
         assert self._bases is not None
         return self._bases
 
-    def resolve(self, what: MixtureLike) -> Resolved:
+    def resolve(self, what: MixtureLike | Resolved) -> Resolved:
         """A mixture and its experts, checked against this base model.
 
         Raises ExpertNotFoundError for an unknown name, ExpertMismatchError for a foreign expert.

@@ -98,6 +98,11 @@ class Row:
             self._processors.append(sampler)
 
     @property
+    def longest(self) -> int:
+        """Tokens of the prompt and the longest reply."""
+        return self.start + self.limit
+
+    @property
     def guesses(self) -> bool:
         """Whether it can tell what may come next."""
         return self._constrained is not None and len(self._processors) == 1
@@ -147,7 +152,7 @@ class Row:
 
     @property
     def _left(self) -> int:
-        return self.start + self.limit - self.tokens.shape[1]
+        return self.longest - self.tokens.shape[1]
 
 
 class Rows:
@@ -178,19 +183,14 @@ class Rows:
         return branches(model.model, length)
 
     @torch.no_grad()
-    def join(self, asked: Asked) -> Row:
-        """Read a prompt, and begin a reply to it; it may have ended with its first token.
-
-        Raises as `Row`.
-        """
-        row = Row(self._model, asked)
+    def join(self, row: Row) -> None:
+        """Read a row's prompt, and begin its reply; it may have ended with its first token."""
         if row.cancelled():
-            return row
+            return
         logits, held = self._read(row)
         row.take(logits)
         if not row.ended:
             self._place(row, held)
-        return row
 
     @torch.no_grad()
     def step(self) -> list[Row]:

@@ -1,0 +1,220 @@
+"""Requests of a server: each begins as soon as there is room, and leaves when it has its reply."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from t2agent.dispatch import Decision
+from t2agent.engine.batching import Call
+from t2agent.engine.two_passes import Answer, Given
+from t2agent.errors import BusyError
+from t2agent.models.model import T2Model
+from t2agent.models.plans import Resolved
+from t2agent.models.rows import Asked, Row, Rows
+
+ROWS = 16
+"""Replies that a model is at, at once."""
+WAITING = 256
+"""Requests that wait for room at most."""
+
+
+@dataclass(eq=False)
+class Job:
+    """A request that waits, or is being answered.
+
+    Attributes:
+        call: what is asked. decision: what the first pass decided. what: who answers.
+        on_text: gets the pieces of the reply, in the scheduler's thread.
+        future: the answer, or what went wrong.
+        cancel: ends the reply at the next token, once it is set.
+        asked, begun: when it came, and when its reply began; seconds of `time.perf_counter`.
+        rows: replies that were in the making when it began, itself among them.
+    """
+
+    call: Call
+    decision: Decision
+    what: Resolved
+    on_text: Callable[[str], None] | None = None
+    seed: int | None = None
+    future: Future[Answer] = field(default_factory=Future)
+    cancel: threading.Event = field(default_factory=threading.Event)
+    asked: float = field(default_factory=time.perf_counter)
+    begun: float = 0.0
+    rows: int = 1
+
+    @property
+    def waited(self) -> float:
+        """Seconds in the queue."""
+        return max(0.0, self.begun - self.asked)
+
+
+class Scheduler:
+    """Answers the requests to one model in a thread of its own, `rows` of them at once.
+
+    Replies that a batch of rows that come and go cannot hold (`Rows.takes`) run by themselves.
+
+    waiting: requests that wait at most; more are refused.
+    """
+
+    def __init__(
+        self, model: T2Model, *, rows: int = ROWS, waiting: int = WAITING, quantized: bool = True
+    ) -> None:
+        self.model = model
+        self.rows, self.waiting = rows, waiting
+        self._batch = Rows(model, quantized=quantized)
+        self._queue: deque[Job] = deque()
+        self._running: dict[Row, Job] = {}
+        self._changed = threading.Condition()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for room."""
+        return len(self._queue)
+
+    @property
+    def running(self) -> int:
+        """Replies that are being written."""
+        return len(self._running)
+
+    def submit(
+        self,
+        call: Call,
+        *,
+        on_text: Callable[[str], None] | None = None,
+        seed: int | None = None,
+    ) -> Job:
+        """Have a request answered. The first pass runs here, in the thread that asks.
+
+        seed: of sampling, instead of the options' own.
+
+        Raises BusyError where too many wait already, or the scheduler is closing; what the first
+        pass raises.
+        """
+        self._check()
+        [decision] = call.engine.decide([call.prompt], call.choice)
+        given = call.choice.what if isinstance(call.choice, Given) else decision.mixture
+        job = Job(call, decision, self.model.resolve(given), on_text, seed)
+        with self._changed:
+            self._check()
+            self._queue.append(job)
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._work, name="t2agent-scheduler", daemon=True
+                )
+                self._thread.start()
+            self._changed.notify_all()
+        return job
+
+    def close(self, seconds: float | None = None) -> None:
+        """Take no more, and wait until all that were taken are answered; so many seconds at most,
+        after which they end as they are."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        thread = self._thread
+        if thread is None:
+            return
+        thread.join(seconds)
+        if thread.is_alive():
+            with self._changed:
+                for job in (*self._queue, *self._running.values()):
+                    job.cancel.set()
+            thread.join()
+
+    def _check(self) -> None:
+        if self._closing:
+            raise BusyError("the server is stopping and takes no more requests; ask another")
+        if len(self._queue) >= self.waiting:
+            raise BusyError(
+                f"{len(self._queue)} requests wait already, of at most {self.waiting}; ask again "
+                "in a moment"
+            )
+
+    def _work(self) -> None:
+        while (job := self._next()) is not None or self._running:
+            if job is not None:
+                self._begin(job)
+            try:
+                ended = self._batch.step()
+            except BaseException as error:  # noqa: BLE001 - handed to whom it concerns
+                self._batch.close()
+                for broken in self._running.values():
+                    broken.future.set_exception(error)
+                self._running.clear()
+                continue
+            for row in ended:
+                self._end(self._running.pop(row), row)
+
+    def _next(self) -> Job | None:
+        """The next request to begin with, where there is room; None where there is none now.
+
+        Waits while there is nothing to do; None with nothing running ends the thread.
+        """
+        with self._changed:
+            while True:
+                while self._queue and len(self._running) < self.rows:
+                    job = self._queue.popleft()
+                    if job.future.set_running_or_notify_cancel():
+                        return job
+                if self._running:
+                    return None
+                if self._closing and not self._queue:
+                    return None
+                self._changed.wait()
+
+    def _begin(self, job: Job) -> None:
+        job.begun, job.rows = time.perf_counter(), len(self._running) + 1
+        call = job.call
+        try:
+            asked = Asked(
+                prompt=call.prompt,
+                options=call.options,
+                what=job.what,
+                constraint=call.constraint or call.engine.one_of_options(call.prompt, job.what),
+                keep=call.keep,
+                seed=job.seed,
+                on_text=job.on_text,
+                cancel=job.cancel,
+            )
+            row = Row(self.model, asked)
+            if not Rows.takes(self.model, row.longest):
+                job.future.set_result(self._alone(job, asked))
+                return
+            self._batch.join(row)
+        except BaseException as error:  # noqa: BLE001 - handed to whom it concerns
+            job.future.set_exception(error)
+            return
+        if row.ended:
+            self._end(job, row)
+        else:
+            self._running[row] = job
+
+    def _alone(self, job: Job, asked: Asked) -> Answer:
+        """The answer by the model's own way to generate."""
+        hand_out = asked.on_text
+        [answer] = job.call.engine.answer(
+            [asked.prompt],
+            asked.options,
+            choice=Given(job.what.mixture),
+            cancel=asked.cancel,
+            on_text=None if hand_out is None else lambda _, piece: hand_out(piece),
+            constraints=[asked.constraint],
+            keep=asked.keep,
+        )
+        return Answer(answer.generation, job.decision, answer.seconds)
+
+    @staticmethod
+    def _end(job: Job, row: Row) -> None:
+        try:
+            answer = Answer(row.generation(), job.decision, time.perf_counter() - job.begun)
+        except BaseException as error:  # noqa: BLE001 - of what takes the pieces
+            job.future.set_exception(error)
+        else:
+            job.future.set_result(answer)

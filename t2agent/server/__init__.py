@@ -1,0 +1,1 @@
+"""The OpenAI-compatible server and its playground; needs the extra ``server``."""

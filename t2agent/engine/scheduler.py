@@ -14,7 +14,6 @@ from t2agent.engine.batching import Call
 from t2agent.engine.two_passes import Answer, Given
 from t2agent.errors import BusyError
 from t2agent.models.model import T2Model
-from t2agent.models.plans import Resolved
 from t2agent.models.rows import Asked, Row, Rows
 
 ROWS = 16
@@ -28,24 +27,24 @@ class Job:
     """A request that waits, or is being answered.
 
     Attributes:
-        call: what is asked. decision: what the first pass decided. what: who answers.
-        on_text: gets the pieces of the reply, in the scheduler's thread.
+        call: what is asked. decision: what the first pass decided. row: the reply.
         future: the answer, or what went wrong.
-        cancel: ends the reply at the next token, once it is set.
         asked, begun: when it came, and when its reply began; seconds of `time.perf_counter`.
         rows: replies that were in the making when it began, itself among them.
     """
 
     call: Call
     decision: Decision
-    what: Resolved
-    on_text: Callable[[str], None] | None = None
-    seed: int | None = None
+    row: Row
     future: Future[Answer] = field(default_factory=Future)
-    cancel: threading.Event = field(default_factory=threading.Event)
     asked: float = field(default_factory=time.perf_counter)
     begun: float = 0.0
     rows: int = 1
+
+    def give_up(self) -> None:
+        """Nobody wants the answer any more: it ends at the next token."""
+        self.row.asked.cancel.set()
+        self.future.cancel()
 
     @property
     def waited(self) -> float:
@@ -90,17 +89,29 @@ class Scheduler:
         on_text: Callable[[str], None] | None = None,
         seed: int | None = None,
     ) -> Job:
-        """Have a request answered. The first pass runs here, in the thread that asks.
+        """Have a request answered. The first pass runs here, in the thread that asks, where the
+        prompt is encoded as well.
 
-        seed: of sampling, instead of the options' own.
+        on_text: gets the pieces of the reply, in the scheduler's thread. seed: of sampling, instead
+        of the options' own.
 
         Raises BusyError where too many wait already, or the scheduler is closing; what the first
-        pass raises.
+        pass and `Row` raise.
         """
         self._check()
         [decision] = call.engine.decide([call.prompt], call.choice)
         given = call.choice.what if isinstance(call.choice, Given) else decision.mixture
-        job = Job(call, decision, self.model.resolve(given), on_text, seed)
+        what = self.model.resolve(given)
+        asked = Asked(
+            prompt=call.prompt,
+            options=call.options,
+            what=what,
+            constraint=call.constraint or call.engine.one_of_options(call.prompt, what),
+            keep=call.keep,
+            seed=seed,
+            on_text=on_text,
+        )
+        job = Job(call, decision, Row(self.model, asked))
         with self._changed:
             self._check()
             self._queue.append(job)
@@ -125,7 +136,7 @@ class Scheduler:
         if thread.is_alive():
             with self._changed:
                 for job in (*self._queue, *self._running.values()):
-                    job.cancel.set()
+                    job.give_up()
             thread.join()
 
     def _check(self) -> None:
@@ -150,7 +161,7 @@ class Scheduler:
                 self._running.clear()
                 continue
             for row in ended:
-                self._end(self._running.pop(row), row)
+                self._end(self._running.pop(row))
 
     def _next(self) -> Job | None:
         """The next request to begin with, where there is room; None where there is none now.
@@ -171,38 +182,29 @@ class Scheduler:
 
     def _begin(self, job: Job) -> None:
         job.begun, job.rows = time.perf_counter(), len(self._running) + 1
-        call = job.call
+        row = job.row
         try:
-            asked = Asked(
-                prompt=call.prompt,
-                options=call.options,
-                what=job.what,
-                constraint=call.constraint or call.engine.one_of_options(call.prompt, job.what),
-                keep=call.keep,
-                seed=job.seed,
-                on_text=job.on_text,
-                cancel=job.cancel,
-            )
-            row = Row(self.model, asked)
             if not Rows.takes(self.model, row.longest):
-                job.future.set_result(self._alone(job, asked))
+                job.future.set_result(self._alone(job))
                 return
             self._batch.join(row)
         except BaseException as error:  # noqa: BLE001 - handed to whom it concerns
             job.future.set_exception(error)
             return
         if row.ended:
-            self._end(job, row)
+            self._end(job)
         else:
             self._running[row] = job
 
-    def _alone(self, job: Job, asked: Asked) -> Answer:
+    @staticmethod
+    def _alone(job: Job) -> Answer:
         """The answer by the model's own way to generate."""
+        asked = job.row.asked
         hand_out = asked.on_text
         [answer] = job.call.engine.answer(
             [asked.prompt],
             asked.options,
-            choice=Given(job.what.mixture),
+            choice=Given(asked.what.mixture),
             cancel=asked.cancel,
             on_text=None if hand_out is None else lambda _, piece: hand_out(piece),
             constraints=[asked.constraint],
@@ -211,9 +213,9 @@ class Scheduler:
         return Answer(answer.generation, job.decision, answer.seconds)
 
     @staticmethod
-    def _end(job: Job, row: Row) -> None:
+    def _end(job: Job) -> None:
         try:
-            answer = Answer(row.generation(), job.decision, time.perf_counter() - job.begun)
+            answer = Answer(job.row.generation(), job.decision, time.perf_counter() - job.begun)
         except BaseException as error:  # noqa: BLE001 - of what takes the pieces
             job.future.set_exception(error)
         else:

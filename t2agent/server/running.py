@@ -51,8 +51,7 @@ class Running:
 
     def give_up(self) -> None:
         """Nobody wants the rest."""
-        self.job.cancel.set()
-        self.job.future.cancel()
+        self.job.give_up()
 
     def _put(self, piece: str | None) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody waits

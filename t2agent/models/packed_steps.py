@@ -34,7 +34,7 @@ from t2agent.models.slots import Held
 from t2agent.svf.merge import merged_weight
 from t2agent.svf.transform import Plan
 
-ROWS = 8
+ROWS = 16
 """Rows of a batch up to which steps by packed weights take less time."""
 KEPT = 256 << 20
 """Bytes of weights with experts written into them that are kept, of the latest mixtures."""

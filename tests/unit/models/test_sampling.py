@@ -70,3 +70,20 @@ def test_copies_that_stand_for_single_calls_are_seeded_alike() -> None:
     ]
     first, second = row_seeds(None, ["b", "b"], 1, alike=True)
     assert first != second
+
+
+@pytest.mark.parametrize(
+    ("options", "left"),
+    [
+        ({"top_k": 2}, {0, 1}),
+        ({"min_p": 0.4}, {0, 1}),
+        ({"min_p": 0.6}, {0}),
+        ({"top_k": 3, "top_p": 0.5}, {0}),
+        ({"top_k": 0, "min_p": 0.0}, {0, 1, 2, 3}),
+    ],
+)
+def test_only_what_is_left_is_drawn(options, left):
+    """Of probabilities .5, .25, .15 and .1."""
+    scores = torch.tensor([[0.5, 0.25, 0.15, 0.1]]).log().repeat(200, 1)
+    sampler = Sampler(range(200), GenerationOptions(temperature=1.0, **options), limit=1, start=0)
+    assert set(sampler.draw(scores, torch.arange(200), 0).tolist()) == left

@@ -10,7 +10,6 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,7 @@ from t2agent.server import experts
 from t2agent.server.chat import Completions, Limits, Reply, Stream
 from t2agent.server.failures import RefusedError
 from t2agent.server.metrics import CONTENT_TYPE, Metrics
+from t2agent.server.playground import playground
 from t2agent.server.requests import (
     ChatRequest,
     CompletionRequest,
@@ -45,7 +45,6 @@ from t2agent.server.served import Served
 
 OPEN = "/health"
 """The one route that answers without a key."""
-_PAGE = "playground.html"
 _LOG = logging.getLogger("t2agent.server")
 
 
@@ -129,7 +128,7 @@ def make_app(served: Served, options: ServerOptions | None = None) -> FastAPI:
 
     @app.get("/")
     async def page() -> HTMLResponse:
-        return HTMLResponse(files("t2agent.server").joinpath(_PAGE).read_text("utf-8"))
+        return playground()
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:

@@ -10,6 +10,17 @@ An option's score is (log p(option | state) - log p(option | no state)) / its to
 being the mean over three states that say nothing. Source: Zhao et al., Calibrate Before Use (arXiv
 2102.09690), for such states; Holtzman et al., Surface Form Competition (arXiv 2104.08315), for the
 difference. Deviation: the division by the length, without which the probabilities are far too sure.
+
+Measured with SmolLM2-135M on 59 to 65 rows of seven feelings and of spam, in the two wordings below
+(accuracy / expected calibration error / negative log-likelihood of the right option):
+
+    score                           with expert label     base model
+    log p                           .42 / .31 / 1.58      .30 / .41 / 2.70
+    log p / tokens                  .47 / .13 / 1.30      .30 / .19 / 1.55
+    log p - without a state         .53 / .06 / 1.20      .29 / .18 / 1.53
+    the same / tokens (this one)    .47 / .08 / 1.25      .33 / .06 / 1.40
+
+One empty state in place of three: .47 / .09 / 1.24 and .33 / .10 / 1.41.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ class T2DecisionModel(KeptHere, BaseDecisionModel):
     def __init__(self, model: T2Model | str = AUTO, **fields: Any) -> None:
         known = (name for name, field in type(self).model_fields.items() if not field.exclude)
         with config_errors(type(self).__name__, known):
-            super().__init__(model=model, **fields)
+            super().__init__(**{"model": model, **fields})
         engine: Engine | None = self.engine
         if engine is not None and self.model == engine.model.name:
             base = engine.model

@@ -212,6 +212,7 @@ class _Written:
 
     @classmethod
     def of(cls, model: T2Model, name: str, question: Noul | Choice | Score) -> _Written:
+        replies: tuple[str, ...]
         told: Sequence[Any]
         if isinstance(question, Noul):
             replies = _YES_NO

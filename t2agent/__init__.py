@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from t2agent.chat.agent import T2Middleware, create_t2_agent
     from t2agent.chat.chat_model import ChatT2
+    from t2agent.chat.decision_model import T2DecisionModel
     from t2agent.chat.llm import T2LLM
     from t2agent.chat.remote import ChatT2Remote
-    from t2agent.dispatch import Decision, EmbeddingDispatcher
+    from t2agent.dispatch import Decision, DecisionDispatcher, EmbeddingDispatcher
     from t2agent.errors import (
         ConfigError,
         ContextLengthError,
@@ -54,6 +55,7 @@ __all__ = [
     "ConfigError",
     "ContextLengthError",
     "Decision",
+    "DecisionDispatcher",
     "EmbeddingDispatcher",
     "EndpointError",
     "Expert",
@@ -72,6 +74,7 @@ __all__ = [
     "NotCopyableError",
     "Registry",
     "StepLimitError",
+    "T2DecisionModel",
     "T2Error",
     "T2Middleware",
     "T2Model",
@@ -85,11 +88,13 @@ _HOME_OF = {
     "ChatT2": "chat.chat_model",
     "ChatT2Remote": "chat.remote",
     "Decision": "dispatch",
+    "DecisionDispatcher": "dispatch",
     "EmbeddingDispatcher": "dispatch",
     "Expert": "experts.expert",
     "ExpertCard": "experts.expert",
     "Mixture": "experts.expert",
     "Registry": "experts.registry",
+    "T2DecisionModel": "chat.decision_model",
     "T2LLM": "chat.llm",
     "T2Middleware": "chat.agent",
     "T2Model": "models.model",

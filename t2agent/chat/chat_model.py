@@ -8,7 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LanguageModelInput
@@ -38,7 +38,7 @@ from t2agent.engine.threads import giving_back_threads, pump
 from t2agent.engine.two_passes import Answer, Engine
 from t2agent.experts.expert import Mixture, MixtureLike
 from t2agent.models.installed import AUTO
-from t2agent.models.prompt import encode
+from t2agent.models.prompt import encode, keeps_system_in_place
 from t2agent.tasks.rewards.choice import Reward
 
 
@@ -96,18 +96,30 @@ class ChatT2(ReadsImages, Settings, Binding):
         Settings.__init__(self, model=model, **fields)
         most_tools(self.t2, self.max_tools)  # for its errors
         if self.profile is None:
-            self.profile = ModelProfile(
-                max_input_tokens=self.t2.context_length,
-                text_inputs=True,
-                text_outputs=True,
-                image_inputs="image" in self.t2.modalities,
-                image_url_inputs="image" in self.t2.modalities and bool(self.allow_image_urls),
-                image_tool_message="image" in self.t2.modalities,
-                tool_calling=True,
-                tool_choice=True,
-                tool_call_streaming=True,
-                structured_output=True,
-            )
+            self.profile = self._abilities()
+
+    def _abilities(self) -> ModelProfile:
+        """What the model can do, by the keys that the installed langchain-core knows."""
+        sees = "image" in self.t2.modalities
+        found: dict[str, Any] = {
+            "name": self.t2.name,
+            "open_weights": True,
+            "max_input_tokens": self.t2.context_length,
+            "text_inputs": True,
+            "text_outputs": True,
+            "image_inputs": sees,
+            "image_url_inputs": sees and bool(self.allow_image_urls),
+            "image_tool_message": sees,
+            "attachment": sees,
+            "tool_calling": True,
+            "tool_choice": True,
+            "tool_call_streaming": True,
+            "structured_output": True,
+            "temperature": True,
+            "mid_conversation_system_messages": keeps_system_in_place(self.t2),
+        }
+        known = ModelProfile.__annotations__
+        return cast("ModelProfile", {key: value for key, value in found.items() if key in known})
 
     def adapt(
         self,

@@ -34,7 +34,23 @@ LANGCHAIN = frozenset({"stream", "stream_usage", "ls_structured_output_format"})
 _REMOTE = frozenset({"api_key", "base_url", "timeout", "max_retries"})
 
 
-class Settings(BaseModel):
+class KeptHere:
+    """Holds a loaded base model, which stays where it is."""
+
+    def __deepcopy__(self, memo: Any = None) -> Self:
+        raise self._kept_here("copied deeply", "copy.copy or model_copy, which share the model")
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise self._kept_here("pickled", "the arguments, and make a new one from them elsewhere")
+
+    def _kept_here(self, what: str, instead: str) -> NotCopyableError:
+        return NotCopyableError(
+            f"a {type(self).__name__} cannot be {what}: it holds a loaded base model with its "
+            f"experts; use {instead}"
+        )
+
+
+class Settings(KeptHere, BaseModel):
     """The model is loaded, and everything checked, when an object is made.
 
     Raises ConfigError for an unknown model or strategy and for options out of range.
@@ -149,18 +165,6 @@ class Settings(BaseModel):
             if len(self._others) > _OTHERS:
                 self._others.popitem(last=False)
             return self._others[key]
-
-    def __deepcopy__(self, memo: Any = None) -> Self:
-        raise self._kept_here("copied deeply", "copy.copy or model_copy, which share the model")
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        raise self._kept_here("pickled", "the arguments, and make a new one from them elsewhere")
-
-    def _kept_here(self, what: str, instead: str) -> NotCopyableError:
-        return NotCopyableError(
-            f"a {type(self).__name__} cannot be {what}: it holds a loaded base model with its "
-            f"experts; use {instead}"
-        )
 
     def _options(
         self, stop: Sequence[str] | None, given: Mapping[str, Any]

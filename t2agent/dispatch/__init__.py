@@ -18,6 +18,7 @@ from t2agent.dispatch.dispatcher import (
 )
 
 if TYPE_CHECKING:
+    from t2agent.dispatch.decision import DecisionDispatcher
     from t2agent.dispatch.embedding import EmbeddingDispatcher
     from t2agent.dispatch.few_shot.search import SearchOptions, SearchResult
     from t2agent.dispatch.few_shot.strategy import FewShotDispatcher, RefinedDispatcher
@@ -27,6 +28,7 @@ __all__ = [
     "CLASSIFIER",
     "ClassifierDispatcher",
     "Decision",
+    "DecisionDispatcher",
     "Dispatcher",
     "EmbeddingDispatcher",
     "FewShotDispatcher",
@@ -41,6 +43,7 @@ __all__ = [
 
 _LAZY = {
     "ClassifierDispatcher": "prompt",
+    "DecisionDispatcher": "decision",
     "EmbeddingDispatcher": "embedding",
     "FewShotDispatcher": "few_shot.strategy",
     "PromptDispatcher": "prompt",

@@ -145,6 +145,16 @@ class ToolAware(Protocol):
         ...
 
 
+@runtime_checkable
+class ForExperts(Protocol):
+    """A dispatcher that may be made before it is known which experts there are."""
+
+    def among(self, experts: Any) -> Dispatcher:
+        """The same for these experts (`t2agent.dispatch.labels.Experts`); itself where it has its
+        own."""
+        ...
+
+
 OTHERS = "others"
 """The answer where no category fits: the base model shall answer."""
 

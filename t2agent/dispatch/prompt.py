@@ -8,24 +8,26 @@ takes one pass of the model, cannot give a name that is not there, and tells pro
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from t2agent.dispatch.asking import AskingDispatcher, with_offer
 from t2agent.dispatch.dispatcher import CLASSIFIER, OTHERS, Decision, Request, category_question
-from t2agent.dispatch.embedding import EmbeddingDispatcher
-from t2agent.dispatch.labels import Experts, choosable
-from t2agent.dispatch.tool_offers import offer
+from t2agent.dispatch.labels import Experts
 from t2agent.errors import ConfigError, ContextLengthError, ExpertNotFoundError
-from t2agent.experts.card import ExpertCard, Step
+from t2agent.experts.card import ExpertCard
 from t2agent.experts.expert import Expert, MixtureLike
-from t2agent.experts.mixture import Mixture
-from t2agent.models.likelihood import answer_tokens, log_likelihoods, rows_per_pass
+from t2agent.models.likelihood import (
+    answer_tokens,
+    log_likelihoods,
+    passes,
+    reply_starts,
+    rows_per_pass,
+)
 from t2agent.models.model import T2Model
 from t2agent.models.prompt import Prompt, encode
 
@@ -33,23 +35,16 @@ _LONGEST = 1_024  # tokens of a question: a request's kind shows in its beginnin
 _CHARACTERS = 16 * _LONGEST  # so that no whole book is tokenised
 _GAP = " ... "
 
-Reply = tuple[int, ...]
 
-
-class PromptDispatcher:
+class PromptDispatcher(AskingDispatcher):
     """Asks the base model which kind of request it is (strategy "prompt", paper A).
 
     The replies that count are the experts' names and "others", each followed by the end of the
     reply. Where the chat template leaves it to the reply to start with a space, a name counts with
     and without one. A request goes to the most probable one; at "others" the base model answers.
-    All experts may be chosen but the classifier expert, one that is named "others", and, for
-    requests without an image, those of modality "image". The model sees no images, only that
+    Which experts may be chosen, `AskingDispatcher` says. The model sees no images, only that
     there are some. Of a request that would make the question longer than 1,024 tokens, or than
     the context, the middle is left out.
-
-    Where an expert's card names a ``step`` of a conversation, the experts of the request's step are
-    those to choose among, as `EmbeddingDispatcher` tells it; the model is asked where they are
-    several, or the step is "text", and may answer "others" there alone.
 
     All methods may be called from any thread.
 
@@ -61,98 +56,43 @@ class PromptDispatcher:
     strategy = "prompt"
 
     def __init__(self, model: T2Model, experts: Experts | None = None) -> None:
+        super().__init__(model.registry if experts is None else experts)
         self._model = model
-        self._experts: Experts = model.registry if experts is None else experts
-        self._steps = EmbeddingDispatcher(self._experts)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._model.name!r})"
 
-    @property
-    def version(self) -> str:
-        """Changes with whatever changes a decision, besides the registry; for caches."""
-        return f"2 {self._steps.version}"
-
     def dispatch(self, requests: Sequence[Request]) -> list[Decision]:
-        """Decide on each request. ``scores`` has a probability for each expert that could have
-        been chosen; what they lack to 1 is that of "others".
+        """As of `AskingDispatcher`.
 
         Raises:
             ConfigError: the model is no decoder, or its tokenizer has no end-of-sequence token.
             ContextLengthError: the names alone are too many for the model's context.
         """
-        started = time.perf_counter()
-        alike: dict[tuple[bool, Step], list[int]] = {}
-        for i, request in enumerate(requests):
-            alike.setdefault((bool(request.images), self._step(request)), []).append(i)
-        decided: dict[int, tuple[Mixture, dict[str, float], bool]] = {}
-        for (seeing, step), rows in alike.items():
-            names = self._names(seeing, step)
-            free = step == "text"  # "others" may be the answer
-            if not names:
-                decided |= {i: (Mixture(), {}, False) for i in rows}
-                continue
-            if len(names) == 1 and not free:
-                decided |= {i: (Mixture({names[0]: 1.0}), {names[0]: 1.0}, True) for i in rows}
-                continue
-            odds = self._odds([requests[i] for i in rows], names)
-            for i, row in zip(rows, odds, strict=True):
-                best = int(row[: len(names) + free].argmax())
-                scope = not free or (best < len(names) and bool(requests[i].text.strip()))
-                mixture = Mixture({names[best]: 1.0}) if scope else Mixture()
-                decided[i] = mixture, dict(zip(names, map(float, row), strict=False)), scope
-        seconds = (time.perf_counter() - started) / max(1, len(requests))
-        return [
-            Decision(mixture, self.strategy, scores, scope, seconds)
-            for mixture, scores, scope in (decided[i] for i in range(len(requests)))
-        ]
+        return super().dispatch(requests)
 
     def _asked(self) -> MixtureLike:
         """What answers the question."""
         return None
 
-    @cached_property
-    def _starts(self) -> tuple[str, ...]:
-        """What a reply may start with, after the header that the chat template gives it."""
-        last = int(encode(self._model, [Prompt.user("")])["input_ids"][0, -1])
-        tokenizer = self._model.tokenizer
-        closed = last in tokenizer.all_special_ids or tokenizer.decode([last])[-1:].isspace()
-        return ("",) if closed else ("", " ")
-
-    def _never(self) -> frozenset[str]:
-        """Experts that no request goes to."""
-        return frozenset({CLASSIFIER, OTHERS})
-
-    def _step(self, request: Request) -> Step:
-        """The step at which a request stands; that of text where no expert is for another one."""
-        there = {card.step for card in self._cards(bool(request.images)).values()}
-        step = self._steps.step(request) if there - {"text"} else "text"
-        return step if step in there else "text"
-
-    def _names(self, seeing: bool, step: Step) -> list[str]:
-        return sorted(name for name, card in self._cards(seeing).items() if card.step == step)
-
-    def _cards(self, seeing: bool) -> dict[str, ExpertCard]:
-        """The cards of the experts that a request may go to, by name."""
-        cards = choosable(self._experts, None if seeing else "text")
-        return {name: card for name, card in cards.items() if name not in self._never()}
-
-    def _odds(self, requests: Sequence[Request], names: Sequence[str]) -> NDArray[np.float64]:
-        """Probabilities of the names and "others", (requests, names + 1)."""
+    def _odds(
+        self, requests: Sequence[Request], cards: dict[str, ExpertCard]
+    ) -> NDArray[np.float64]:
+        names, starts = list(cards), reply_starts(self._model)
         # Spellings of one reply that come out equal are one.
         replies = [
-            list(dict.fromkeys(answer_tokens(self._model, start + name) for start in self._starts))
+            list(dict.fromkeys(answer_tokens(self._model, start + name) for start in starts))
             for name in (*names, OTHERS)
         ]
         columns = np.array([k for k, spelled in enumerate(replies) for _ in spelled])
         spelled = [tokens for group in replies for tokens in group]
         longest = max(map(len, spelled))
         prompts, length = self._questions(requests, names, longest)
+        every = [(prompt, tokens) for prompt in range(len(prompts)) for tokens in spelled]
         found: list[float] = []
         with torch.no_grad(), self._model.adapted(self._asked()):
-            for part, completions in _passes(
-                prompts, spelled, rows_per_pass(self._model, length, longest)
-            ):
+            rows = rows_per_pass(self._model, length, longest)
+            for part, completions in passes(prompts, every, rows):
                 found += log_likelihoods(self._model, part, completions).double().tolist()
         by_spelling = np.array(found).reshape(len(requests), len(spelled))
         by_spelling -= by_spelling.max(axis=1, keepdims=True)
@@ -168,7 +108,7 @@ class PromptDispatcher:
         reply: the tokens of the longest reply, for which the context must leave room.
         """
         most = min(_LONGEST, self._model.context_length - reply)
-        requests = [_shortened(_with_offer(r), _CHARACTERS) for r in requests]
+        requests = [_shortened(with_offer(r), _CHARACTERS) for r in requests]
         prompts = [_ask(request, names) for request in requests]
         lengths = _lengths(self._model, prompts)
         for i, length in enumerate(lengths):
@@ -258,23 +198,6 @@ def _shortened(request: Request, kept: int) -> Request:
     return replace(request, text=text[: kept - end] + _GAP + text[len(text) - end :])
 
 
-def _with_offer(request: Request) -> Request:
-    """The request with the tools before its text, as experts' example requests have them."""
-    return replace(request, text=offer(request.tools) + request.text)
-
-
 def _lengths(model: T2Model, prompts: Sequence[Prompt]) -> list[int]:
     lengths: list[int] = encode(model, prompts)["attention_mask"].sum(1).tolist()
     return lengths
-
-
-def _passes(
-    prompts: Sequence[Prompt], replies: Sequence[Reply], rows: int
-) -> Iterator[tuple[list[Prompt], list[tuple[int, Reply]]]]:
-    """All replies to all prompts, prompts first, in passes of at most so many rows."""
-    every = [(prompt, tokens) for prompt in range(len(prompts)) for tokens in replies]
-    for start in range(0, len(every), rows):
-        part = every[start : start + rows]
-        first, last = part[0][0], part[-1][0]
-        completions = [(prompt - first, tokens) for prompt, tokens in part]
-        yield list(prompts[first : last + 1]), completions

@@ -11,6 +11,7 @@ from uuid import uuid4
 from weakref import finalize
 
 from t2agent.dispatch import Dispatcher, Latest
+from t2agent.dispatch.dispatcher import ForExperts
 from t2agent.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ def make_dispatcher(
 ) -> Dispatcher | None:
     """The dispatcher for a model; None where the base model is to answer.
 
-    experts: those that a strategy by name may choose; None for all of the model's registry.
+    experts: those that a strategy by name, or a dispatcher without its own, may choose; None for
+        all of the model's registry.
     latest: the mixture without a name that the few-shot strategies may use.
 
     Raises ConfigError for an unknown name, or what is no dispatcher, and ExpertNotFoundError for
@@ -41,6 +43,8 @@ def make_dispatcher(
         return None
     if isinstance(dispatch, str):
         return _named(dispatch, model, model.registry if experts is None else experts, latest)
+    if isinstance(dispatch, ForExperts):
+        return dispatch.among(model.registry if experts is None else experts)
     if not callable(getattr(dispatch, "dispatch", None)):
         raise ConfigError(
             f"a {type(dispatch).__name__} was given as the dispatcher: it needs a method "
@@ -49,8 +53,11 @@ def make_dispatcher(
     return dispatch
 
 
-def version_of(dispatcher: Dispatcher | None) -> str:
-    """Changes with whatever changes a decision, besides the registry; for caches."""
+def version_of(dispatcher: object) -> str:
+    """Changes with whatever changes a decision, besides the registry; for caches.
+
+    dispatcher: one, what it asks, or None for the base model.
+    """
     if dispatcher is None:
         return "off"
     version = getattr(dispatcher, "version", None)
@@ -109,7 +116,7 @@ class Strategies:
     def dispatcher(self, dispatch: Dispatcher | str | None) -> Dispatcher | None:
         """The dispatcher that a name stands for, or that was given. Raises as `make_dispatcher`."""
         if not isinstance(dispatch, str):
-            return make_dispatcher(dispatch, self.model)
+            return make_dispatcher(dispatch, self.model, self.experts)
         with self._lock:
             if dispatch not in self._made:
                 self._made[dispatch] = make_dispatcher(

@@ -34,6 +34,9 @@ from t2agent.models.model import T2Model
 from t2agent.models.prompt import Prompt, encode
 from t2agent.svf.transform import uncompiled
 
+Completion = tuple[int, ...]
+"""The tokens of a completion."""
+
 _LOGITS_PER_PASS = 2**26  # 256 MiB in float32, of which a pass holds a few copies
 _TOKENS_PER_PASS = 2**15
 
@@ -180,7 +183,31 @@ def rows_per_pass(model: T2Model, prompt: int, completion: int) -> int:
     return max(1, min(_LOGITS_PER_PASS // logits, _TOKENS_PER_PASS // (prompt + completion)))
 
 
-def answer_tokens(model: T2Model, answer: str) -> tuple[int, ...]:
+def passes(
+    prompts: Sequence[Prompt], completions: Sequence[tuple[int, Completion]], rows: int
+) -> Iterator[tuple[list[Prompt], list[tuple[int, Completion]]]]:
+    """Completions of `make_batch`, in the order of their prompts, in passes of so many at most."""
+    for start in range(0, len(completions), rows):
+        part = completions[start : start + rows]
+        first, last = part[0][0], part[-1][0]
+        numbered = [(prompt - first, tokens) for prompt, tokens in part]
+        yield list(prompts[first : last + 1]), numbered
+
+
+def reply_starts(model: T2Model) -> tuple[str, ...]:
+    """What a reply may start with, after the header that the chat template gives it: where this
+    leaves it to the reply to start with a space, a text counts with and without one."""
+    return model.attached(_reply_starts)
+
+
+def _reply_starts(model: T2Model) -> tuple[str, ...]:
+    last = int(encode(model, [Prompt.user("")])["input_ids"][0, -1])
+    tokenizer = model.tokenizer
+    closed = last in tokenizer.all_special_ids or tokenizer.decode([last])[-1:].isspace()
+    return ("",) if closed else ("", " ")
+
+
+def answer_tokens(model: T2Model, answer: str) -> Completion:
     """The tokens of an answer with the token that ends a reply.
 
     A special token's name inside an answer is text, not a control token. Raises ConfigError as

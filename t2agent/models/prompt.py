@@ -219,6 +219,18 @@ def open_thoughts(model: T2Model, prompt: Prompt) -> str | None:
     return ChatTemplate.open_thoughts(render(model, prompt).text)
 
 
+def keeps_system_in_place(model: T2Model) -> bool:
+    """Whether a system message amid a conversation is shown there, by the chat template; else it is
+    moved to the beginning, or refused."""
+    said = (("user", "asked"), ("assistant", "told"), ("system", "later"), ("user", "so"))
+    prompt = Prompt(tuple({"role": role, "content": text} for role, text in said))
+    try:
+        text = render(model, prompt).text
+    except ConfigError:
+        return False
+    return -1 < text.find("told") < text.find("later")
+
+
 def _template(model: T2Model) -> ChatTemplate:
     return model.attached(_chat_template, ChatTemplate.is_current)
 

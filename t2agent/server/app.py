@@ -6,10 +6,12 @@ import base64
 import binascii
 import json
 import logging
+import re
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
-from t2agent import __version__
 from t2agent.dispatch.encoder import Encoder
 from t2agent.errors import T2Error
 from t2agent.models.prompt import as_unicode, encode
@@ -42,9 +43,12 @@ from t2agent.server.requests import (
 )
 from t2agent.server.responses import Responses, ResponsesRequest
 from t2agent.server.served import Served
+from t2agent.server.systemone import SystemOneRequest, systemone
 
 OPEN = "/health"
 """The one route that answers without a key."""
+_FOREIGN = ("cross-site", "same-site")
+_LOCAL = ("127.0.0.1", "localhost", "[::1]")
 _LOG = logging.getLogger("t2agent.server")
 
 
@@ -79,7 +83,7 @@ def make_app(served: Served, options: ServerOptions | None = None) -> FastAPI:
 
     app = FastAPI(
         title="t2agent",
-        version=__version__,
+        version=version("t2agent"),
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
@@ -157,6 +161,13 @@ def make_app(served: Served, options: ServerOptions | None = None) -> FastAPI:
     async def respond(request: Request) -> Response:
         body = read_body(ResponsesRequest, await _json(request))
         return await sent(await responses.respond(request, body), kinds=True)
+
+    @app.post("/v1/systemone")
+    async def decide(request: Request) -> dict[str, Any]:
+        body = SystemOneRequest.read(await _json(request))
+        base, choice = served.find(body.model)
+        name = body.model or base.name
+        return await run_in_threadpool(systemone, base.engine, body, model=name, choice=choice)
 
     @app.post("/v1/embeddings")
     async def embed(request: Request) -> dict[str, Any]:
@@ -320,6 +331,16 @@ class _Guard:
 
     def _problem(self, scope: Any, headers: Mapping[str, str]) -> RefusedError | None:
         options = self._options
+        # A browser sends the password that it knows whichever page asks; and without a key, a name
+        # of somebody else's that leads here would let their page read what it asks.
+        if scope["method"] not in ("GET", "HEAD") and headers.get("sec-fetch-site") in _FOREIGN:
+            told = "a page of another site asked this; only the server's own page may"
+            return RefusedError(403, told, "cross_site")
+        host = re.sub(r":\d+$", "", headers.get("host", ""))
+        if options.key is None and host not in _LOCAL:
+            known = ", ".join(_LOCAL)
+            told = f"without a key only requests to {known} are answered, not to {host!r:.60}"
+            return RefusedError(403, told, "foreign_host")
         given = _key(headers.get("authorization", ""))
         admin = scope["path"].startswith("/v1/experts") and scope["method"] != "GET"
         if admin:

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -131,7 +132,10 @@ def test_an_agent(example):
 
 def test_what_needs_the_real_model_says_how_to_get_it(example):
     """No base model is installed in a test's own folder."""
-    for name in ("05_agent.py", "07_structured_output.py", "08_langgraph.py"):
+    names = ["05_agent.py", "07_structured_output.py", "08_langgraph.py"]
+    if find_spec("langchain_core.decisions"):
+        names.append("11_router.py")
+    for name in names:
         assert example(name).rstrip().endswith("t2agent models add smollm2")
 
 
@@ -169,6 +173,18 @@ def test_a_graph_with_memory_and_approval(example):
     assert "? no" in refused
     assert "T-4471" not in refused
     assert refused.rstrip().endswith("1 of the user")
+
+
+@pytest.mark.usefixtures("smollm2")
+def test_a_router(example):
+    pytest.importorskip("langchain.agents.middleware.model_router")
+    sum_, play, spam = re.split(r"user: |probability", example("11_router.py"))[1:]
+
+    assert "route arithmetic" in sum_
+    assert "48" in sum_.split("[arithmetic]: ")[1]
+    assert "route conversation" in play
+    assert "[base model]: " in play
+    assert re.search(r"of spam: 0\.\d\d", spam)
 
 
 @needs_nano

@@ -13,6 +13,7 @@ import pytest
 from langchain.chat_models import init_chat_model
 from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
+from langchain_core.language_models.model_profile import ModelProfile
 from langchain_core.load import dumpd, dumps, loads
 from langchain_core.outputs import LLMResult
 from langchain_core.rate_limiters import InMemoryRateLimiter
@@ -330,6 +331,7 @@ def test_what_the_profile_says(chat: ChatT2) -> None:
     assert chat.profile["max_input_tokens"] == CONTEXT
     assert chat.profile["tool_calling"]
     assert chat.profile["structured_output"]
+    assert set(chat.profile) <= set(ModelProfile.__annotations__)
     assert not chat.profile["image_inputs"]
     sees = ChatT2(tiny_vision_model(), dispatch="off").profile
     assert sees is not None
@@ -341,6 +343,23 @@ def test_what_the_profile_says(chat: ChatT2) -> None:
     assert allowed["image_url_inputs"]
     given = ChatT2(tiny_vision_model(), dispatch="off", profile={"max_input_tokens": 7})
     assert given.profile == {"max_input_tokens": 7}
+
+
+def test_the_profile_says_where_system_messages_stand() -> None:
+    key = "mid_conversation_system_messages"
+    if key not in ModelProfile.__annotations__:
+        pytest.skip("langchain-core is older than this key")
+    refusing = (
+        "{% for m in messages %}{% if m.role == 'system' and not loop.first %}"
+        "{{ raise_exception('system comes first') }}{% endif %}<s>{{ m.role }}\n"
+        "{% for part in m.content %}{{ part.text }}{% endfor %}</s>{% endfor %}<s>assistant\n"
+    )
+    found = []
+    for template in (None, refusing):
+        model = build_text_model()
+        model.tokenizer.chat_template = template or model.tokenizer.chat_template
+        found.append((ChatT2(model, dispatch="off").profile or {})[key])
+    assert found == [True, False]
 
 
 def test_init_chat_model_has_no_entry_for_others() -> None:

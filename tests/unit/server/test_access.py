@@ -51,6 +51,22 @@ def test_a_wrong_key_is_refused_and_a_password_is_a_key(address):
     assert httpx.get(f"{address}/", auth=("", KEY)).headers["content-type"].startswith("text/html")
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_a_page_of_another_site_may_not_ask(address, site):
+    with http(address) as client:
+        headers = {"Sec-Fetch-Site": site, "Content-Type": "text/plain"}
+        reply = client.post("/tokenize", content=b'{"prompt": "a"}', headers=headers)
+        assert reply.json()["error"]["code"] == "cross_site"
+        assert client.post("/tokenize", json={"prompt": "a"}).status_code == 200
+
+
+def test_without_a_key_another_name_of_this_machine_is_refused(model):
+    with running(Served([model]), ServerOptions()) as url, http(url, None) as client:
+        reply = client.get("/v1/models", headers={"Host": "evil.example:80"})
+        assert reply.json()["error"]["code"] == "foreign_host"
+        assert client.get("/v1/models").status_code == 200
+
+
 def test_experts_need_the_admin_key(address, model, tmp_path: Path):
     folder = tmp_path / "copy"
     model.registry.get("math").renamed("math-copy").save(folder)

@@ -115,6 +115,17 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         "P8: one expert over 100 tokens, its merge included, against the base model",
         {"ratio": Wanted("<=", 1.05), "few_ratio": Wanted("<=", 1.06)},
     ),
+    "serving": Benchmark(
+        "a server: requests at once, over HTTP, and a storm of good and bad ones (minutes)",
+        {
+            "gain": Wanted(">=", 3),
+            "equal": Wanted(">=", 1),
+            "http_share": Wanted(">=", 0.95),
+            "storm.wrong": Wanted("<=", 0),
+            "storm.health_p99": Wanted("<=", 0.1),
+            "storm.more_memory": Wanted("<=", 100 << 20),
+        },
+    ),
     "chat_overhead": Benchmark(
         "ChatT2.invoke of 100 tokens, against generate() of transformers",
         {

@@ -61,8 +61,10 @@ def run(
 def _nano(count: int) -> list[tuple[str | None, str]]:
     each = -(-count // len(_TASKS))
     samples = [TASKS[name].sample(each, seed=0, split="test") for name in _TASKS]
-    rows = [zip(_TASKS, row, strict=True) for row in zip(*samples, strict=True)]
-    return [(name, example.prompt) for row in rows for name, example in row][:count]
+    found: list[tuple[str | None, str]] = []
+    for row in zip(*samples, strict=True):
+        found += [(name, example.prompt) for name, example in zip(_TASKS, row, strict=True)]
+    return found[:count]
 
 
 def _real(count: int) -> list[tuple[str | None, str]]:

@@ -286,7 +286,7 @@ class ChatT2(ReadsImages, Settings, Binding):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         call, form, tools = self._call(messages, stop, kwargs)
-        reader = ReplyReader.of(form, call.engine.model, call.prompt)
+        reader = ReplyReader.of(form, call.engine.model, call.conversation)
         pieces = call.engine.stream(
             call.prompt,
             call.options,
@@ -357,7 +357,7 @@ class ChatT2(ReadsImages, Settings, Binding):
         if answer.generation.finish_reason == "cancelled":
             # Its batch has failed or was left: half a reply must not come into a cache.
             raise CancelledError("the batch of this call was given up before its reply was whole")
-        reader = ReplyReader.of(form, call.engine.model, call.prompt)
+        reader = ReplyReader.of(form, call.engine.model, call.conversation)
         message: AIMessage = reader.message(answer.generation.text)
         found = answer.generation
         reader.misfits.refuse(reader.problem(), found.text, found.finish_reason)

@@ -64,7 +64,7 @@ def serve(
             "T2AGENT_API_KEY), or listen at 127.0.0.1"
         )
     names = [installed.named(name) for name in model or [installed.AUTO]]
-    with starting(f"Loading {', '.join(names)}"):
+    with starting(f"Loading {', '.join(names)}", show=True):
         served = Served(
             names,
             dispatch=dispatch or "embedding",

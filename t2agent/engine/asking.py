@@ -22,8 +22,9 @@ def shown(
     prompt = form.prompt(prompt)
     if not form.tools:
         return form, prompt, Shortlist()
-    asked = choice is None or isinstance(choice, Given)
-    deciding = engine if asked else engine.dispatching(choice)
+    deciding = engine
+    if choice is not None and not isinstance(choice, Given):
+        deciding = engine.dispatching(choice)
     return form.shown(prompt, most, engine.similarity, partial(deciding.wants_tools, prompt))
 
 

@@ -222,6 +222,12 @@ class Call:
         """Equal for calls that one batch can answer."""
         return self.engine, self.options, self.keep
 
+    @property
+    def conversation(self) -> Prompt:
+        """The prompt of a call that is no plain text."""
+        assert not isinstance(self.prompt, str)
+        return self.prompt
+
 
 def answer_together(
     calls: Sequence[Call], cancel: Cancel = None, *, alike: bool = True

@@ -60,7 +60,7 @@ class Row:
         self.asked = asked
         self.inputs: BatchFeature = encode(model, [asked.prompt])
         self.tokens: Tensor = self.inputs["input_ids"]
-        self.start = self.tokens.shape[1]
+        self.start = int(self.tokens.shape[1])
         self.limit = min(options.max_tokens, *room(model, self.inputs))
         self.ended = False
         stops = Stops.of(model, options.stop)
@@ -152,7 +152,7 @@ class Row:
 
     @property
     def _left(self) -> int:
-        return self.longest - self.tokens.shape[1]
+        return self.longest - int(self.tokens.shape[1])
 
 
 class Rows:

@@ -338,8 +338,8 @@ class _Guard:
             return RefusedError(403, told, "cross_site")
         host = re.sub(r":\d+$", "", headers.get("host", ""))
         if options.key is None and host not in _LOCAL:
-            known = ", ".join(_LOCAL)
-            told = f"without a key only requests to {known} are answered, not to {host!r:.60}"
+            names = ", ".join(_LOCAL)
+            told = f"without a key only requests to {names} are answered, not to {host!r:.60}"
             return RefusedError(403, told, "foreign_host")
         given = _key(headers.get("authorization", ""))
         admin = scope["path"].startswith("/v1/experts") and scope["method"] != "GET"

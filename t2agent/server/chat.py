@@ -84,8 +84,7 @@ class Asked:
 
     def reader(self) -> Reader:
         """What reads one reply to a chat."""
-        assert not isinstance(self.call.prompt, str)
-        return Reader(self.form, self.base.model, self.call.prompt)
+        return Reader(self.form, self.base.model, self.call.conversation)
 
 
 class Completions:

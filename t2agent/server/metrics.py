@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
@@ -52,9 +54,8 @@ class Metrics:
         waiting = Gauge("t2agent_queue", "Requests that wait", ("model",), registry=self._all)
         running = Gauge("t2agent_running", "Replies in the making", ("model",), registry=self._all)
         for base in served.bases.values():
-            scheduler = base.scheduler
-            waiting.labels(base.name).set_function(lambda one=scheduler: one.queued)
-            running.labels(base.name).set_function(lambda one=scheduler: one.running)
+            waiting.labels(base.name).set_function(partial(getattr, base.scheduler, "queued"))
+            running.labels(base.name).set_function(partial(getattr, base.scheduler, "running"))
 
     def answered(self, model: str, job: Job, answer: Answer) -> None:
         """Count a reply."""

@@ -255,16 +255,9 @@ def _add(messages: list[dict[str, Any]], item: Mapping[str, Any]) -> None:
         messages[-1]["tool_calls"].append(call)
     elif kind == "function_call_output":
         result, number = item.get("output"), item.get("call_id")
-        content = result if isinstance(result, str) else _parts(result)
-        messages.append({"role": "tool", "tool_call_id": number, "content": content})
+        messages.append({"role": "tool", "tool_call_id": number, "content": _content(result)})
     elif kind == "message":
-        content = item.get("content")
-        messages.append(
-            {
-                "role": item.get("role"),
-                "content": content if isinstance(content, str) else _parts(content),
-            }
-        )
+        messages.append({"role": item.get("role"), "content": _content(item.get("content"))})
     else:
         raise RefusedError(
             400,
@@ -275,8 +268,10 @@ def _add(messages: list[dict[str, Any]], item: Mapping[str, Any]) -> None:
         )
 
 
-def _parts(content: Any) -> list[Any]:
-    """The parts of a content as a chat has them."""
+def _content(content: Any) -> str | list[Any]:
+    """A content as a chat has it."""
+    if isinstance(content, str):
+        return content
     if not isinstance(content, list):
         raise RefusedError(
             400, f"a content is {content!r:.80}; give text or parts", "invalid_value"

@@ -31,13 +31,16 @@ from t2agent.dispatch.few_shot.search import SearchOptions
 from t2agent.dispatch.few_shot.shots import Examples
 from t2agent.dispatch.strategies import version_of
 from t2agent.engine.asking import call_of, shown
-from t2agent.engine.batching import Call, Calls, gathered, joint, seat, submit
+from t2agent.engine.batching import Call, Calls, Ticket, gathered, joint, seat, submit
+from t2agent.engine.logprobs import chat_logprobs
 from t2agent.engine.reply_form import FIELDS, ReplyForm
 from t2agent.engine.shortlist import Shortlist, most_tools
 from t2agent.engine.threads import giving_back_threads, pump
 from t2agent.engine.two_passes import Answer, Engine
+from t2agent.errors import ConfigError
 from t2agent.experts.expert import Mixture, MixtureLike
 from t2agent.models.installed import AUTO
+from t2agent.models.options import Count, check_option
 from t2agent.models.prompt import encode, keeps_system_in_place
 from t2agent.tasks.rewards.choice import Reward
 
@@ -50,7 +53,8 @@ class ChatT2(ReadsImages, Settings, Binding):
         reply.response_metadata["dispatch"]   # strategy, mixture, scores, in_scope, seconds
 
     Options of one call, or of `.bind(...)`: ``stop``, ``max_tokens``, ``temperature``, ``top_p``,
-    ``seed``, ``model`` (another base model that `allow_models` allows, which is then loaded, and
+    ``top_k``, ``min_p``, ``repetition_penalty``, ``seed``, ``n``, ``logprobs``, ``top_logprobs``,
+    ``reasoning``, ``model`` (another base model that `allow_models` allows, which is then loaded, and
     kept among the last three), and one of ``expert`` (a name or an Expert), ``mixture`` and
     ``dispatch`` (a strategy's name or a Dispatcher).
 
@@ -86,7 +90,19 @@ class ChatT2(ReadsImages, Settings, Binding):
     """How many of the bound tools are shown to the model, those that fit the request best; None
     for all. "auto": what the base model asks for, which is 4 for t2-nano, and all for others."""
 
-    _more: ClassVar[tuple[str, ...]] = ("max_tools",)
+    n: int = 1
+    """Replies to each request; `generate` gives them all, `invoke` the first."""
+    logprobs: bool = False
+    """Whether response_metadata["logprobs"] tells how likely the tokens of a reply were."""
+    top_logprobs: int | None = None
+    """With that, the likeliest tokens in the place of each, 20 at most."""
+    reasoning: bool | None = None
+    """Of models that think before they speak: True gives thoughts as reasoning blocks
+    (additional_kwargs["reasoning_content"]) instead of in the text, False leaves them out; None
+    leaves them in the text."""
+
+    _sampled: ClassVar[tuple[str, ...]] = ("logprobs", "top_logprobs")
+    _more: ClassVar[tuple[str, ...]] = ("max_tools", "n", "reasoning", *_sampled)
 
     @property
     def _llm_type(self) -> str:
@@ -95,6 +111,7 @@ class ChatT2(ReadsImages, Settings, Binding):
     def __init__(self, model: Any = AUTO, **fields: Any) -> None:
         Settings.__init__(self, model=model, **fields)
         most_tools(self.t2, self.max_tools)  # for its errors
+        check_option("n", self.n, Count)
         if self.profile is None:
             self.profile = self._abilities()
 
@@ -258,7 +275,14 @@ class ChatT2(ReadsImages, Settings, Binding):
         **kwargs: Any,
     ) -> ChatResult:
         call, form, tools = self._call(messages, stop, kwargs)
-        return self._result(gathered(call, self), form, call, tools)
+        copies = self._copies(kwargs)
+        if copies == 1 or call.options.temperature == 0:
+            answers = [gathered(call, self)] * copies
+        else:
+            with joint(copies) as batch:
+                tickets = [batch.submit(call.key, call) for _ in range(copies)]
+                answers = [ticket.future.result() for ticket in tickets]
+        return self._result(answers, form, call, tools, kwargs)
 
     async def _agenerate(
         self,
@@ -269,12 +293,14 @@ class ChatT2(ReadsImages, Settings, Binding):
     ) -> ChatResult:
         prepare = giving_back_threads(self._call)  # tools are ranked by the encoder
         call, form, tools = await asyncio.to_thread(prepare, messages, stop, kwargs)
-        ticket = submit(call, self)
-        try:
-            answer = await asyncio.wrap_future(ticket.future)
-        finally:
-            ticket.give_up()
-        return self._result(answer, form, call, tools)
+        copies = self._copies(kwargs)
+        if copies == 1 or call.options.temperature == 0:
+            answers = [await _awaited(submit(call, self))] * copies
+        else:
+            with joint(copies) as batch:
+                tickets = [batch.submit(call.key, call) for _ in range(copies)]
+                answers = await asyncio.gather(*map(_awaited, tickets))
+        return self._result(answers, form, call, tools, kwargs)
 
     def _stream(
         self,
@@ -286,7 +312,9 @@ class ChatT2(ReadsImages, Settings, Binding):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         call, form, tools = self._call(messages, stop, kwargs)
-        reader = ReplyReader.of(form, call.engine.model, call.conversation)
+        if self._copies(kwargs) > 1:
+            raise ConfigError("n is more than 1, and a stream holds one reply: give n=1")
+        reader = self._reader(form, call, kwargs)
         pieces = call.engine.stream(
             call.prompt,
             call.options,
@@ -309,6 +337,7 @@ class ChatT2(ReadsImages, Settings, Binding):
                 called=reader.called,
                 tools=tools,
                 misfits=reader.misfits.found,
+                logprobs=_told(call, piece),
             )
             yield ChatGenerationChunk(
                 message=AIMessageChunk(
@@ -353,23 +382,46 @@ class ChatT2(ReadsImages, Settings, Binding):
         """How many tools are shown, by a call's own options before the object's."""
         return most_tools(engine.model, given.get("max_tools", self.max_tools))
 
-    def _result(self, answer: Answer, form: ReplyForm, call: Call, tools: Shortlist) -> ChatResult:
-        if answer.generation.finish_reason == "cancelled":
-            # Its batch has failed or was left: half a reply must not come into a cache.
-            raise CancelledError("the batch of this call was given up before its reply was whole")
-        reader = ReplyReader.of(form, call.engine.model, call.conversation)
-        message: AIMessage = reader.message(answer.generation.text)
-        found = answer.generation
-        reader.misfits.refuse(reader.problem(), found.text, found.finish_reason)
-        message.usage_metadata = usage(answer)
-        message.response_metadata = metadata(
-            answer,
-            call.engine.model.name,
-            called=reader.called,
-            tools=tools,
-            misfits=reader.misfits.found,
-        )
-        return ChatResult(generations=[ChatGeneration(message=message)])
+    def _copies(self, given: Mapping[str, Any]) -> int:
+        """How many replies are wanted, by a call's own options before the object's."""
+        copies = given.get("n", self.n)
+        check_option("n", copies, Count)
+        return int(copies)
+
+    def _reader(self, form: ReplyForm, call: Call, given: Mapping[str, Any]) -> ReplyReader:
+        reasoning = given.get("reasoning", self.reasoning)
+        return ReplyReader.of(form, call.engine.model, call.conversation, reasoning=reasoning)
+
+    def _result(
+        self,
+        answers: Sequence[Answer],
+        form: ReplyForm,
+        call: Call,
+        tools: Shortlist,
+        given: Mapping[str, Any],
+    ) -> ChatResult:
+        generations = []
+        for answer in answers:
+            found = answer.generation
+            if found.finish_reason == "cancelled":
+                # Its batch has failed or was left: half a reply must not come into a cache.
+                raise CancelledError(
+                    "the batch of this call was given up before its reply was whole"
+                )
+            reader = self._reader(form, call, given)
+            message: AIMessage = reader.message(found.text)
+            reader.misfits.refuse(reader.problem(), found.text, found.finish_reason)
+            message.usage_metadata = usage(answer)
+            message.response_metadata = metadata(
+                answer,
+                call.engine.model.name,
+                called=reader.called,
+                tools=tools,
+                misfits=reader.misfits.found,
+                logprobs=_told(call, answer),
+            )
+            generations.append(ChatGeneration(message=message))
+        return ChatResult(generations=generations)
 
     @property
     def _identifying_params(self) -> Mapping[str, Any]:
@@ -388,6 +440,18 @@ class ChatT2(ReadsImages, Settings, Binding):
         params = super()._get_ls_params(stop=stop, **kwargs)
         self._trace(params, kwargs)
         return params
+
+
+async def _awaited(ticket: Ticket[Call, Answer]) -> Answer:
+    try:
+        return await asyncio.wrap_future(ticket.future)
+    finally:
+        ticket.give_up()
+
+
+def _told(call: Call, answer: Answer) -> builtins.dict[str, Any] | None:
+    found = answer.generation.logprobs
+    return None if found is None else chat_logprobs(call.engine.model, found)
 
 
 def _parts(

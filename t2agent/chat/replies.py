@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, InvalidToolCall, ToolCall
 from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
@@ -12,8 +13,9 @@ from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call
 from t2agent.chat.misfits import Misfits
 from t2agent.engine.reply_form import ReplyForm
 from t2agent.models.model import T2Model
-from t2agent.models.prompt import Prompt
+from t2agent.models.prompt import Prompt, open_thoughts
 from t2agent.replies.parsing import Call, CallPiece, ReplyParser
+from t2agent.replies.thoughts import Thoughts
 
 
 @dataclass(slots=True)
@@ -22,47 +24,67 @@ class ReplyReader:
 
     parser: what tells text from calls; None where no tool can be called.
     thoughts: the text up to which the reply is thoughts, which are left out since the rest must
-    be JSON; "" where it has none.
+    be JSON; "" where it has none. split: what tells thoughts from the rest, where they are wanted
+    apart, or (``told`` False) not at all.
     misfits: what checks it against the form that was asked for.
     """
 
     parser: ReplyParser | None
     thoughts: str = ""
     misfits: Misfits = field(default_factory=Misfits)
+    split: Thoughts | None = None
+    told: bool = True
     _said: str = field(init=False, default="")
     _checked: int = field(init=False, default=0)
     _held: str = field(init=False, default="")
     _ids: list[str] = field(init=False, default_factory=list)
 
     @classmethod
-    def of(cls, form: ReplyForm, model: T2Model, prompt: Prompt) -> ReplyReader:
-        """The reader of a reply to a prompt, in the form that was asked for."""
-        return cls(form.parser(model), form.thoughts(model, prompt), Misfits(form))
+    def of(
+        cls, form: ReplyForm, model: T2Model, prompt: Prompt, *, reasoning: bool | None = None
+    ) -> ReplyReader:
+        """The reader of a reply to a prompt, in the form that was asked for; reasoning: as of
+        `t2agent.ChatT2`."""
+        if reasoning is None:
+            return cls(form.parser(model), form.thoughts(model, prompt), Misfits(form))
+        split = Thoughts(open_thoughts(model, prompt))
+        return cls(form.parser(model), "", Misfits(form), split, reasoning)
 
     def message(self, text: str) -> AIMessage:
         """The whole reply; calls that cannot be read, or do not fit the schema of their tool, are
         in ``invalid_tool_calls``."""
+        more: dict[str, Any] = {}
+        if self.split is not None:
+            thought, text = self.split.push(text, last=True)
+            if thought and self.told:
+                more = {"additional_kwargs": {"reasoning_content": thought}}
         text = self._thought(text, last=True)
         if self.parser is None:
             self._said = text
-            return AIMessage(content=text)
+            return AIMessage(content=text, **more)
         self.parser.push(text)
         self.parser.finish()
         calls, invalid = self._calls(self.parser.calls)
         content = self.parser.content
-        return AIMessage(content=content, tool_calls=calls, invalid_tool_calls=invalid)
+        return AIMessage(content=content, tool_calls=calls, invalid_tool_calls=invalid, **more)
 
     def chunks(self, text: str, *, last: bool = False) -> list[AIMessageChunk]:
         """The pieces of a message that more text makes certain.
 
         A call that does not fit is made one that cannot be read, as one that was cut short.
         """
+        found: list[AIMessageChunk] = []
+        if self.split is not None:
+            thought, text = self.split.push(text, last=last)
+            if thought and self.told:
+                more = {"reasoning_content": thought}
+                found.append(AIMessageChunk(content="", additional_kwargs=more))
         text = self._thought(text, last=last)
         if self.parser is None:
             self._said += text
-            return [AIMessageChunk(content=text)] if text else []
+            return [*found, AIMessageChunk(content=text)] if text else found
         pieces = self.parser.push(text) + (self.parser.finish() if last else [])
-        found = [self._chunk(piece) for piece in pieces]
+        found += [self._chunk(piece) for piece in pieces]
         for place, call in enumerate(self.parser.calls):
             if place >= self._checked and call.complete:
                 self._checked = place + 1

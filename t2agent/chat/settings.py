@@ -22,7 +22,9 @@ from t2agent.models.installed import AUTO, named
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions, config_errors
 
-_GENERATION = ("max_tokens", "temperature", "top_p", "seed")
+_GENERATION = (
+    "max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed",
+)  # fmt: skip
 _OTHERS = 3  # other base models that are kept for calls that name them
 CHOICE = ("expert", "mixture", "dispatch")
 """The options of a call that say who answers; one of them at a time."""
@@ -71,6 +73,10 @@ class Settings(KeptHere, BaseModel):
     temperature: float = 0.0
     max_tokens: int = 256
     top_p: float = 1.0
+    top_k: int = 0
+    """Of the likeliest tokens so many are drawn; 0 for all."""
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
     stop: list[str] | None = Field(
         default=None, validation_alias=AliasChoices("stop", "stop_sequences")
     )
@@ -91,6 +97,8 @@ class Settings(KeptHere, BaseModel):
 
     _more: ClassVar[tuple[str, ...]] = ()
     """Fields of a subclass that a call may override, too, and that its answer depends on."""
+    _sampled: ClassVar[tuple[str, ...]] = ()
+    """Those of them that say how a reply is sampled, or what is told of it."""
     _others: OrderedDict[T2Model | str, Self] = PrivateAttr(default_factory=OrderedDict)
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
 
@@ -179,8 +187,9 @@ class Settings(KeptHere, BaseModel):
         stops = self.stop if stop is None else stop
         if isinstance(stops, str):
             stops = [stops]
-        own = {name: getattr(self, name) for name in _GENERATION}
-        own.update({name: given[name] for name in _GENERATION if name in given})
+        own = {name: getattr(self, name) for name in (*_GENERATION, *self._sampled)}
+        own.update({name: given[name] for name in own if name in given})
+        own["logprobs"] = _likely(own.pop("logprobs", False), own.pop("top_logprobs", None))
         choice = choice_of(given, self.expert)
         # A tuple is made of it there, or it is refused.
         return GenerationOptions(**own, stop=stops or ()), choice  # type: ignore[arg-type]
@@ -191,6 +200,16 @@ class Settings(KeptHere, BaseModel):
         params["ls_model_name"] = given.get("model", self.t2.name)
         params["ls_temperature"] = given.get("temperature", self.temperature)
         params["ls_max_tokens"] = given.get("max_tokens", self.max_tokens)
+
+
+def _likely(told: object, top: object) -> Any:
+    """How many likely tokens are told for each place, of LangChain's two options; None for no
+    probabilities. Raises ConfigError for what is no such option."""
+    if not isinstance(told, bool):
+        raise ConfigError(f"logprobs is {told!r:.40}; give True or False")
+    if top is not None and not told:
+        raise ConfigError(f"top_logprobs is {top!r:.40}, but logprobs is False; set it to True")
+    return (0 if top is None else top) if told else None
 
 
 def choice_of(given: Mapping[str, Any], expert: Expert | str | None) -> Choice:
@@ -214,10 +233,11 @@ def metadata(
     called: bool = False,
     tools: Shortlist | None = None,
     misfits: Sequence[str] = (),
+    logprobs: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What a reply's response_metadata holds: `Answer.to_dict` but for text and usage, which stand
     elsewhere in a message. ``called``: the reply calls tools. ``tools``: those on offer.
-    ``misfits``: what does not fit its schema, and why."""
+    ``misfits``: what does not fit its schema, and why. ``logprobs``: of its tokens."""
     facts = answer.to_dict()
     del facts["text"], facts["usage"]
     if called and facts["finish_reason"] == "stop":
@@ -226,6 +246,8 @@ def metadata(
         facts["tools"] = tools.to_dict()
     if misfits:
         facts["misfits"] = list(misfits)
+    if logprobs is not None:
+        facts["logprobs"] = logprobs
     return {"model_name": model, **facts}
 
 

@@ -15,6 +15,7 @@ from starlette.requests import Request
 
 from t2agent.engine.asking import call_of
 from t2agent.engine.batching import Call
+from t2agent.engine.logprobs import chat_logprobs
 from t2agent.engine.reply_form import ReplyForm
 from t2agent.engine.shortlist import most_tools
 from t2agent.engine.two_passes import Answer
@@ -22,7 +23,6 @@ from t2agent.server.failures import RefusedError
 from t2agent.server.metrics import Metrics
 from t2agent.server.replies import (
     Reader,
-    chat_logprobs,
     finish_reason,
     headers,
     text_logprobs,

@@ -114,24 +114,6 @@ def headers(job: Job) -> dict[str, str]:
     }
 
 
-def chat_logprobs(model: T2Model, found: Iterable[TokenLogprob]) -> dict[str, Any]:
-    """Log-probabilities in the form of chat completions."""
-    texts = Tokens.of(model).texts
-
-    def entry(token: int, logprob: float) -> dict[str, Any]:
-        spelled = texts[token]
-        told = spelled.decode(errors="replace")
-        return {"token": told, "logprob": logprob, "bytes": list(spelled)}
-
-    return {
-        "content": [
-            {**entry(one.token, one.logprob), "top_logprobs": [entry(*top) for top in one.top]}
-            for one in found
-        ],
-        "refusal": None,
-    }
-
-
 def text_logprobs(model: T2Model, found: Iterable[TokenLogprob]) -> dict[str, Any]:
     """Log-probabilities in the form of completions."""
     texts = Tokens.of(model).texts

@@ -54,8 +54,8 @@ class ChatT2(ReadsImages, Settings, Binding):
 
     Options of one call, or of `.bind(...)`: ``stop``, ``max_tokens``, ``temperature``, ``top_p``,
     ``top_k``, ``min_p``, ``repetition_penalty``, ``seed``, ``n``, ``logprobs``, ``top_logprobs``,
-    ``reasoning``, ``model`` (another base model that `allow_models` allows, which is then loaded, and
-    kept among the last three), and one of ``expert`` (a name or an Expert), ``mixture`` and
+    ``reasoning``, ``model`` (another base model that `allow_models` allows, which is then loaded,
+    and kept among the last three), and one of ``expert`` (a name or an Expert), ``mixture`` and
     ``dispatch`` (a strategy's name or a Dispatcher).
 
     `batch` runs as one batch with a mixture for each row. Calls by `invoke` and `ainvoke` that come

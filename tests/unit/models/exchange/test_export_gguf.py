@@ -36,7 +36,8 @@ model = ll.Llama(told["base"], n_ctx=512, n_threads=1, verbose=False)
 made = [ll.llama_adapter_lora_init(model.model, path.encode()) for path in told["adapters"]]
 kind = ll.llama_adapter_lora_p_ctypes
 each = (kind * len(made))(*[ctypes.cast(one, kind) for one in made])
-ll.llama_set_adapters_lora(model.ctx, each, len(made), (ctypes.c_float * len(made))(*told["scales"]))
+scales = (ctypes.c_float * len(made))(*told["scales"])
+ll.llama_set_adapters_lora(model.ctx, each, len(made), scales)
 replies = []
 for ids in told["ids"]:
     model.reset()
@@ -118,9 +119,7 @@ def test_the_error_of_an_approximation(dtype: str, tmp_path: Path) -> None:
     assert GGUFReader(file).fields["t2agent.error"].contents() == pytest.approx(report.error)
 
 
-def test_what_is_refused_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_refused_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, _ = build("llama")
     one = expert(model, "one", 1)
     other = tmp_path / "base.gguf"

@@ -123,7 +123,7 @@ def test_mistakes(run, tiny, registered, tmp_path):
 
     assert export("--rank", "0").exit_code == 2
     assert export("--rank", "3", "-f", "merged").exit_code == 2
-    assert export("--format", "gguf").exit_code == 2
+    assert export("--format", "onnx").exit_code == 2
     assert run("experts", "export", "sums", "-m", tiny).exit_code == 2
     for result in (
         export(name="nobody"),

@@ -37,21 +37,28 @@ _LOOK_SECONDS = 0.001
 _ASIDE = re.compile(r"\.(.+)\.old", re.DOTALL)
 
 
-def write_bytes(path: Path | str, data: bytes) -> None:
-    """Write ``data`` to ``path``, whole and flushed to disk. Missing parent folders are made."""
+@contextmanager
+def replace_file(path: Path | str) -> Iterator[Path]:
+    """Yield the path of a file to make beside ``path``, which takes its place, flushed to disk,
+    when the block ends well. Missing parent folders are made."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
     try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
+        yield temporary
+        with open(temporary, "r+b") as file:
             os.fsync(file.fileno())
         os.replace(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(target.parent)
+
+
+def write_bytes(path: Path | str, data: bytes) -> None:
+    """Write ``data`` to ``path``, whole and flushed to disk. Missing parent folders are made."""
+    with replace_file(path) as temporary, open(temporary, "xb") as file:
+        file.write(data)
 
 
 def write_text(path: Path | str, text: str) -> None:

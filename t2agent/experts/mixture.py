@@ -76,27 +76,6 @@ class Mixture:
         return {"weights": dict(self.weights), "layers": layers}
 
     @classmethod
-    def read(cls, text: str) -> Mixture:
-        """The mixture that a text such as "tools", or "tools=0.7+extract=0.3", stands for.
-
-        Raises ConfigError for a text of another form.
-        """
-        weights: dict[str, float] = {}
-        for part in text.split("+"):
-            name, equals, weight = part.strip().partition("=")
-            try:
-                value = float(weight) if equals else 1.0
-            except ValueError:
-                value = math.nan
-            if not name or name in weights or not math.isfinite(value):
-                raise ConfigError(
-                    f"{text!r:.100} is no mixture; give an expert's name, or several with their "
-                    'weights, as in "tools=0.7+extract=0.3"'
-                )
-            weights[name] = value
-        return cls(weights)
-
-    @classmethod
     def from_dict(cls, plain: object) -> Mixture:
         """The mixture that `to_dict` wrote.
 
@@ -106,6 +85,45 @@ class Mixture:
         if not isinstance(plain, Mapping) or not plain.keys() <= {"weights", "layers"}:
             raise ConfigError("a mixture in JSON is an object with 'weights' and, maybe, 'layers'")
         return cls(plain.get("weights", {}), plain.get("layers", {}))
+
+    def to_text(self) -> str:
+        """On one line, as in the names of models that are served: ``tools=0.7+extract=0.3``, and
+        ``tools`` for that expert alone, with weight 1.
+
+        Raises:
+            ConfigError: it has weights by layers, or none at all, which no name can say.
+        """
+        if self.layers or not self.weights:
+            raise ConfigError(
+                f"a mixture {'by layers' if self.layers else 'without experts'} has no name; give "
+                "one of whole experts"
+            )
+        if list(self.weights.values()) == [1.0]:
+            return next(iter(self.weights))
+        parts = (f"{name}={weight!r}" for name, weight in self.weights.items())
+        return "+".join(part.replace("+", "") for part in parts)
+
+    @classmethod
+    def from_text(cls, text: str) -> Mixture:
+        """The mixture that `to_text` wrote; an expert without a weight has weight 1.
+
+        Raises:
+            ConfigError: it is none, or has an expert twice.
+        """
+        weights: dict[str, float] = {}
+        for part in text.split("+"):
+            name, equals, number = part.partition("=")
+            try:
+                weight = float(number) if equals else 1.0
+            except ValueError:
+                weight = math.nan
+            if not name or not math.isfinite(weight) or name in weights:
+                raise ConfigError(
+                    f"{text!r:.80} is no mixture; give each expert once, such as "
+                    "'tools=0.7+extract=0.3', or 'tools'"
+                )
+            weights[name] = weight
+        return cls(weights)
 
 
 def _checked(weights: object, what: str) -> Mapping[str, float]:

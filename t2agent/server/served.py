@@ -99,7 +99,7 @@ class Served:
             )
         if rest == BASE:
             return base, "off"
-        mixture = Mixture.read(rest)
+        mixture = Mixture.from_text(rest)
         base.model.resolve(mixture)  # an unknown expert is told at once
         return base, Given(mixture)
 

@@ -45,7 +45,7 @@ KEY_VARIABLE = "T2AGENT_REMOTE_API_KEY"
 _CHECKED = ("max_tokens", "temperature", "top_p", "seed")
 _PASSED = ("logprobs", "top_logprobs")
 _SECRET = frozenset({"api_key", "default_headers"})
-_OWN = frozenset({"model", "messages", "stream", "stream_options", "tools", "tool_choice"})
+_OWN = frozenset({"model", "messages", "stream", "stream_options", "tools", "tool_choice", "lora"})
 _MISSING = 404  # how an endpoint says that it does not serve a model
 
 
@@ -62,7 +62,7 @@ class _Call:
 
     def to(self, route: Route) -> dict[str, Any]:
         """The body of the request to the model of a route."""
-        return {"model": route.model, **self.body}
+        return {"model": route.model, **route.fields, **self.body}
 
 
 class ChatT2Remote(ReadsImages, Binding):
@@ -79,16 +79,18 @@ class ChatT2Remote(ReadsImages, Binding):
     `ChatT2`, among those that the endpoint serves; out of scope, the base model answers. Requests
     go through langchain-openai: ``pip install 't2agent[remote]'``.
 
-    An endpoint adds one expert to a request, with weight 1. Where a dispatcher wants several, the
-    one with the greatest weight answers, and ``served["exact"]`` is False.
+    Such an endpoint adds one expert to a request, with weight 1. Where a dispatcher wants several,
+    the one with the greatest weight answers, and ``served["exact"]`` is False. llama.cpp's server,
+    which is known by its list of models, and vLLM with t2agent's plugin (``engine="mixtures"``)
+    answer with mixtures of whole experts.
 
     Options of one call, or of `.bind(...)`: ``stop``, ``max_tokens``, ``temperature``, ``top_p``,
     ``seed``, ``logprobs``, ``top_logprobs``, ``extra_body``; one of ``expert`` (a name or an
-    Expert), ``mixture`` (of one expert) and ``dispatch`` ("embedding", "off" or a Dispatcher); or
-    ``model``, a model of the endpoint's, which then answers. Tools and structured output are as of
-    `ChatT2`. While a reply is decoded, that it keeps to them is up to the endpoint; when it is
-    finished it is checked here, and what does not fit is told as of `ChatT2`: in
-    ``invalid_tool_calls``, or by GrammarError.
+    Expert), ``mixture`` (such as the endpoint can answer with) and ``dispatch`` ("embedding", "off"
+    or a Dispatcher); or ``model``, a model of the endpoint's, which then answers. Tools and
+    structured output are as of `ChatT2`. While a reply is decoded, that it keeps to them is up to
+    the endpoint; when it is finished it is checked here, and what does not fit is told as of
+    `ChatT2`: in ``invalid_tool_calls``, or by GrammarError.
 
     `batch` asks for all at once, in threads (or tasks); the endpoint makes batches of it. Closing
     a stream, or cancelling a task, closes the connection, which ends the generation at vLLM.
@@ -121,6 +123,10 @@ class ChatT2Remote(ReadsImages, Binding):
     """Expert -> its name at the endpoint; the base model's name may be a key, too. Then no other
     expert is chosen. None: the endpoint is asked once what it serves, and experts have their own
     names there."""
+    engine: Any = None
+    """How the endpoint is told who answers: "models" (each expert is a model of its own),
+    "mixtures" (vLLM with t2agent's plugin: see docs/SERVING.md) or "llama.cpp". None: the last
+    where the endpoint says so, else the first."""
     registry: Registry | None = None
     """The experts; None for all of the base model's."""
     temperature: float | None = 0.0
@@ -174,7 +180,14 @@ class ChatT2Remote(ReadsImages, Binding):
         self.model = named(self.model)
         self._options(None, {})
         check_dispatch(self.dispatch)
-        made_of = (self._endpoint(), self.model, self.registry, self.experts, self.served)
+        made_of = (
+            self._endpoint(),
+            self.model,
+            self.registry,
+            self.experts,
+            self.served,
+            self.engine,
+        )
         known: Router | None = self.router
         if known is None or not known.serves(*made_of):
             self.router = Router(*made_of)

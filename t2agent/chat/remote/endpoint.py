@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 import weakref
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from pathlib import PureWindowsPath
+from typing import Any, TypeVar
 
 import httpx2
 import openai
@@ -26,6 +27,7 @@ from t2agent.errors import ConfigError, ContextLengthError, EndpointError, T2Err
 
 _COMPLETIONS = "/chat/completions"
 _MODELS = "/models"
+_ADAPTERS = "/lora-adapters"
 _PATHS = (_COMPLETIONS, "/completions", _MODELS)
 _UNLISTED = frozenset({404, 405, 501})  # what endpoints without a list of models answer
 _CONNECT_SECONDS = 10.0
@@ -43,6 +45,7 @@ _NEXT = {
 _NOT_OPENAI = "see that base_url is that of an OpenAI-compatible API, usually ending in /v1"
 
 Body = Mapping[str, Any]
+A = TypeVar("A")
 
 
 @dataclass(kw_only=True)
@@ -98,19 +101,34 @@ class Endpoint:
 
     def models(self) -> list[Mapping[str, Any]] | None:
         """What /models lists, each with its "id"; None where the endpoint keeps no such list."""
+        listed = self._asked(self.url + _MODELS, lambda found: found.get("data"))
+        if not isinstance(listed, list):
+            return None
+        return [one for one in objects(listed) if isinstance(one.get("id"), str)]
+
+    def adapters(self) -> dict[str, int]:
+        """The LoRA adapters that llama.cpp's server has: the stem of the file's name -> its number.
+
+        Of several files of one name, the first."""
+        url = self.url.removesuffix("/v1") + _ADAPTERS
+        found: dict[str, int] = {}
+        for one in self._asked(url, objects) or []:
+            path, number = one.get("path"), one.get("id")
+            if isinstance(path, str) and isinstance(number, int):
+                found.setdefault(PureWindowsPath(path).stem, number)  # takes both kinds of slashes
+        return found
+
+    def _asked(self, url: str, read: Callable[[Any], A]) -> A | None:
+        """What is read of the JSON at an address; None where there is none of that path."""
         try:
-            with self._failures(_MODELS):
+            with self._failures(url):
                 headers = self._headers(self._sync)
-                answer: Any = self._sync.get(_MODELS, cast_to=object, options={"headers": headers})
-                found = json.loads(answer) if isinstance(answer, str) else answer
-                listed = found.get("data")
+                answer: Any = self._sync.get(url, cast_to=object, options={"headers": headers})
+                return read(json.loads(answer) if isinstance(answer, str) else answer)
         except EndpointError as error:
             if error.status in _UNLISTED:
                 return None
             raise
-        if not isinstance(listed, list):
-            return None
-        return [one for one in objects(listed) if isinstance(one.get("id"), str)]
 
     def complete(self, body: Body) -> ChatResult:
         """A whole completion."""
@@ -204,10 +222,10 @@ class Endpoint:
         return "" if self.key is None else self.key.get_secret_value()
 
     @contextmanager
-    def _failures(self, path: str = _COMPLETIONS) -> Iterator[None]:
+    def _failures(self, url: str | None = None) -> Iterator[None]:
         """Turn what the library raises into errors of ours. The library's own may show the key,
         where an endpoint repeats it; so none that holds an endpoint's words is their cause."""
-        url = self.url + path
+        url = url or self.url + _COMPLETIONS
         try:
             yield
         except T2Error:

@@ -14,8 +14,7 @@ from t2agent.cli.start import load, starting
 from t2agent.models.installed import AUTO
 
 if TYPE_CHECKING:
-    from t2agent.models.exchange import LoraExport
-    from t2agent.models.exchange.records import LayerError
+    from t2agent.models.exchange.records import AdapterExport, LayerError
 
 
 def export(
@@ -28,15 +27,19 @@ def export(
     out: Annotated[
         Path,
         typer.Option(
-            "--out", "-o", metavar="FOLDER", help="A new folder, or that of an earlier export."
+            "--out",
+            "-o",
+            metavar="FOLDER|FILE.gguf",
+            help="A new folder (of the format gguf a file), or that of an earlier export.",
         ),
     ],
     kind: Annotated[
-        Literal["lora", "merged"],
+        Literal["lora", "gguf", "merged"],
         typer.Option(
             "--format",
             "-f",
-            help="A LoRA adapter for PEFT and vLLM, or a full checkpoint for transformers.",
+            help="A LoRA adapter for PEFT and vLLM, one for llama.cpp and Ollama, or a full "
+            "checkpoint for transformers.",
         ),
     ] = "lora",
     rank: Annotated[
@@ -64,10 +67,14 @@ def export(
         raise typer.BadParameter("only a LoRA has a rank", param_hint="--rank")
     mixed = name if mixture is None else mixture_of(mixture)
     with starting(f"Loading {model}", show=not as_json):
-        from t2agent.models.exchange import export_lora, export_merged
+        from t2agent.models.exchange import export_gguf, export_lora, export_merged
+        from t2agent.models.exchange.gguf_export import check_file
         from t2agent.models.exchange.records import check_free
 
-        check_free(out)
+        if kind == "gguf":
+            check_file(out)
+        else:
+            check_free(out)
         loaded = (kind == "merged" and dtype) or "auto"
         base = load(model, targets=targets, dtype=loaded, show=False)
     if kind == "merged":
@@ -77,13 +84,23 @@ def export(
             f"{len(merged.changed)} layers changed."
         )
         return Report({**merged.to_dict(), "folder": str(out)}, text)
-    lora = export_lora(
-        base, mixed, out, rank=rank, dtype=dtype or "float32", name=name, progress=not as_json
-    )
-    return Report({**lora.to_dict(), "folder": str(out)}, _lora_text(lora, rank, model))
+    options: Any = {"rank": rank, "dtype": dtype or "float32", "name": name}
+    if kind == "gguf":
+        file = export_gguf(base, mixed, out, **options, progress=not as_json)
+        server = (
+            f"llama.cpp: llama-server -m {base.gguf or 'BASE.gguf'} --lora {out} "
+            "--lora-init-without-apply --cache-ram 0"
+        )
+        text = _adapter_text(file, rank, model, server, out)
+        return Report({**file.to_dict(), "file": str(out)}, text)
+    lora = export_lora(base, mixed, out, **options, progress=not as_json)
+    text = _adapter_text(lora, rank, model, f"{lora.vllm}.", out)
+    return Report({**lora.to_dict(), "folder": str(out)}, text)
 
 
-def _lora_text(report: LoraExport, asked: int | None, model: str) -> Any:
+def _adapter_text(
+    report: AdapterExport, asked: int | None, model: str, serving: str, out: Path
+) -> Any:
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -107,5 +124,5 @@ def _lora_text(report: LoraExport, asked: int | None, model: str) -> Any:
     else:
         why = "" if asked else ", the most that is taken unless --rank says otherwise"
         said += f"{why}: an approximation; --rank {report.needed} is exact."
-    wrote = f"Wrote {report.folder} ({report.size / 1e6:.1f} MB, {report.dtype})."
-    return Group(table, Text(said), Text(f"{report.vllm}."), Text(wrote))
+    wrote = f"Wrote {out} ({report.size / 1e6:.1f} MB, {report.dtype})."
+    return Group(table, Text(said), Text(serving), Text(wrote))

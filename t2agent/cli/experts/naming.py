@@ -68,13 +68,15 @@ def check_free(registry: Registry, name: str, *, replace: bool) -> None:
         )
 
 
+_BETWEEN = re.compile(r"[,\s]+|\+(?=[^=+,\s]+=)")  # a plus sign may be of a number, as in 1e+3
+
 Mixing = Annotated[
     list[str] | None,
     typer.Option(
         "--mixture",
         "--of",
         metavar="EXPERT=WEIGHT|JSON|FILE.json",
-        help='Several experts as one; may be repeated. As JSON: {"weights": '
+        help='Several experts as one, as math=0.7+code=0.3; may be repeated. As JSON: {"weights": '
         '{"math": 0.7}, "layers": {"model.layers.3": {"math": 0}}}.',
     ),
 ]
@@ -83,8 +85,8 @@ Mixing = Annotated[
 def mixture_of(values: list[str]) -> Mixture:
     """The mixture that the values of ``--mixture`` mean.
 
-    Each is ``EXPERT=WEIGHT``, several of them with commas or spaces between, a JSON object, or a
-    file that holds one. Only one may be JSON, and then alone.
+    Each is ``EXPERT=WEIGHT``, several of them with commas, spaces or plus signs between, a JSON
+    object, or a file that holds one. Only one may be JSON, and then alone.
 
     Raises:
         ConfigError: a value is none of these.
@@ -101,7 +103,7 @@ def mixture_of(values: list[str]) -> Mixture:
                 f"--mixture {values[0]:.80} is no mixture in JSON: {error}"
             ) from error
     weights: dict[str, float] = {}
-    for part in re.split(r"[,\s]+", ",".join(values).strip(", \t\n")):
+    for part in _BETWEEN.split(",".join(values).strip(", \t\n")):
         expert, equals, weight = part.partition("=")
         if expert in weights:
             raise ConfigError(f"--mixture has {expert!r:.80} twice; give each expert once")

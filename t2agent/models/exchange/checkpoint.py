@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from t2agent.errors import ConfigError
-from t2agent.models.exchange.peft_export import check_alone
+from t2agent.models.exchange.factors import check_alone
 from t2agent.models.exchange.records import (
     README_FILE,
     MergedExport,

@@ -47,15 +47,14 @@ class LayerError:
 
 
 @dataclass(frozen=True, slots=True)
-class LoraExport:
-    """A PEFT folder that was written.
+class AdapterExport:
+    """A low-rank adapter that was written, of any format.
 
     rank: r of the adapter, the same in all layers. needed: the smallest rank that is exact.
     error: as `LayerError.error`, of all layers taken together.
     mixture: what was exported. dtype: of the file. size: its bytes.
     """
 
-    folder: Path
     name: str
     mixture: Mixture
     rank: int
@@ -64,7 +63,6 @@ class LoraExport:
     layers: tuple[LayerError, ...]
     dtype: str
     size: int
-    vllm: VllmSupport
 
     @property
     def exact(self) -> bool:
@@ -72,7 +70,7 @@ class LoraExport:
         return self.needed <= self.rank
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON, without the folder."""
+        """Plain JSON, without where it lies."""
         return {
             "name": self.name,
             "mixture": self.mixture.to_dict(),
@@ -82,13 +80,37 @@ class LoraExport:
             "error": self.error,
             "dtype": self.dtype,
             "bytes": self.size,
-            "vllm": {
-                "ok": self.vllm.ok,
-                "max_lora_rank": self.vllm.max_lora_rank,
-                "problems": list(self.vllm.problems),
-            },
             "layers": [asdict(each) for each in self.layers],
         }
+
+
+@dataclass(frozen=True, slots=True)
+class LoraExport(AdapterExport):
+    """A PEFT folder that was written."""
+
+    folder: Path
+    vllm: VllmSupport
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON, without the folder."""
+        vllm = {
+            "ok": self.vllm.ok,
+            "max_lora_rank": self.vllm.max_lora_rank,
+            "problems": list(self.vllm.problems),
+        }
+        return {**AdapterExport.to_dict(self), "vllm": vllm}
+
+
+@dataclass(frozen=True, slots=True)
+class GgufExport(AdapterExport):
+    """A GGUF adapter that was written. architecture: llama.cpp's name of the base model's."""
+
+    file: Path
+    architecture: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON, without the path."""
+        return {**AdapterExport.to_dict(self), "architecture": self.architecture}
 
 
 @dataclass(frozen=True, slots=True)

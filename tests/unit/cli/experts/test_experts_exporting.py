@@ -123,7 +123,7 @@ def test_mistakes(run, tiny, registered, tmp_path):
 
     assert export("--rank", "0").exit_code == 2
     assert export("--rank", "3", "-f", "merged").exit_code == 2
-    assert export("--format", "gguf").exit_code == 2
+    assert export("--format", "onnx").exit_code == 2
     assert run("experts", "export", "sums", "-m", tiny).exit_code == 2
     for result in (
         export(name="nobody"),
@@ -139,3 +139,17 @@ def test_mistakes(run, tiny, registered, tmp_path):
     refused = export(out=tmp_path / "full")
     assert refused.exit_code == 1
     assert "thesis.tex" in refused.stderr
+
+
+def test_an_adapter_for_llama_cpp(run, run_json, tiny, registered, tmp_path):
+    from gguf import GGUFReader
+
+    out = tmp_path / "both.gguf"
+    command = ("experts", "export", "both", "-m", tiny, "-f", "gguf", "-o", str(out))
+    data = run_json(*command, "--mixture", "sums=0.7+poems=0.3", "--rank", "64")
+    assert (data["file"], data["architecture"], data["exact"]) == (str(out), "llama", True)
+    assert data["mixture"]["weights"] == {"sums": 0.7, "poems": 0.3}
+    assert len(GGUFReader(out).tensors) == 2 * len(data["layers"]) == 28
+    shown = " ".join(run(*command, "--of", "sums=1", "--rank", "3").stdout.split())
+    assert "Rank 3: an approximation; --rank 64 is exact." in shown
+    assert "llama-server -m BASE.gguf --lora" in shown

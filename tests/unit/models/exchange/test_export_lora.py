@@ -17,7 +17,7 @@ from transformers.pytorch_utils import Conv1D
 
 from t2agent.experts.expert import Expert, Mixture
 from t2agent.models.exchange import LoraExport, export_lora
-from t2agent.models.exchange.peft_export import DEFAULT_RANK
+from t2agent.models.exchange.factors import DEFAULT_RANK
 from t2agent.models.model import T2Model
 from t2agent.train import Example, ExampleTask, train_expert
 from tests.architectures import TEXT, VISION, Tokens, build, expert

@@ -210,7 +210,8 @@ class Router:
         base = self._base or _base(self._model, listed or [], experts)
         engine = self._engine or _engine(listed or [])
         if engine == "mixtures":
-            return Served(base, self._names, engine)
+            # By its own name, a model of `t2agent serve` is one whose experts are chosen there.
+            return Served(f"{base}:base" if _ours(listed or []) else base, self._names, engine)
         if engine == "llama.cpp":
             numbers = self.endpoint.adapters()
             names = self._names or {name: name for name in numbers}
@@ -340,8 +341,15 @@ def check_dispatch(choice: object) -> Any:
 
 def _engine(listed: Sequence[Mapping[str, Any]]) -> Engine:
     """What an endpoint says that it is by its list of models."""
+    if _ours(listed):
+        return "mixtures"
     llama = bool(listed) and all(one.get("owned_by") == "llamacpp" for one in listed)
     return "llama.cpp" if llama else "models"
+
+
+def _ours(listed: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether it is `t2agent serve`."""
+    return bool(listed) and all(one.get("owned_by") == "t2agent" for one in listed)
 
 
 def _base(model: str, listed: Sequence[Mapping[str, Any]], experts: Sequence[str]) -> str:

@@ -1,4 +1,5 @@
-"""LangChain's standard tests for ChatT2Remote, over HTTP, with t2-nano at the other end.
+"""LangChain's standard tests for ChatT2Remote that ask for nothing; the others are those of the server
+(tests/unit/server/test_langchain_standard.py).
 
 Left out are PDF, audio and video, which are no inputs of t2agent, and serialisation: LangChain's
 `load` takes only classes of its own list.
@@ -13,7 +14,6 @@ from typing import Any
 
 import pytest
 from langchain_core.language_models import BaseChatModel
-from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
 
 from t2agent import ChatT2, ChatT2Remote
@@ -79,9 +79,3 @@ class _Remote:
 
 class TestUnit(_Remote, ChatModelUnitTests):
     pass
-
-
-class TestIntegration(_Remote, ChatModelIntegrationTests):
-    @pytest.mark.xfail(reason="the server's t2-nano has no Chinese characters", strict=True)
-    def test_unicode_tool_call_integration(self, model: BaseChatModel) -> None:  # type: ignore[override]
-        super().test_unicode_tool_call_integration(model)

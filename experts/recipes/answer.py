@@ -9,13 +9,23 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date
 from typing import Any
 
 from recipe import Data, Recipe, Row, train
 
 LONGEST = 2600  # characters of messages and tools
+RECORDS = 1200
+MORE: dict[str, Callable[[random.Random], Any]] = {
+    "time": lambda rng: f"{rng.randint(0, 23):02}:{rng.randrange(0, 60, 5):02}",
+    "event": lambda rng: rng.choice(("meeting", "dentist", "birthday", "concert", "yoga", "exam")),
+    "place": lambda rng: f"{rng.choice(('room', 'hall', 'gate', 'platform'))} {rng.randint(1, 40)}",
+    "condition": lambda rng: rng.choice(("sunny", "foggy", "light rain", "snow", "clear")),
+    "amount": lambda rng: round(rng.uniform(1, 9000), 2),
+    "status": lambda rng: rng.choice(("open", "closed", "sold out", "on time", "delayed")),
+    "distance_km": lambda rng: rng.randint(1, 900),
+}
 AMOUNTS = re.compile(r"price|fare|total|balance|cost|rent|amount")
 MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September",
           "October", "November", "December")  # fmt: skip
@@ -38,6 +48,7 @@ def rows(data: Data, rng: random.Random) -> Iterator[Row]:
         }
     yield from _restaurants(data, rng)
     yield from _values(data, rng)
+    yield from _records(data, rng)
 
 
 def said(result: Any) -> str:
@@ -198,6 +209,36 @@ def _values(data: Data, rng: random.Random) -> Iterator[Row]:
             result, reply = "[]", "I found nothing."
         if len(json.dumps(tools)) < LONGEST / 2:
             yield _exchange(row["prompt"], tools[0], call["arguments"], result, reply, "values")
+
+
+def _records(data: Data, rng: random.Random) -> Iterator[Row]:
+    """Results of any tool: a few fields with values that other calls have, so that the fields are
+    read and not known."""
+    calls = [row for row in data["tool_calls_train"] if len(row["calls"]) == 1]
+    known = [
+        (key, value)
+        for row in calls
+        for key, value in row["calls"][0]["arguments"].items()
+        if isinstance(value, str | int | float) and len(str(value)) < 40 and row["source"] != "rlla"
+    ]
+    made = 0
+    for row in rng.sample(calls, len(calls)):
+        call = row["calls"][0]
+        tools = [t for t in row["tools"] if t["function"]["name"] == call["name"]]
+        if len(json.dumps(tools)) > LONGEST / 2 or made == RECORDS:
+            continue
+        made += 1
+        own = [(key, value) for key, value in call["arguments"].items() if rng.random() < 0.5]
+        fields = dict([*own[:2], *rng.sample(known, rng.randint(1, 4))])
+        for key, value in MORE.items():
+            if rng.random() < 0.15:
+                fields[key] = value(rng)
+        pairs = list(fields.items())
+        rng.shuffle(pairs)
+        result = dict(pairs)
+        yield _exchange(
+            row["prompt"], tools[0], call["arguments"], json.dumps(result), said(result), "records"
+        )
 
 
 def _tool(name: str, about: str, fields: dict[str, str]) -> Any:

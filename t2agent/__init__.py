@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from t2agent.chat.remote import ChatT2Remote
     from t2agent.dispatch import Decision, DecisionDispatcher, EmbeddingDispatcher
     from t2agent.errors import (
+        BusyError,
         ConfigError,
         ContextLengthError,
         EndpointError,
@@ -50,6 +51,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "T2LLM",
+    "BusyError",
     "ChatT2",
     "ChatT2Remote",
     "ConfigError",

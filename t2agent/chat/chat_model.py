@@ -95,7 +95,7 @@ class ChatT2(ReadsImages, Settings, Binding):
     logprobs: bool = False
     """Whether response_metadata["logprobs"] tells how likely the tokens of a reply were."""
     top_logprobs: int | None = None
-    """With that, the likeliest tokens in the place of each, 20 at most."""
+    """The same, with so many of the likeliest tokens in the place of each, 20 at most."""
     reasoning: bool | None = None
     """Of models that think before they speak: True gives thoughts as reasoning blocks
     (additional_kwargs["reasoning_content"]) instead of in the text, False leaves them out; None

@@ -203,13 +203,11 @@ class Settings(KeptHere, BaseModel):
 
 
 def _likely(told: object, top: object) -> Any:
-    """How many likely tokens are told for each place, of LangChain's two options; None for no
-    probabilities. Raises ConfigError for what is no such option."""
+    """How many likely tokens are told for each place, of LangChain's two options, of which the
+    second implies the first; None for no probabilities."""
     if not isinstance(told, bool):
         raise ConfigError(f"logprobs is {told!r:.40}; give True or False")
-    if top is not None and not told:
-        raise ConfigError(f"top_logprobs is {top!r:.40}, but logprobs is False; set it to True")
-    return (0 if top is None else top) if told else None
+    return top if top is not None else 0 if told else None
 
 
 def choice_of(given: Mapping[str, Any], expert: Expert | str | None) -> Choice:

@@ -20,6 +20,7 @@ ROWS = 16
 """Replies that a model is at, at once."""
 WAITING = 256
 """Requests that wait for room at most."""
+_IDLE = 5.0  # seconds without work after which the thread ends; the next request starts another
 
 
 @dataclass(eq=False)
@@ -166,7 +167,7 @@ class Scheduler:
     def _next(self) -> Job | None:
         """The next request to begin with, where there is room; None where there is none now.
 
-        Waits while there is nothing to do; None with nothing running ends the thread.
+        Waits a while when there is nothing to do; None with nothing running ends the thread.
         """
         with self._changed:
             while True:
@@ -176,9 +177,12 @@ class Scheduler:
                         return job
                 if self._running:
                     return None
-                if self._closing and not self._queue:
+                if self._closing or not self._changed.wait_for(self._wanted, _IDLE):
+                    self._thread = None
                     return None
-                self._changed.wait()
+
+    def _wanted(self) -> bool:
+        return bool(self._queue) or self._closing
 
     def _begin(self, job: Job) -> None:
         job.begun, job.rows = time.perf_counter(), len(self._running) + 1

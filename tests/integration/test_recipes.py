@@ -20,7 +20,9 @@ from tests.models import build_text_model
 
 RECIPES = Path(__file__).resolve().parents[2] / "experts" / "recipes"
 NAMES = sorted(
-    path.stem for path in RECIPES.glob("*.py") if path.stem not in ("recipe", "comparison")
+    path.stem
+    for path in RECIPES.glob("*.py")
+    if path.stem not in ("recipe", "comparison", "renaming")
 )
 
 

@@ -82,6 +82,13 @@ FIELD_VALUES: dict[str, Any] = {
     "max_tools": 1,
     "output_version": "v1",
     "quantized": False,
+    "top_k": 2,
+    "min_p": 0.5,
+    "repetition_penalty": 1.5,
+    "n": 2,
+    "logprobs": True,
+    "top_logprobs": 2,
+    "reasoning": True,
 }
 BY_NAME = {"model", "dtype", "device_map"}  # what a loaded model has in itself
 
@@ -109,6 +116,9 @@ OPTION_VALUES: dict[str, Any] = {
     "temperature": 0.5,
     "max_tokens": 3,
     "top_p": 0.5,
+    "top_k": 2,
+    "min_p": 0.5,
+    "repetition_penalty": 1.5,
     "seed": 1,
     "expert": "beta",
     "mixture": {"alpha": 0.5},
@@ -117,6 +127,10 @@ OPTION_VALUES: dict[str, Any] = {
 }
 CHAT_VALUES: dict[str, Any] = {
     "max_tools": 1,
+    "n": 2,
+    "logprobs": True,
+    "top_logprobs": 2,
+    "reasoning": True,
     "tools": [TOOL],
     "tool_choice": "none",
     "parallel_tool_calls": False,

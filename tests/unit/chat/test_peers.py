@@ -72,9 +72,9 @@ def test_repetition_is_punished(chat):
     assert chat.invoke(ASK, repetition_penalty=3.0).content != chat.invoke(ASK).content
 
 
-@pytest.mark.parametrize("options", [{"n": 0}, {"top_k": -1}, {"min_p": 2}, {"top_logprobs": 3}])
+@pytest.mark.parametrize("options", [{"n": 0}, {"top_k": -1}, {"min_p": 2}, {"top_logprobs": 30}])
 def test_options_out_of_range_are_told(model, options):
-    with pytest.raises(ConfigError, match=next(iter(options))):
+    with pytest.raises(ConfigError, match=next(iter(options)).removeprefix("top_log")):
         ChatT2(model, **options).invoke(ASK)
 
 

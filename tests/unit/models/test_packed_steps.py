@@ -67,7 +67,7 @@ def compared(
         assert made is not None
         layers = made.adapted(model)
         assert layers is not None
-        steps = Steps(made, layers, cache, inputs["attention_mask"], sum(sizes))
+        steps = Steps.after(made, layers, cache, inputs["attention_mask"], sum(sizes))
         found = torch.cat([steps(part) for part in new.split(list(sizes), 1)], 1)
         again = steps.length = start
         steps(new[:, :1])

@@ -1,5 +1,5 @@
-"""LangChain's standard tests for ChatT2Remote that ask for nothing; the others are those of the server
-(tests/unit/server/test_langchain_standard.py).
+"""LangChain's standard tests for ChatT2Remote that ask for nothing; the others are those of the
+server (tests/unit/server/test_langchain_standard.py).
 
 Left out are PDF, audio and video, which are no inputs of t2agent, and serialisation: LangChain's
 `load` takes only classes of its own list.

@@ -39,10 +39,10 @@ from t2agent.server.served import Served
 
 _TASKS = ("math", "code", "reasoning", "json")
 _REAL = (
-    (None, "What is the capital of France, and what is it known for?"),
+    (None, "Tell me about the history of the city of Rome."),
     ("arithmetic", "A box holds 12 pens. How many pens are in 7 boxes?"),
-    ("label", "Label the text with one of [positive, negative]: What a lovely evening that was."),
     ("answer", "Tell me in two sentences why the sky is blue."),
+    ("tools", "Give me three tips for learning to cook, with a sentence each."),
 )
 
 

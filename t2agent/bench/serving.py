@@ -88,7 +88,7 @@ def _throughput(
         return [job.future.result().generation.text for job in jobs]
 
     key = secrets.token_hex()
-    with _running(served, ServerOptions(key=key)) as url:
+    with running(served, ServerOptions(key=key)) as url:
 
         async def over_http() -> list[str]:
             headers = {"Authorization": f"Bearer {key}"}
@@ -156,7 +156,7 @@ def _storm(count: int) -> dict[str, Any]:
             watching.cancel()
         return outcomes, health
 
-    with _running(served, options) as url:
+    with running(served, options) as url:
         asyncio.run(_warm(url, key))
         before = process.memory_info().rss
         outcomes, health = asyncio.run(blow(url))
@@ -234,8 +234,8 @@ def _timed(work: Any) -> tuple[list[str], float]:
 
 
 @contextmanager
-def _running(served: Served, options: ServerOptions) -> Iterator[str]:
-    """The address of a server that runs meanwhile."""
+def running(served: Served, options: ServerOptions) -> Iterator[str]:
+    """The address of a server that runs in a thread meanwhile."""
     import uvicorn
 
     config = uvicorn.Config(make_app(served, options), port=0, log_level="error")
@@ -243,6 +243,7 @@ def _running(served: Served, options: ServerOptions) -> Iterator[str]:
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
+        assert thread.is_alive()
         time.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:

@@ -331,14 +331,7 @@ class ChatT2(ReadsImages, Settings, Binding):
             for message in reader.chunks("", last=True):
                 yield ChatGenerationChunk(message=message)
             problem = reader.problem()
-            told = metadata(
-                piece,
-                call.engine.model.name,
-                called=reader.called,
-                tools=tools,
-                misfits=reader.misfits.found,
-                logprobs=_told(call, piece),
-            )
+            told = _told(piece, call, reader, tools)
             yield ChatGenerationChunk(
                 message=AIMessageChunk(
                     content="",
@@ -412,14 +405,7 @@ class ChatT2(ReadsImages, Settings, Binding):
             message: AIMessage = reader.message(found.text)
             reader.misfits.refuse(reader.problem(), found.text, found.finish_reason)
             message.usage_metadata = usage(answer)
-            message.response_metadata = metadata(
-                answer,
-                call.engine.model.name,
-                called=reader.called,
-                tools=tools,
-                misfits=reader.misfits.found,
-                logprobs=_told(call, answer),
-            )
+            message.response_metadata = _told(answer, call, reader, tools)
             generations.append(ChatGeneration(message=message))
         return ChatResult(generations=generations)
 
@@ -449,9 +435,19 @@ async def _awaited(ticket: Ticket[Call, Answer]) -> Answer:
         ticket.give_up()
 
 
-def _told(call: Call, answer: Answer) -> builtins.dict[str, Any] | None:
-    found = answer.generation.logprobs
-    return None if found is None else chat_logprobs(call.engine.model, found)
+def _told(
+    answer: Answer, call: Call, reader: ReplyReader, tools: Shortlist
+) -> builtins.dict[str, Any]:
+    """What a message's response_metadata tells of a reply that was read whole."""
+    model = call.engine.model
+    return metadata(
+        answer,
+        model.name,
+        called=reader.called,
+        tools=tools,
+        misfits=reader.misfits.found,
+        logprobs=chat_logprobs(model, answer.generation.logprobs),
+    )
 
 
 def _parts(

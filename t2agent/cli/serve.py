@@ -84,6 +84,5 @@ def serve(
         port=port,
         log_level="info",
         timeout_graceful_shutdown=int(options.grace),
-        limit_concurrency=None,
     )
     return Report(None)

@@ -10,8 +10,11 @@ from t2agent.models.model import T2Model
 from t2agent.models.sampling import TokenLogprob
 
 
-def chat_logprobs(model: T2Model, found: Iterable[TokenLogprob]) -> dict[str, Any]:
-    """{"content": [{"token", "logprob", "bytes", "top_logprobs": [...]}, ...]}, a token each."""
+def chat_logprobs(model: T2Model, found: Iterable[TokenLogprob] | None) -> dict[str, Any] | None:
+    """{"content": [{"token", "logprob", "bytes", "top_logprobs": [...]}, ...]}, a token each; None
+    of a reply of which none were kept."""
+    if found is None:
+        return None
     texts = Tokens.of(model).texts
 
     def entry(token: int, logprob: float) -> dict[str, Any]:

@@ -26,12 +26,8 @@ class Prefixes:
         """What is known of the longest beginning of these tokens, not of all of them; None where
         that is short."""
         with self._lock:
-            found = [
-                (_shared(known, tokens), key)
-                for key in self._kept
-                if key[0] == mixture
-                for known in (key[1],)
-            ]
+            own = (key for key in self._kept if key[0] == mixture)
+            found = [(_shared(key[1], tokens), key) for key in own]
             shared, key = max(found, key=lambda one: one[0], default=(0, None))
             shared = min(shared, len(tokens) - 1)
             if key is None or shared < _LEAST:

@@ -264,8 +264,7 @@ class Rows:
         size = 1 << (count - 1).bit_length()
         longest = max(lengths)
         packed = PackedLlama.of(self._model) if self._quantized else None
-        # Rows that are to be packed must be so in all mixtures: what packed weights cannot do is
-        # seen when they are adapted.
+        # What packed weights cannot do is seen when they are adapted.
         self._slots = self._made(packed, size, longest, kept[0] if kept else new)
         self._slots.length = longest
         for at, held in enumerate(kept):

@@ -119,7 +119,7 @@ def make_app(served: Served, options: ServerOptions | None = None) -> FastAPI:
     async def sent(found: Reply | Stream, kinds: bool = False) -> Response:
         if isinstance(found, Reply):
             return JSONResponse(found.body, headers=dict(found.headers))
-        events = _events(found.events, refusal_body=lambda e: RefusedError.of(e), kinds=kinds)
+        events = _events(found.events, kinds=kinds)
         return EventSourceResponse(events, headers=dict(found.headers), sep="\n", ping=15)
 
     @app.get(OPEN)
@@ -222,12 +222,7 @@ async def _json(request: Request) -> Any:
         raise RefusedError(400, f"the body is no JSON: {error}", "invalid_json") from error
 
 
-async def _events(
-    events: AsyncIterator[str],
-    refusal_body: Callable[[BaseException], RefusedError],
-    *,
-    kinds: bool,
-) -> AsyncIterator[dict[str, str]]:
+async def _events(events: AsyncIterator[str], *, kinds: bool) -> AsyncIterator[dict[str, str]]:
     """The events of a stream; what goes wrong on the way is its last.
 
     kinds: whether each is named by the "type" of its data.
@@ -236,7 +231,7 @@ async def _events(
         async for data in events:
             yield {"event": json.loads(data)["type"], "data": data} if kinds else {"data": data}
     except Exception as error:  # noqa: BLE001 - the head of the reply is sent already
-        found = refusal_body(error)
+        found = RefusedError.of(error)
         if found.status >= 500:
             _LOG.error("a stream failed", exc_info=error)
         body = json.dumps(found.body())

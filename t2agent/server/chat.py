@@ -96,7 +96,7 @@ class Completions:
     async def chat(self, request: Request, body: ChatRequest) -> Reply | Stream:
         """The answer to /v1/chat/completions. Raises RefusedError, and T2Error for bad requests."""
         asked = await run_in_threadpool(self.chat_asked, body)
-        running = await started(asked.base, asked.call, body.copies, pieces=bool(body.stream))
+        running = await started(asked.base, [asked.call], body.copies, pieces=bool(body.stream))
         if body.stream:
             return Stream(self._chat_events(asked, running), headers(running[0].job))
         answers = await self.answers(request, running)
@@ -108,7 +108,7 @@ class Completions:
                 {
                     "index": index,
                     "message": {**reader.message, "refusal": None},
-                    "logprobs": self._chat_logs(asked, answer),
+                    "logprobs": chat_logprobs(asked.base.model, answer.generation.logprobs),
                     "finish_reason": finish_reason(answer, called=reader.called),
                 }
             )
@@ -120,10 +120,8 @@ class Completions:
         """The answer to /v1/completions. Raises as `chat`."""
         prompts = body.prompts
         asked = await run_in_threadpool(self._text_asked, body, prompts)
-        running: list[Running] = []
-        for one in asked:
-            running += await started(one.base, one.call, body.copies, pieces=bool(body.stream))
-        base = asked[0].base
+        base, calls = asked[0].base, [one.call for one in asked]
+        running = await started(base, calls, body.copies, pieces=bool(body.stream))
         if body.stream:
             return Stream(self._text_events(asked[0], running), headers(running[0].job))
         answers = await self.answers(request, running)
@@ -131,7 +129,7 @@ class Completions:
             {
                 "index": index,
                 "text": answer.generation.text,
-                "logprobs": self._text_logs(base, answer),
+                "logprobs": text_logprobs(base.model, answer.generation.logprobs),
                 "finish_reason": finish_reason(answer),
             }
             for index, answer in enumerate(answers)
@@ -195,7 +193,7 @@ class Completions:
                 yield event([_choice(index, delta)])
             if isinstance(piece, Answer):
                 reason = finish_reason(piece, called=readers[index].called)
-                logs = self._chat_logs(asked, piece)
+                logs = chat_logprobs(asked.base.model, piece.generation.logprobs)
                 more = {"t2agent": told(running[index].job, piece)}
                 yield event([_choice(index, {}, reason, logs)], **more)
         if with_usage:
@@ -212,7 +210,7 @@ class Completions:
                 choice: dict[str, Any] = {
                     "index": index,
                     "text": "",
-                    "logprobs": self._text_logs(asked.base, piece),
+                    "logprobs": text_logprobs(asked.base.model, piece.generation.logprobs),
                     "finish_reason": finish_reason(piece),
                 }
                 yield event([choice], t2agent=told(running[index].job, piece))
@@ -260,16 +258,6 @@ class Completions:
 
     def _count(self, one: Running, answer: Answer) -> None:
         self.metrics.answered(one.job.call.engine.model.name, one.job, answer)
-
-    @staticmethod
-    def _chat_logs(asked: Asked, answer: Answer) -> dict[str, Any] | None:
-        found = answer.generation.logprobs
-        return None if found is None else chat_logprobs(asked.base.model, found)
-
-    @staticmethod
-    def _text_logs(base: Base, answer: Answer) -> dict[str, Any] | None:
-        found = answer.generation.logprobs
-        return None if found is None else text_logprobs(base.model, found)
 
 
 def _choice(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from t2agent.errors import ExpertError
 from t2agent.experts.compare import compare
 from t2agent.experts.expert import Expert
 from t2agent.server.failures import RefusedError
@@ -91,8 +90,5 @@ def remove(served: Served, name: str) -> dict[str, Any]:
     """
     head, colon, rest = name.rpartition(":")
     base, _ = served.find(head if colon else None)
-    try:
-        base.model.registry.unregister(rest)
-    except ExpertError as error:
-        raise RefusedError.of(error) from error
+    base.model.registry.unregister(rest)
     return {"id": f"{base.name}:{rest}", "object": "expert.deleted", "deleted": True}

@@ -114,8 +114,10 @@ def headers(job: Job) -> dict[str, str]:
     }
 
 
-def text_logprobs(model: T2Model, found: Iterable[TokenLogprob]) -> dict[str, Any]:
-    """Log-probabilities in the form of completions."""
+def text_logprobs(model: T2Model, found: Iterable[TokenLogprob] | None) -> dict[str, Any] | None:
+    """Log-probabilities in the form of completions; None of a reply of which none were kept."""
+    if found is None:
+        return None
     texts = Tokens.of(model).texts
     tokens: list[str] = []
     offsets: list[int] = []

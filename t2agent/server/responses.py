@@ -83,7 +83,7 @@ class Responses:
         """The answer to /v1/responses. Raises as `Completions.chat`."""
         chat = body.as_chat()
         asked = await run_in_threadpool(self._completions.chat_asked, chat)
-        running = await started(asked.base, asked.call, 1, pieces=bool(body.stream))
+        running = await started(asked.base, [asked.call], 1, pieces=bool(body.stream))
         found = headers(running[0].job)
         if body.stream:
             return Stream(self._events(asked, body, running), found)

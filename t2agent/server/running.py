@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -58,18 +58,19 @@ class Running:
             self._loop.call_soon_threadsafe(self._pieces.put_nowait, piece)
 
 
-async def started(base: Base, call: Call, copies: int, *, pieces: bool) -> list[Running]:
-    """So many replies to a call, each with a seed of its own.
+async def started(base: Base, calls: Sequence[Call], copies: int, *, pieces: bool) -> list[Running]:
+    """So many replies to each call, each with a seed of its own.
 
     Raises as `Scheduler.submit`; then none of them goes on.
     """
-    seeds: list[int | None] = [None] * copies
-    if call.options.temperature > 0 and copies > 1:
-        seeds = list(row_seeds(call.options.seed, [prompt_key(call.prompt)], copies))
     found: list[Running] = []
     try:
-        for seed in seeds:
-            found.append(await Running.start(base, call, seed, pieces=pieces))  # noqa: PERF401
+        for call in calls:
+            seeds: list[int | None] = [None] * copies
+            if call.options.temperature > 0 and copies > 1:
+                seeds = list(row_seeds(call.options.seed, [prompt_key(call.prompt)], copies))
+            for seed in seeds:
+                found.append(await Running.start(base, call, seed, pieces=pieces))  # noqa: PERF401
     except BaseException:
         for one in found:
             one.give_up()

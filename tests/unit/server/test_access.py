@@ -8,9 +8,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import ADMIN, KEY, running
+from conftest import ADMIN, KEY
 
 from t2agent import Expert, T2Model
+from t2agent.bench.serving import running
 from t2agent.server.app import OPEN, ServerOptions, make_app
 from t2agent.server.chat import Limits
 from t2agent.server.served import Served
@@ -131,7 +132,13 @@ def test_a_request_that_takes_too_long_ends(model):
     limits = Limits(seconds=0.05)
     served = Served([model])
     with running(served, ServerOptions(limits=limits)) as url, http(url) as client:
-        ask = {"model": "t2-nano:base", "messages": ASK, "max_tokens": 900, "temperature": 3.0}
+        ask = {
+            "model": "t2-nano:base",
+            "messages": ASK,
+            "max_tokens": 900,
+            "temperature": 3.0,
+            "n": 16,
+        }
         reply = client.post("/v1/chat/completions", json=ask)
         assert reply.status_code == 504
         assert _empty(served)
@@ -174,7 +181,7 @@ def test_a_closed_connection_frees_its_row(model, stream):
 
 def test_what_runs_is_finished_when_the_server_stops(model):
     served = Served([model])
-    ask = {"model": "t2-nano:base", "messages": ASK, "max_tokens": 200, "temperature": 3.0}
+    ask = {"model": "t2-nano:base", "messages": ASK, "max_tokens": 200, "temperature": 3.0, "n": 16}
     found: list[httpx.Response] = []
     with running(served, ServerOptions()) as url:
 
@@ -184,7 +191,7 @@ def test_what_runs_is_finished_when_the_server_stops(model):
 
         thread = threading.Thread(target=one)
         thread.start()
-        while not served.first.scheduler.running:
+        while not (served.first.scheduler.running or found):
             time.sleep(0.005)
     thread.join()
     assert found[0].status_code == 200

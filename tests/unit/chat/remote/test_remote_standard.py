@@ -18,7 +18,6 @@ from langchain_tests.unit_tests import ChatModelUnitTests
 
 from t2agent import ChatT2, ChatT2Remote
 from tests.openai_server import OpenAIServer, serving
-from tests.pictures import serve_photos
 
 _STACK = ExitStack()
 
@@ -33,17 +32,6 @@ def server() -> OpenAIServer:
 def _stopped() -> Iterator[None]:
     with _STACK:
         yield
-
-
-@pytest.fixture(scope="module")
-def vcr_config() -> dict[str, Any]:
-    """The server is this process's own: there is nothing to record."""
-    return {"ignore_localhost": True}
-
-
-@pytest.fixture(autouse=True)
-def photos(monkeypatch: pytest.MonkeyPatch) -> None:
-    serve_photos(monkeypatch)
 
 
 class _Remote:

@@ -70,7 +70,7 @@ class PrefixCache:
     def keep(self, pieces: Mapping[Hashable, Held]) -> None:
         """Remember pieces of a prompt, in their order."""
         with self._lock:
-            for key, piece in reversed(pieces.items()):
+            for key, piece in reversed(list(pieces.items())):
                 if piece.bytes <= self.budget and key not in self._kept:
                     self._kept[key] = piece
                     self._bytes += piece.bytes

@@ -134,6 +134,10 @@ BENCHMARKS: Mapping[str, Benchmark] = {
             "smollm2.rows_throughput": Wanted(">=", 0.97),
         },
     ),
+    "next_steps": Benchmark(
+        "steps 2 to 5 of an agent: time to the first token with the prefix cache, against without",
+        {"ratio": Wanted("<=", 0.25), "equal": Wanted(">=", 1)},
+    ),
     "decoding": Benchmark(
         "smollm2 decoding one request on a CPU: packed weights, an expert, a schema, llama.cpp",
         {

@@ -63,6 +63,9 @@ class ChatT2(ReadsImages, Settings, Binding):
     `t2agent.engine.batching`. Each gets the answer that it would get alone. Streams run by
     themselves. Closing a stream, or cancelling a task, ends the generation at the next token.
 
+    What a prompt begins with is not read again where the same mixture read it before, as at an
+    agent's next step; the reply is the same: see `t2agent.models.reading`.
+
     Images are content blocks in the forms of LangChain, OpenAI and Anthropic (`t2agent.images`), in
     the results of tools as well: where the model's template shows no results, they come as a user's
     message, with their images. Places that a message names are read only where that is allowed.

@@ -21,6 +21,7 @@ import torch
 
 from t2agent.experts.expert import MixtureLike
 from t2agent.models.model import T2Model
+from t2agent.models.plans import Resolved
 from t2agent.svf.merge import merge
 
 _REPEATS = 4
@@ -65,7 +66,13 @@ class BreakEven:
                 self._running -= 1
 
     def repays(
-        self, model: T2Model, what: MixtureLike, key: Hashable, *, rows: int, max_tokens: int
+        self,
+        model: T2Model,
+        what: MixtureLike | Resolved,
+        key: Hashable,
+        *,
+        rows: int,
+        max_tokens: int,
     ) -> bool:
         """Whether to merge for the answers that come now; not while another request measures.
 
@@ -100,7 +107,7 @@ class BreakEven:
             if len(self._steps) > _MIXTURES:
                 del self._steps[next(iter(self._steps))]
 
-    def costs(self, model: T2Model, what: MixtureLike, rows: int) -> Costs | None:
+    def costs(self, model: T2Model, what: MixtureLike | Resolved, rows: int) -> Costs | None:
         """The measured costs for about so many rows; measured when first asked for. None where
         they are not known yet and another thread is measuring."""
         size = 1 << (rows - 1).bit_length()
@@ -124,7 +131,7 @@ class BreakEven:
         return bool(free > _SPARE * self._bytes)
 
 
-def _saving(model: T2Model, what: MixtureLike, rows: int) -> float:
+def _saving(model: T2Model, what: MixtureLike | Resolved, rows: int) -> float:
     tokens = torch.zeros(rows, 1, dtype=torch.long, device=model.device)
 
     def step() -> None:

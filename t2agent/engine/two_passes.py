@@ -288,36 +288,39 @@ class Engine:
 
     def _second_pass(
         self,
-        run: Callable[[], list[Generation]],
+        run: Callable[..., list[Generation]],
         whats: Sequence[MixtureLike],
         mixtures: Sequence[Mixture],
         max_tokens: int,
     ) -> list[Generation]:
-        """What `run` generates, adapted by a mixture for each row: as given, and as decided."""
+        """What `run` generates, adapted by a mixture for each row: as given, and as decided. It is
+        told what the model is adapted to, where that is one mixture and nothing else."""
         shared = len(set(mixtures)) == 1
+        resolved = self.model.resolve(whats[0])
+        known = resolved if shared and not self.model.entered else None
         with self.break_even.running() as alone:
             key: Hashable = None
             adapted: AbstractContextManager[object]
             if not any(mixture.experts() for mixture in mixtures):
                 adapted = nullcontext()  # the base model needs no bases
             elif shared:
-                mixture, experts = self.model.resolve(whats[0])
+                mixture, experts = resolved
                 # Weak: what is known of a mixture is kept for longer than its experts are.
                 key = (mixture, tuple(map(ref, experts)))
                 merge = (
                     self.merging
                     and alone
                     and self.model.writable
-                    and not (self.quantized and serves(self.model, whats[0], len(whats)))
+                    and not (self.quantized and serves(self.model, resolved, len(whats)))
                     and self.break_even.repays(
-                        self.model, whats[0], key, rows=len(whats), max_tokens=max_tokens
+                        self.model, resolved, key, rows=len(whats), max_tokens=max_tokens
                     )
                 )
-                adapted = self.model.merged(whats[0]) if merge else self.model.adapted(whats[0])
+                adapted = self.model.merged(resolved) if merge else self.model.adapted(resolved)
             else:
                 adapted = self.model.adapted(list(whats))
             with adapted:
-                generations = run()
+                generations = run(what=known)
         self.break_even.note(key, max(len(one.token_ids) for one in generations))
         return generations
 

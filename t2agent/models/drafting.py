@@ -15,8 +15,6 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from t2agent.models.likelihood import position_ids
-
 Guess = Callable[[Tensor], Sequence[int]]
 """The tokens so far (1, length) -> some that may follow."""
 Choose = Callable[[Any, Any], Tensor]
@@ -64,9 +62,9 @@ class CachedSteps:
 
 @torch.no_grad()
 def decode(
-    hf: PreTrainedModel,
-    inputs: dict[str, Any],
-    begin: Callable[[DynamicCache], Steps],
+    tokens: Tensor,
+    logits: Tensor,
+    step: Steps,
     *,
     limit: int,
     pad: int,
@@ -78,17 +76,11 @@ def decode(
     """The prompts with at most ``limit`` new tokens: (rows, length) int64, as generate() of
     transformers gives them without sampling.
 
-    inputs: encoded prompts, padded on the left. begin: makes the steps after the prompts, whose
-    keys and values it gets. pad: what stands after a row's end, which is one of ``ends``. scores
-    and done are called once for each token, in order. guess: for one row.
+    tokens: (rows, prompt) int64, padded on the left. logits: (rows, 1, vocabulary) after them.
+    step: what runs those after the prompts. pad: what stands after a row's end, which is one of
+    ``ends``. scores and done are called once for each token, in order. guess: for one row.
     """
-    tokens: Tensor = inputs["input_ids"]
     end = tokens.shape[1] + limit
-    cache = DynamicCache()
-    padded = not inputs["attention_mask"].all()
-    places = {"position_ids": position_ids(hf, inputs)} if padded else {}
-    out = hf(**inputs, **places, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    logits, step = out.logits, begin(cache)
     last = torch.tensor(sorted(ends), device=tokens.device)
     going = torch.ones(len(tokens), dtype=torch.bool, device=tokens.device)
     drafted = tokens[:, :0]

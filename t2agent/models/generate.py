@@ -35,7 +35,9 @@ from t2agent.models.drafting import CachedSteps
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
 from t2agent.models.packed_steps import PackedLlama, Steps
+from t2agent.models.plans import Resolved
 from t2agent.models.prompt import Prompt, encode
+from t2agent.models.reading import in_pieces, read_prompt
 from t2agent.models.sampling import Logprobs, Sampler, TokenLogprob, repetition
 from t2agent.replies.constraint import Constraint
 
@@ -91,6 +93,7 @@ def generate(
     alike: bool = False,
     seeds: Sequence[int] | None = None,
     quantized: bool = False,
+    what: Resolved | None = None,
 ) -> list[Generation]:
     """Answer prompts (or continue plain texts), as the model is adapted where this is called.
 
@@ -106,6 +109,8 @@ def generate(
     seeds: one for each sample of each prompt, by default `row_seeds` of the options' seed.
     quantized: decode by the weights of the model's GGUF file as they lie there, where it has one
         and this processor is faster so: see `t2agent.models.packed_steps`.
+    what: the mixture that the model is adapted to here, where what it reads of a single prompt may
+        be kept, and taken from earlier ones that began alike: see `t2agent.models.reading`.
 
     With a seed, an answer depends on the prompt, the options and the seed alone: see
     `row_seeds`. The answers of one batch share the room that its longest prompt
@@ -154,22 +159,26 @@ def generate(
             start=start,
         )
         processors.append(sampler)
-    alone = rows == 1 and constrained is not None and len(processors) == 1
+    guess = None
+    if rows == 1 and constrained is not None and len(processors) == 1:
+        guess = constrained.guess
+    alone = rows == 1 and (guess is not None or in_pieces(model.model, inputs))
     branched = copies > 1 and len(processors) == 1
     steps = _steps(model, config, inputs, rows, limit) if quantized else None
     if steps is None and (alone or branched) and not _branches(model, config, start + limit):
         alone = branched = False
     if steps is not None or alone:
+        logits, cache = read_prompt(model, inputs, what)
         sequences = drafting.decode(
-            model.model,
-            dict(inputs),
-            steps or partial(CachedSteps, model.model),
+            inputs["input_ids"],
+            logits,
+            CachedSteps(model.model, cache) if steps is None else steps(cache),
             limit=limit,
             pad=config.pad_token_id,
             ends=stops.tokens,
             scores=processors,
             done=watcher,
-            guess=constrained.guess if alone and constrained is not None else None,
+            guess=guess,
         )
     elif branched:
         ends = torch.tensor(sorted(stops.tokens), device=inputs["input_ids"].device)

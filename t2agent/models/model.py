@@ -24,6 +24,7 @@ from t2agent.experts.registry import Registry
 from t2agent.models.installed import AUTO, named
 from t2agent.models.loading import dequantised_file, load
 from t2agent.models.plans import Planner, Resolved
+from t2agent.models.prefixes import PrefixCache
 from t2agent.svf import fingerprint as content
 from t2agent.svf import layer
 from t2agent.svf.basis import Basis
@@ -53,7 +54,8 @@ class T2Model:
         "mlp", "all+vision", or a regular expression on module names.
     name: what experts' cards and folders call it; by default where it was loaded from.
 
-    ``gguf``: the GGUF file that the weights were dequantised from, where they were.
+    ``prefix_cache``: what was read of the latest prompts, in memory; ``prefix_cache.budget`` bytes
+    at most. ``gguf``: the GGUF file that the weights were dequantised from, where they were.
 
     Raises ConfigError for what is no such model, and where `targets` leaves nothing to adapt.
     """
@@ -98,6 +100,7 @@ class T2Model:
         self._weights = WeightLock()
         self._switch = WeightSwitch(self.targets.layers)
         self.merged_cache = MergedCache(_MERGED_BYTES)
+        self.prefix_cache = PrefixCache()
         self.gguf: Path | None = None
         self._attached: dict[Callable[[T2Model], Any], Any] = {}
         self._attaching = threading.RLock()
@@ -321,7 +324,7 @@ class T2Model:
             yield self
 
     @contextmanager
-    def merged(self, what: MixtureLike, *, keep: bool = True) -> Iterator[T2Model]:
+    def merged(self, what: MixtureLike | Resolved, *, keep: bool = True) -> Iterator[T2Model]:
         """One mixture, written into the weights while inside; the kept weights come back after.
 
         The context owns the model: forward passes of other threads wait until it ends, so do not
@@ -333,7 +336,7 @@ class T2Model:
 
         Raises ConfigError for a list of mixtures, or for weights that cannot be written.
         """
-        if isinstance(what, Sequence) and not isinstance(what, str):
+        if isinstance(what, Sequence) and not isinstance(what, (str, Resolved)):
             raise ConfigError("merged() takes one mixture: use adapted() for one per row")
         resolved, plan = self._planner.one(what)
         with self.expert_cache.pinned(plan), self._weights.own(), self._transformed(None):

@@ -30,6 +30,7 @@ from t2agent.experts.expert import MixtureLike
 from t2agent.models import packed
 from t2agent.models.model import T2Model
 from t2agent.models.packed import PackedWeight
+from t2agent.models.plans import Resolved
 from t2agent.models.slots import Held
 from t2agent.svf.merge import merged_weight
 from t2agent.svf.transform import Plan
@@ -485,7 +486,7 @@ def _halves(heads: Tensor) -> Tensor:
     return pairs.transpose(-1, -2).flatten(-2)
 
 
-def serves(model: T2Model, what: MixtureLike, rows: int) -> bool:
+def serves(model: T2Model, what: MixtureLike | Resolved, rows: int) -> bool:
     """Whether batches of so many rows are decoded by packed weights under a mixture."""
     if rows > ROWS or (made := PackedLlama.of(model)) is None:
         return False

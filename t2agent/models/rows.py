@@ -2,7 +2,7 @@
 
 A reply that ends makes room at once, and another request takes its place (continuous batching, Yu
 et al., Orca, OSDI 2022). A new request's prompt is read by itself; what several of one mixture
-begin with is read once (`t2agent.models.prefixes`).
+begin with is read once (`t2agent.models.reading`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from transformers import BatchFeature, DynamicCache, LogitsProcessor
+from transformers import BatchFeature, LogitsProcessor
 
 from t2agent.models import packed_steps
 from t2agent.models.branching import branches
@@ -26,8 +26,8 @@ from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
 from t2agent.models.packed_steps import PackedLlama, Steps
 from t2agent.models.plans import Resolved
-from t2agent.models.prefixes import Prefixes
 from t2agent.models.prompt import Prompt, encode
+from t2agent.models.reading import read_prompt
 from t2agent.models.sampling import Logprobs, Sampler, repetition
 from t2agent.models.slots import CachedSlots, Held, Slots
 from t2agent.replies.constraint import Constraint
@@ -214,33 +214,10 @@ class Rows:
 
     def _read(self, row: Row) -> tuple[Tensor, Held]:
         """The logits (1, vocabulary) after a prompt, and its keys and values."""
-        hf, inputs = self._model.model, row.inputs
-        prefixes = self._model.attached(Prefixes)
-        tokens = row.tokens[0].tolist()
-        key = row.asked.what.key
-        alone = set(inputs) == {"input_ids", "attention_mask"}
-        positions = position_ids(hf, dict(inputs))
-        plain = alone and positions is not None and positions.dim() == 2
-        known = prefixes.find(key, tokens) if plain else None
-        cache = DynamicCache()
-        given = dict(inputs)
-        if known is not None and positions is not None:
-            for at, (keys, values) in enumerate(known.layers):
-                cache.update(keys[None], values[None], at)
-            given["input_ids"] = row.tokens[:, known.length :]
-            positions = positions[:, known.length :]
         with self._model.adapted(row.asked.what):
-            out = hf(
-                **given,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-        held = Held.of(cache, None if positions is None else positions[..., 0, -1:])
-        if plain:
-            prefixes.keep(key, tokens, held)
-        return out.logits[0, -1:], held
+            logits, cache = read_prompt(self._model, row.inputs, row.asked.what)
+        positions = position_ids(self._model.model, dict(row.inputs))
+        return logits[0], Held.of(cache, None if positions is None else positions[..., 0, -1:])
 
     def _place(self, row: Row, held: Held) -> None:
         """Give a row a slot, making slots where none is free or the row is too long."""

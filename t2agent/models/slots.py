@@ -33,10 +33,12 @@ class Held:
         """What they take."""
         return sum(one.numel() * one.element_size() for pair in self.layers for one in pair)
 
-    def first(self, tokens: int) -> Held:
-        """Those of the first tokens; of positions in one dimension."""
-        layers = tuple((keys[:, :tokens], values[:, :tokens]) for keys, values in self.layers)
-        return Held(layers, torch.tensor([tokens - 1]))
+    def part(self, start: int, end: int) -> Held:
+        """A copy of those of some tokens."""
+        at = slice(start, end)
+        return Held(
+            tuple((keys[:, at].clone(), values[:, at].clone()) for keys, values in self.layers)
+        )
 
     @classmethod
     def of(cls, cache: DynamicCache, position: Tensor | None) -> Held:

@@ -4,10 +4,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.messages import SystemMessage
 
-from t2agent.bench import BENCHMARKS, chat_overhead, concurrent, constrained, figures, run
+from t2agent.bench import (
+    BENCHMARKS,
+    chat_overhead,
+    concurrent,
+    constrained,
+    figures,
+    next_steps,
+    run,
+)
 from t2agent.chat.chat_model import ChatT2
 from t2agent.errors import ConfigError
+from t2agent.toolbox import load_tools
 from tests.experts import WordDispatcher, random_expert
 from tests.models import build_text_model
 
@@ -30,6 +40,14 @@ def test_each_form_is_timed_beside_free_text() -> None:
     assert found["vocabulary"] == len(model.tokenizer)
     assert set(constrained.FORMS) < set(found)
     assert found["ratio"] == max(found[name]["ratio"] for name in constrained.FORMS)
+
+
+def test_next_steps_are_timed_beside_the_same_with_nothing_known() -> None:
+    chat = ChatT2("t2-nano", dispatch="off", max_tokens=1, max_tools=None)
+    found = next_steps.measure(chat, [SystemMessage("Be careful. " * 20)], load_tools("weekday"), 1)
+    assert found["equal"] == 1
+    assert 0 < found["ratio"] < 1
+    assert len(found["by_step"]) == len(found["tokens"]) - 1
 
 
 def test_calls_at_once_are_timed_beside_one_by_one() -> None:

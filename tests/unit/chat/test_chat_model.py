@@ -17,6 +17,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, Sys
 from PIL import Image
 
 from t2agent.chat.chat_model import ChatT2
+from t2agent.engine import two_passes
 from t2agent.errors import (
     ConfigError,
     ContextLengthError,
@@ -152,10 +153,10 @@ def test_the_conversation_counts(chat: ChatT2) -> None:
 
 
 def test_a_batch_is_one_batch_with_a_mixture_for_each_row(
-    model: T2Model, chat: ChatT2, monkeypatch: pytest.MonkeyPatch
+    chat: ChatT2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = [chat.invoke(question) for question in QUESTIONS]
-    sizes = _batch_sizes(model, monkeypatch)
+    sizes = _batch_sizes(monkeypatch)
     replies = chat.batch(QUESTIONS)  # type: ignore[arg-type]
     assert sizes == [4]
     assert [reply.content for reply in replies] == [reply.content for reply in alone]
@@ -169,17 +170,17 @@ def test_a_batch_is_one_batch_with_a_mixture_for_each_row(
 
 
 async def test_an_asynchronous_batch_is_one_batch(
-    model: T2Model, chat: ChatT2, monkeypatch: pytest.MonkeyPatch
+    chat: ChatT2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = [chat.invoke(question).content for question in QUESTIONS * 3]
-    sizes = _batch_sizes(model, monkeypatch)
+    sizes = _batch_sizes(monkeypatch)
     replies = await chat.abatch(QUESTIONS * 3)  # type: ignore[arg-type]
     assert sizes == [12]
     assert [reply.content for reply in replies] == alone
 
 
-def test_a_batch_in_parts(model: T2Model, chat: ChatT2, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = _batch_sizes(model, monkeypatch)
+def test_a_batch_in_parts(chat: ChatT2, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = _batch_sizes(monkeypatch)
     chat.batch(QUESTIONS, {"max_concurrency": 3})  # type: ignore[arg-type]
     assert sizes == [3, 1]
     assert chat.batch([]) == []
@@ -209,7 +210,7 @@ def test_a_batch_keeps_callbacks_and_cache(model: T2Model, monkeypatch: pytest.M
     counter = Counter()
     chat = chat_of(model, cache=InMemoryCache())
     chat.invoke(QUESTIONS[0])
-    sizes = _batch_sizes(model, monkeypatch)
+    sizes = _batch_sizes(monkeypatch)
     replies = chat.batch(QUESTIONS, {"callbacks": [counter]})  # type: ignore[arg-type]
     assert sizes == [3]
     assert counter.ended == 4
@@ -478,15 +479,14 @@ def test_its_parts_can_be_reached(model: T2Model, chat: ChatT2) -> None:
     assert chat.registry is model.registry
 
 
-def _batch_sizes(model: T2Model, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def _batch_sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
-    stock = model.model.generate
 
-    def counted(**inputs: Any) -> Any:
-        sizes.append(len(inputs["input_ids"]))
-        return stock(**inputs)
+    def counted(model: T2Model, prompts: list[Prompt], *args: Any, **options: Any) -> Any:
+        sizes.append(len(prompts))
+        return generate(model, prompts, *args, **options)
 
-    monkeypatch.setattr(model.model, "generate", counted)
+    monkeypatch.setattr(two_passes, "generate", counted)
     return sizes
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from t2agent.models.constrained import Constrained, looked_up
 from t2agent.models.generate import Generation, Prompt, encode, generate
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
+from t2agent.models.reading import read_prompt
 from t2agent.replies.constraint import json_constraint
 from tests.experts import random_expert
 from tests.models import build_text_model
@@ -72,10 +72,11 @@ def test_what_is_guessed_rightly_takes_no_pass_of_its_own(wrong: int | None) -> 
             known[wrong] = (known[wrong] + 1) % 50
         return known
 
+    logits, cache = read_prompt(model, inputs)
     got = drafting.decode(
-        model.model,
-        dict(inputs),
-        partial(drafting.CachedSteps, model.model),
+        inputs["input_ids"],
+        logits,
+        drafting.CachedSteps(model.model, cache),
         limit=20,
         pad=0,
         ends=frozenset(),

@@ -1,8 +1,10 @@
 """A batch whose rows come and go while it is decoded, each with a mixture of its own.
 
 A reply that ends makes room at once, and another request takes its place (continuous batching, Yu
-et al., Orca, OSDI 2022). A new request's prompt is read by itself; what several of one mixture
-begin with is read once (`t2agent.models.prefixes`).
+et al., Orca, OSDI 2022). What several prompts of one mixture begin with is read once
+(`t2agent.models.prefixes`). In single precision the prompts of requests that begin together are
+read in one pass; in half precision each by itself, since what a pass over several rounds away would
+make a reply depend on its company.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,6 +36,7 @@ from t2agent.models.slots import CachedSlots, Held, Slots
 from t2agent.replies.constraint import Constraint
 
 _MORE = 256  # tokens that slots have room for beyond what is needed, so that they seldom move
+_TOGETHER = 1024  # tokens of prompts that are read in one pass, so that running replies go on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +159,25 @@ class Row:
         return self.longest - int(self.tokens.shape[1])
 
 
+@dataclass(frozen=True, slots=True)
+class _Unread:
+    """A row with its tokens, their positions, and the keys and values that are known of them.
+
+    plain: whether nothing but tokens goes in.
+    """
+
+    row: Row
+    tokens: list[int]
+    positions: Tensor | None
+    known: Held | None
+    plain: bool
+
+    @property
+    def unknown(self) -> int:
+        """Tokens that are not known."""
+        return len(self.tokens) - (0 if self.known is None else self.known.length)
+
+
 class Rows:
     """The replies that a model is at. One thread at a time uses them.
 
@@ -183,14 +206,29 @@ class Rows:
         return branches(model.model, length)
 
     @torch.no_grad()
-    def join(self, row: Row) -> None:
-        """Read a row's prompt, and begin its reply; it may have ended with its first token."""
-        if row.cancelled():
-            return
-        logits, held = self._read(row)
-        row.take(logits)
-        if not row.ended:
-            self._place(row, held)
+    def join(self, *rows: Row) -> dict[Row, BaseException]:
+        """Begin these replies, of which some may end with their first token; those that failed, and
+        why."""
+        try:
+            known = [self._known(row) for row in rows if not row.cancelled()]
+            read = self._read(known)
+        except BaseException as error:  # noqa: BLE001 - handed to whom it concerns
+            if len(rows) == 1:
+                return {rows[0]: error}
+            return {row: why for one in rows for row, why in self.join(one).items()}
+        failed: dict[Row, BaseException] = {}
+        new: list[tuple[Row, Held]] = []
+        for row, logits, held in read:
+            try:
+                if logits is not None:
+                    row.take(logits)
+            except BaseException as error:  # noqa: BLE001 - of what takes the pieces
+                failed[row] = error
+            else:
+                new += [] if row.ended else [(row, held)]
+        if new:
+            self._place(new)
+        return failed
 
     @torch.no_grad()
     def step(self) -> list[Row]:
@@ -212,60 +250,123 @@ class Rows:
         self._adapting.close()
         self._slots, self._rows, self._changed = None, [], False
 
-    def _read(self, row: Row) -> tuple[Tensor, Held]:
-        """The logits (1, vocabulary) after a prompt, and its keys and values."""
-        hf, inputs = self._model.model, row.inputs
-        prefixes = self._model.attached(Prefixes)
-        tokens = row.tokens[0].tolist()
-        key = row.asked.what.key
-        alone = set(inputs) == {"input_ids", "attention_mask"}
-        positions = position_ids(hf, dict(inputs))
+    def _known(self, row: Row) -> _Unread:
+        """A row with what is known of its prompt."""
+        positions = position_ids(self._model.model, dict(row.inputs))
+        alone = set(row.inputs) == {"input_ids", "attention_mask"}
         plain = alone and positions is not None and positions.dim() == 2
-        known = prefixes.find(key, tokens) if plain else None
-        cache = DynamicCache()
-        given = dict(inputs)
-        if known is not None and positions is not None:
-            for at, (keys, values) in enumerate(known.layers):
-                cache.update(keys[None], values[None], at)
-            given["input_ids"] = row.tokens[:, known.length :]
-            positions = positions[:, known.length :]
-        with self._model.adapted(row.asked.what):
-            out = hf(
-                **given,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-        held = Held.of(cache, None if positions is None else positions[..., 0, -1:])
-        if plain:
-            prefixes.keep(key, tokens, held)
-        return out.logits[0, -1:], held
+        tokens = row.tokens[0].tolist()
+        prefixes = self._model.attached(Prefixes)
+        known = prefixes.find(row.asked.what.key, tokens) if plain else None
+        return _Unread(row, tokens, positions, known, plain)
 
-    def _place(self, row: Row, held: Held) -> None:
-        """Give a row a slot, making slots where none is free or the row is too long."""
+    def _read(self, rows: Sequence[_Unread]) -> list[tuple[Row, Tensor | None, Held]]:
+        """Of each row the logits (1, vocabulary) after its prompt, and its keys and values; of one
+        whose last token alone is not known, no logits and what is known."""
+        found: list[tuple[Row, Tensor | None, Held]] = []
+        left: list[_Unread] = []
+        for one in rows:
+            if one.known is not None and one.unknown == 1:
+                found.append((one.row, None, one.known))
+            else:
+                left.append(one)
+        while left:
+            now = left[:1]
+            if now[0].plain and self._model.model.dtype == torch.float32:
+                for more in left[1:]:
+                    most = max(one.unknown for one in (*now, more))
+                    if not more.plain or (len(now) + 1) * most > _TOGETHER:
+                        break
+                    now.append(more)
+            found += self._read_together(now) if len(now) > 1 else [self._read_alone(*now)]
+            left = left[len(now) :]
+        return found
+
+    def _read_alone(self, one: _Unread) -> tuple[Row, Tensor, Held]:
+        row, positions = one.row, one.positions
+        cache = DynamicCache()
+        given = dict(row.inputs)
+        if one.known is not None and positions is not None:
+            for at, (keys, values) in enumerate(one.known.layers):
+                cache.update(keys[None], values[None], at)
+            given["input_ids"] = row.tokens[:, one.known.length :]
+            positions = positions[:, one.known.length :]
+        with self._model.adapted(row.asked.what):
+            logits = self._run(cache, **given, position_ids=positions)
+        held = Held.of(cache, None if positions is None else positions[..., 0, -1:])
+        if one.plain:
+            self._keep(one, held)
+        return row, logits, held
+
+    def _read_together(self, rows: Sequence[_Unread]) -> list[tuple[Row, Tensor, Held]]:
+        """The last tokens of each row, as many as the row has of which least is known, after those
+        before them; all end together, with padding before."""
+        lengths = [len(one.tokens) for one in rows]
+        new, longest = max(one.unknown for one in rows), max(lengths)
+        first = rows[0].row.tokens
+        cache = DynamicCache()
+        if longest > new:
+            like = next(one.known for one in rows if one.known is not None)
+            padded = CachedSlots(self._model.model, like, len(rows), longest - new)
+            padded.length = longest - new
+            for at, one in enumerate(rows):
+                if one.known is not None and len(one.tokens) > new:
+                    padded.put(at, one.known.first(len(one.tokens) - new))
+            for layer, (keys, values) in enumerate(padded.layers):
+                cache.update(keys, values, layer)
+        tokens = first.new_zeros(len(rows), new)
+        seen = first.new_zeros(len(rows), longest)
+        positions = first.new_zeros(len(rows), new)
+        for at, (one, length) in enumerate(zip(rows, lengths, strict=True)):
+            here = min(new, length)
+            tokens[at, new - here :] = one.row.tokens[0, -here:]
+            seen[at, longest - length :] = 1
+            assert one.positions is not None
+            positions[at, new - here :] = one.positions[0, -here:]
+        with self._model.adapted([one.row.asked.what for one in rows]):
+            logits = self._run(cache, input_ids=tokens, attention_mask=seen, position_ids=positions)
+        found: list[tuple[Row, Tensor, Held]] = []
+        for at, (one, length) in enumerate(zip(rows, lengths, strict=True)):
+            held = Held.of(cache, positions[at, -1:], at, longest - length)
+            self._keep(one, held)
+            found.append((one.row, logits[at : at + 1], held))
+        return found
+
+    def _run(self, cache: DynamicCache, **given: Any) -> Tensor:
+        """The logits (rows, vocabulary) after the last tokens."""
+        out = self._model.model(**given, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        logits: Tensor = out.logits[:, -1]
+        return logits
+
+    def _keep(self, one: _Unread, held: Held) -> None:
+        self._model.attached(Prefixes).keep(one.row.asked.what.key, one.tokens, held)
+
+    def _place(self, new: Sequence[tuple[Row, Held]]) -> None:
+        """Give rows slots, making slots where too few are free or a row is too long."""
         slots = self._slots
         free = [at for at, one in enumerate(self._rows) if one is None]
-        longest = max(held.length, 0 if slots is None else slots.length)
-        if slots is None or not free or held.length > slots.length or longest >= slots.total:
-            self._move(len(self) + 1, held)
-            slots, free = self._slots, [self._rows.index(None)]
+        longest = max(held.length for _, held in new)
+        short = slots is None or longest > slots.length or slots.length >= slots.total
+        if short or len(free) < len(new):
+            self._move(len(self) + len(new), [held for _, held in new])
+            slots = self._slots
+            free = [at for at, one in enumerate(self._rows) if one is None]
         assert slots is not None
-        slots.put(free[0], held)
-        self._rows[free[0]] = row
+        for at, (row, held) in zip(free, new, strict=False):
+            slots.put(at, held)
+            self._rows[at] = row
         self._changed = True
 
-    def _move(self, count: int, new: Held | None = None) -> None:
+    def _move(self, count: int, new: Sequence[Held] = ()) -> None:
         """Other slots for the rows that are there, of which there are to be ``count``: as few and
         as short as will do for a while."""
         old, rows = self._slots, [row for row in self._rows if row is not None]
         kept = [] if old is None else self._kept(old)
-        lengths = [held.length for held in (*kept, *([] if new is None else [new]))]
         size = 1 << (count - 1).bit_length()
-        longest = max(lengths)
+        longest = max(held.length for held in (*kept, *new))
         packed = PackedLlama.of(self._model) if self._quantized else None
         # What packed weights cannot do is seen when they are adapted.
-        self._slots = self._made(packed, size, longest, kept[0] if kept else new)
+        self._slots = self._made(packed, size, longest, (*kept, *new)[0])
         self._slots.length = longest
         for at, held in enumerate(kept):
             self._slots.put(at, held)
@@ -275,10 +376,7 @@ class Rows:
     def _kept(self, slots: Slots) -> list[Held]:
         return [slots.take(at) for at, row in enumerate(self._rows) if row is not None]
 
-    def _made(
-        self, packed: PackedLlama | None, size: int, longest: int, like: Held | None
-    ) -> Slots:
-        assert like is not None
+    def _made(self, packed: PackedLlama | None, size: int, longest: int, like: Held) -> Slots:
         total = longest + _MORE
         if packed is not None and size <= packed_steps.ROWS:
             return Steps(packed, [], size, total)
@@ -319,13 +417,9 @@ class Rows:
         guessed: list[int] = []
         if alone is not None and alone.guesses:
             guessed = alone.guess()[: slots.total - slots.length - 1]
-        last = torch.zeros(len(self._rows), 1 + len(guessed), dtype=torch.int64)
-        last = last.to(self._model.device)
-        for at, row in live:
-            last[at, 0] = row.tokens[0, -1]
-        if guessed:
-            last[0, 1:] = last.new_tensor(guessed)
-        logits = slots(last)
+        tokens = [[0 if row is None else int(row.tokens[0, -1])] for row in self._rows]
+        tokens[0] += guessed
+        logits = slots(live[0][1].tokens.new_tensor(tokens))
         for at, row in live:
             before = row.tokens.shape[1]
             row.take(logits[at], guessed)

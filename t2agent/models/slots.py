@@ -39,10 +39,17 @@ class Held:
         return Held(layers, torch.tensor([tokens - 1]))
 
     @classmethod
-    def of(cls, cache: DynamicCache, position: Tensor | None) -> Held:
-        """Of the only row of a cache, without padding."""
+    def of(
+        cls, cache: DynamicCache, position: Tensor | None, row: int = 0, padding: int = 0
+    ) -> Held:
+        """Of a row of a cache, without its padding."""
         layers: Sequence[Any] = cache.layers
-        return cls(tuple((layer.keys[0], layer.values[0]) for layer in layers), position)
+        rows = len(layers[0].keys)
+        parts = ((layer.keys[row, :, padding:], layer.values[row, :, padding:]) for layer in layers)
+        # Of several rows a copy, so that the others do not live as long as one.
+        return cls(
+            tuple((k.clone(), v.clone()) if rows > 1 else (k, v) for k, v in parts), position
+        )
 
 
 class Slots(Protocol):
@@ -69,13 +76,14 @@ class Slots(Protocol):
 class CachedSlots:
     """Slots for transformers' own model; as of `t2agent.models.packed_steps.Steps`.
 
-    like: keys and values as this model has them.
+    like: keys and values as this model has them. ``layers``: the keys and values of each layer,
+    (rows, heads, total, size).
     """
 
     def __init__(self, hf: PreTrainedModel, like: Held, rows: int, total: int) -> None:
         self.rows, self.total, self.length = rows, total, 0
         self._hf = hf
-        self._layers = [
+        self.layers = [
             (keys.new_zeros(rows, len(keys), total, keys.shape[-1]),
              values.new_zeros(rows, len(values), total, values.shape[-1]))
             for keys, values in like.layers
@@ -89,7 +97,7 @@ class CachedSlots:
     def put(self, row: int, held: Held) -> None:
         """As of `Slots`."""
         at = slice(self.length - held.length, self.length)
-        for (keys, values), own in zip(self._layers, held.layers, strict=True):
+        for (keys, values), own in zip(self.layers, held.layers, strict=True):
             keys[row, :, at], values[row, :, at] = own
         self._padding[row] = at.start
         last = held.length - 1 if held.position is None else held.position
@@ -99,7 +107,7 @@ class CachedSlots:
         """As of `Slots`."""
         at = slice(int(self._padding[row]), self.length)
         layers = tuple(
-            (keys[row, :, at].clone(), values[row, :, at].clone()) for keys, values in self._layers
+            (keys[row, :, at].clone(), values[row, :, at].clone()) for keys, values in self.layers
         )
         return Held(layers, self._offset[..., row, :] + self.length - 1)
 
@@ -108,7 +116,7 @@ class CachedSlots:
         end = self.length + tokens.shape[1]
         places = torch.arange(self.length, end, device=tokens.device)
         seen = torch.arange(end, device=tokens.device) >= self._padding[:, None]
-        layers = [_Layer(keys, values, self.length) for keys, values in self._layers]
+        layers = [_Layer(keys, values, self.length) for keys, values in self.layers]
         cache = DynamicCache()
         cache.layers = layers  # type: ignore[assignment]
         logits: Tensor = self._hf(

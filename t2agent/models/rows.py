@@ -27,8 +27,8 @@ from t2agent.models.generate import Generation, asks_more, prompt_key, room, row
 from t2agent.models.likelihood import position_ids
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
-from t2agent.models.packed_steps import PackedLlama, Steps
-from t2agent.models.plans import Resolved
+from t2agent.models.packed_steps import Adapted, PackedLlama, Steps
+from t2agent.models.plans import Key, Resolved
 from t2agent.models.prefixes import Prefixes
 from t2agent.models.prompt import Prompt, encode
 from t2agent.models.sampling import Logprobs, Sampler, repetition
@@ -191,6 +191,7 @@ class Rows:
         self._rows: list[Row | None] = []  # by their slots
         self._changed = False  # rows or mixtures are others than those that are adapted to
         self._adapting = ExitStack()
+        self._layers: dict[Key, list[Adapted]] = {}  # packed, of the mixtures of the rows
 
     def __len__(self) -> int:
         return sum(row is not None for row in self._rows)
@@ -249,6 +250,7 @@ class Rows:
         """Leave the model as it was; the replies that are not whole are lost."""
         self._adapting.close()
         self._slots, self._rows, self._changed = None, [], False
+        self._layers = {}
 
     def _known(self, row: Row) -> _Unread:
         """A row with what is known of its prompt."""
@@ -393,21 +395,39 @@ class Rows:
             return
         self._changed = False
         self._adapting.close()
+        if isinstance(slots, Steps):
+            if not self._pack(slots):  # bases are of other sides: not by packed weights
+                self._quantized = False
+                self._move(len(self))
+                self._adapt()
+            return
         base = self._model.resolve(None)
         whats = [base if row is None else row.asked.what for row in self._rows]
         if any(what.experts for what in whats):
             one = whats[0] if len(whats) == 1 else whats
             self._adapting.enter_context(self._model.adapted(one))
-        if isinstance(slots, Steps):
-            packed = PackedLlama.of(self._model)
-            assert packed is not None
-            layers = packed.adapted(self._model)
-            if layers is None:  # bases are of other sides: not by packed weights
-                self._quantized = False
-                self._move(len(self))
-                self._adapt()
-                return
-            slots.layers = layers
+
+    def _pack(self, steps: Steps) -> bool:
+        """Give each row the packed weights that it has alone; whether that can be done."""
+        packed = PackedLlama.of(self._model)
+        assert packed is not None
+        first = next(row for row in self._rows if row is not None)
+        groups: dict[Key, tuple[list[int], list[Adapted]]] = {}
+        for at, row in enumerate(self._rows):
+            what = (row or first).asked.what
+            key = what.key
+            if key not in groups:
+                layers = self._layers.get(key)
+                if layers is None:
+                    with self._model.adapted(what):
+                        layers = packed.adapted(self._model)
+                if layers is None:
+                    return False
+                groups[key] = [], layers
+            groups[key][0].append(at)
+        self._layers = {key: layers for key, (_, layers) in groups.items()}
+        steps.adapt(list(groups.values()))
+        return True
 
     def _go_on(self) -> None:
         slots = self._slots

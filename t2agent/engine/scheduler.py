@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -150,9 +150,8 @@ class Scheduler:
             )
 
     def _work(self) -> None:
-        while (job := self._next()) is not None or self._running:
-            if job is not None:
-                self._begin(job)
+        while (jobs := self._next()) or self._running:
+            self._begin(jobs)
             try:
                 ended = self._batch.step()
             except BaseException as error:  # noqa: BLE001 - handed to whom it concerns
@@ -164,41 +163,46 @@ class Scheduler:
             for row in ended:
                 self._end(self._running.pop(row))
 
-    def _next(self) -> Job | None:
-        """The next request to begin with, where there is room; None where there is none now.
+    def _next(self) -> list[Job]:
+        """The next requests to begin with, where there is room; empty where there are none now.
 
-        Waits a while when there is nothing to do; None with nothing running ends the thread.
+        Waits a while when there is nothing to do; none with nothing running ends the thread.
         """
         with self._changed:
             while True:
-                while self._queue and len(self._running) < self.rows:
+                found: list[Job] = []
+                while self._queue and len(self._running) + len(found) < self.rows:
                     job = self._queue.popleft()
                     if job.future.set_running_or_notify_cancel():
-                        return job
-                if self._running:
-                    return None
+                        found.append(job)
+                if found or self._running:
+                    return found
                 if self._closing or not self._changed.wait_for(self._wanted, _IDLE):
                     self._thread = None
-                    return None
+                    return []
 
     def _wanted(self) -> bool:
         return bool(self._queue) or self._closing
 
-    def _begin(self, job: Job) -> None:
-        job.begun, job.rows = time.perf_counter(), len(self._running) + 1
-        row = job.row
-        try:
-            if not Rows.takes(self.model, row.longest):
-                job.future.set_result(self._alone(job))
-                return
-            self._batch.join(row)
-        except BaseException as error:  # noqa: BLE001 - handed to whom it concerns
-            job.future.set_exception(error)
-            return
-        if row.ended:
-            self._end(job)
-        else:
-            self._running[row] = job
+    def _begin(self, jobs: Sequence[Job]) -> None:
+        together: list[Job] = []
+        for job in jobs:
+            job.begun, job.rows = time.perf_counter(), len(self._running) + len(together) + 1
+            try:
+                if Rows.takes(self.model, job.row.longest):
+                    together.append(job)
+                else:
+                    job.future.set_result(self._alone(job))
+            except BaseException as error:  # noqa: BLE001 - handed to whom it concerns
+                job.future.set_exception(error)
+        failed = self._batch.join(*(job.row for job in together))
+        for job in together:
+            if job.row in failed:
+                job.future.set_exception(failed[job.row])
+            elif job.row.ended:
+                self._end(job)
+            else:
+                self._running[job.row] = job
 
     @staticmethod
     def _alone(job: Job) -> Answer:

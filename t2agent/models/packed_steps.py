@@ -10,7 +10,8 @@ Numbers between layers are float32; what goes into a product is rounded to bfloa
 that an expert changes, less is read in one of two ways. W' is written out and rounded to 8 bits; or
 W stays as it is, and the expert is added as in `t2agent.svf.transform`: to what comes out of the
 product, or, where the basis is that of the input (gate and up), to what goes in. Rows of different
-mixtures take the second way.
+mixtures take the second way, or, in `Steps.adapt`, each the way that it takes alone: the kernels
+round a row the same among others, so its reply does not depend on its company.
 """
 
 from __future__ import annotations
@@ -90,11 +91,11 @@ class Layer:
 
     before: Tensor
     after: Tensor
-    qkv: PackedWeight | RoundedWeight
-    o: PackedWeight | RoundedWeight
-    gate: PackedWeight | RoundedWeight
-    up: PackedWeight | RoundedWeight
-    down: PackedWeight | RoundedWeight
+    qkv: Product
+    o: Product
+    gate: Product
+    up: Product
+    down: Product
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,41 @@ class LowRank:
         return self.outer(inner)
 
 
-Added = Mapping[str, LowRank]
+@dataclass(frozen=True, slots=True)
+class Several:
+    """What takes rows that lie one below the other: of each part so many rows, and what takes them,
+    None for what adds nothing to them."""
+
+    parts: tuple[tuple[int, PackedWeight | RoundedWeight | LowRank | None], ...]
+    outputs: int
+
+    @classmethod
+    def of(
+        cls, counts: Sequence[int], each: Sequence[PackedWeight | RoundedWeight | LowRank | None]
+    ) -> Any:
+        """Of so many rows each; where all are taken by the same, that."""
+        if all(one is each[0] for one in each):
+            return each[0]
+        outputs = next(_outputs(one) for one in each if one is not None)
+        return cls(tuple(zip(counts, each, strict=True)), outputs)
+
+    def repeated(self, times: int) -> Several:
+        """For so many tokens of each row, side by side."""
+        return replace(self, parts=tuple((count * times, one) for count, one in self.parts))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Of x (rows, in) bfloat16, in bfloat16."""
+        rows = x.split([count for count, _ in self.parts])
+        return torch.cat(
+            [
+                own.new_zeros(len(own), self.outputs) if one is None else one(own)
+                for (_, one), own in zip(self.parts, rows, strict=True)
+            ]
+        )
+
+
+Product = PackedWeight | RoundedWeight | Several
+Added = Mapping[str, LowRank | Several]
 """What experts add to one layer, by the names of `_TOGETHER`."""
 Adapted = tuple[Layer, Added]
 """One layer under a mixture."""
@@ -266,8 +301,8 @@ class Steps:
 
     packed: the weights. rows: of the batch. total: tokens that a row can have, prompt and reply.
 
-    ``layers``: the weights under the mixtures of the rows. ``length``: tokens whose keys and values
-    are known; making it less forgets the last ones.
+    ``layers``: the weights under the mixtures of the rows (`adapt`). ``length``: tokens whose keys
+    and values are known; making it less forgets the last ones.
     """
 
     def __init__(
@@ -281,6 +316,7 @@ class Steps:
         self._known = torch.zeros(len(packed.layers), 2, rows, packed.keys, total, packed.size)
         self._turns = packed.rotations(torch.arange(total))
         self._hidden: Tensor | None = None
+        self._order: Tensor | None = None  # the rows as the layers take them, by their numbers
         self._space = _Space(packed, rows, 1)
 
     @classmethod
@@ -306,6 +342,15 @@ class Steps:
             known[1, :, :, :length] = layer.values
         made._pad(length - attention.sum(1))
         return made
+
+    def adapt(self, groups: Sequence[tuple[Sequence[int], Sequence[Adapted]]]) -> None:
+        """Go on with these rows under these layers: a group for each mixture."""
+        counts = [len(rows) for rows, _ in groups]
+        order = [row for rows, _ in groups for row in rows]
+        self.layers = [
+            _below(counts, each) for each in zip(*(own for _, own in groups), strict=True)
+        ]
+        self._order = None if order == sorted(order) else torch.tensor(order)
 
     def put(self, row: int, held: Held) -> None:
         """Begin a row anew after the tokens that are held, of which it has at most ``length``."""
@@ -341,6 +386,10 @@ class Steps:
                 (layer, {name: one.repeated(n) for name, one in added.items()})
                 for layer, added in layers
             ]
+        order = back = None
+        if self._order is not None:
+            order = (self._order[:, None] * n + torch.arange(n)).flatten()
+            back, tokens = order.argsort(), tokens[self._order]
         space.x.copy_(functional.embedding(tokens.flatten(), packed.embedding))
         turns = self._turns[start:end]
         if rows > 1:
@@ -350,10 +399,11 @@ class Steps:
         known = self._known[..., :end, :].flatten(2, 3)
         keys, values = known[:, 0].mT.unbind(), known[:, 1].unbind()
         for (layer, added), slot, k, v in zip(layers, slots, keys, values, strict=True):
-            space.attend(layer, added, turns, slot, k, v, hidden)
+            space.attend(layer, added, turns, slot, k, v, hidden, order, back)
             space.feed(layer, added)
         self.length = end
-        return packed.head(space.normalised(packed.norm)).float().view(rows, n, -1)
+        last = space.normalised(packed.norm)
+        return packed.head(last if back is None else last[back]).float().view(rows, n, -1)
 
     def _mask(self, start: int, end: int) -> Tensor | None:
         """What is added to the scores of keys that a token does not see; None for nothing."""
@@ -382,7 +432,7 @@ class _Space:
         qkv = torch.empty(many, queries + 2 * keys)
         self._qkv, self._turned = qkv, torch.view_as_complex(qkv.view(many, -1, size // 2, 2))
         self._parts = (queries, 2 * keys)
-        self._q, self._kv = qkv.split(self._parts, 1)
+        self._products = torch.empty_like(qkv)  # in the order of the layers
         self._new = qkv[:, queries:].view(rows, n, 2, heads, size).permute(2, 0, 3, 1, 4)
         self._asked = qkv[:, :queries].view(rows, n, heads, each, size).permute(0, 2, 3, 1, 4)
         self._flat = (rows * heads, each * n, size)
@@ -408,17 +458,23 @@ class _Space:
         keys: Tensor,
         values: Tensor,
         hidden: Tensor | None,
+        order: Tensor | None,
+        back: Tensor | None,
     ) -> None:
         """Attention, added to x. slot: where keys and values of these tokens are written, beside
-        those that are known."""
+        those that are known. order, back: from the tokens as they lie there to those of x, and
+        back; None where they lie alike."""
         y = layer.qkv(self.normalised(layer.before))
-        self._qkv.copy_(y)
+        products = self._qkv if back is None else self._products
+        products.copy_(y)
         if added:
-            q, kv = y.split(self._parts, 1)
+            (q, kv), sums = y.split(self._parts, 1), products.split(self._parts, 1)
             if _Q in added:
-                self._q.add_(added[_Q](q))
+                sums[0].add_(added[_Q](q))
             if _KV in added:
-                self._kv.add_(added[_KV](kv))
+                sums[1].add_(added[_KV](kv))
+        if back is not None:
+            torch.index_select(products, 0, back, out=self._qkv)
         self._turned.mul_(turns)
         slot.copy_(self._new)
         scores = torch.bmm(self._asked.reshape(self._flat), keys)
@@ -426,7 +482,8 @@ class _Space:
             scores.view(self._scored).add_(hidden)
         torch.bmm(torch.softmax(scores, -1), values, out=self._mixed)
         self._mixed_in.copy_(self._mixed_view)
-        self._add(layer.o(self._mixed_flat), added.get(_O))
+        mixed = self._mixed_flat
+        self._add(layer.o(mixed if order is None else mixed[order]), added.get(_O))
 
     def feed(self, layer: Layer, added: Added) -> None:
         """The layer's MLP, added to x."""
@@ -436,10 +493,30 @@ class _Space:
         h = functional.silu(gate, inplace=True).mul_(up)
         self._add(layer.down(h), added.get(_DOWN))
 
-    def _add(self, y: Tensor, added: LowRank | None) -> None:
+    def _add(self, y: Tensor, added: LowRank | Several | None) -> None:
         self.x.add_(y)
         if added is not None:
             self.x.add_(added(y))
+
+
+def _below(counts: Sequence[int], each: Sequence[Adapted]) -> Adapted:
+    """A layer for rows that lie one below the other, so many under each of these."""
+    if len(each) == 1:
+        return each[0]
+    layers, added = zip(*each, strict=True)
+    products = {
+        product: Several.of(counts, [getattr(layer, product) for layer in layers])
+        for product in _TOGETHER
+    }
+    names = dict.fromkeys(name for one in added for name in one)
+    sums = {name: Several.of(counts, [one.get(name) for one in added]) for name in names}
+    return replace(layers[0], **products), sums
+
+
+def _outputs(one: PackedWeight | RoundedWeight | LowRank) -> int:
+    if isinstance(one, PackedWeight):
+        return one.scales.shape[1]
+    return len((one.outer if isinstance(one, LowRank) else one).numbers)
 
 
 def _side(name: str) -> str:

@@ -1,38 +1,44 @@
 """A batch whose rows come and go while it is decoded, each with a mixture of its own.
 
 A reply that ends makes room at once, and another request takes its place (continuous batching, Yu
-et al., Orca, OSDI 2022). A new request's prompt is read by itself; what several of one mixture
-begin with is read once (`t2agent.models.reading`).
+et al., Orca, OSDI 2022). What several prompts of one mixture begin with is read once
+(`t2agent.models.reading`). In single precision the short prompts of requests that begin together
+are read in one pass; in half precision each by itself, since what a pass over several rounds away
+would make a reply depend on its company.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import BatchFeature, LogitsProcessor
 
 from t2agent.models import packed_steps
 from t2agent.models.branching import branches
 from t2agent.models.constrained import Constrained
-from t2agent.models.decoding import RowText, Stops, Watcher, reader
+from t2agent.models.decoding import RowText, Stops, Watcher, end_tokens, reader
 from t2agent.models.generate import Generation, asks_more, prompt_key, room, row_seeds
 from t2agent.models.likelihood import position_ids
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
-from t2agent.models.packed_steps import PackedLlama, Steps
-from t2agent.models.plans import Resolved
+from t2agent.models.packed_steps import Adapted, PackedLlama, Steps
+from t2agent.models.plans import Key, Resolved
+from t2agent.models.prefixes import piece_ends
 from t2agent.models.prompt import Prompt, encode
-from t2agent.models.reading import read_prompt
+from t2agent.models.reading import in_pieces, read_prompt
 from t2agent.models.sampling import Logprobs, Sampler, repetition
 from t2agent.models.slots import CachedSlots, Held, Slots
 from t2agent.replies.constraint import Constraint
 
 _MORE = 256  # tokens that slots have room for beyond what is needed, so that they seldom move
+_TOGETHER = 1024  # tokens of prompts that are read in one pass, so that running replies go on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +174,7 @@ class Rows:
         self._rows: list[Row | None] = []  # by their slots
         self._changed = False  # rows or mixtures are others than those that are adapted to
         self._adapting = ExitStack()
+        self._layers: dict[Key, list[Adapted]] = {}  # packed, of the mixtures of the rows
 
     def __len__(self) -> int:
         return sum(row is not None for row in self._rows)
@@ -183,14 +190,27 @@ class Rows:
         return branches(model.model, length)
 
     @torch.no_grad()
-    def join(self, row: Row) -> None:
-        """Read a row's prompt, and begin its reply; it may have ended with its first token."""
-        if row.cancelled():
-            return
-        logits, held = self._read(row)
-        row.take(logits)
-        if not row.ended:
-            self._place(row, held)
+    def join(self, *rows: Row) -> dict[Row, BaseException]:
+        """Begin these replies, of which some may end with their first token; those that failed, and
+        why."""
+        try:
+            read = self._read([row for row in rows if not row.cancelled()])
+        except BaseException as error:  # noqa: BLE001 - handed to whom it concerns
+            if len(rows) == 1:
+                return {rows[0]: error}
+            return {row: why for one in rows for row, why in self.join(one).items()}
+        failed: dict[Row, BaseException] = {}
+        new: list[tuple[Row, Held]] = []
+        for row, logits, held in read:
+            try:
+                row.take(logits)
+            except BaseException as error:  # noqa: BLE001 - of what takes the pieces
+                failed[row] = error
+            else:
+                new += [] if row.ended else [(row, held)]
+        if new:
+            self._place(new)
+        return failed
 
     @torch.no_grad()
     def step(self) -> list[Row]:
@@ -211,38 +231,82 @@ class Rows:
         """Leave the model as it was; the replies that are not whole are lost."""
         self._adapting.close()
         self._slots, self._rows, self._changed = None, [], False
+        self._layers = {}
 
-    def _read(self, row: Row) -> tuple[Tensor, Held]:
-        """The logits (1, vocabulary) after a prompt, and its keys and values."""
-        with self._model.adapted(row.asked.what):
-            logits, cache = read_prompt(self._model, row.inputs, row.asked.what)
-        positions = position_ids(self._model.model, dict(row.inputs))
-        return logits[0], Held.of(cache, None if positions is None else positions[..., 0, -1:])
+    def _read(self, rows: Sequence[Row]) -> list[tuple[Row, Tensor, Held]]:
+        """Of each row the logits (1, vocabulary) after its prompt, and its keys and values."""
+        found: list[tuple[Row, Tensor, Held]] = []
+        left = list(rows)
+        while left:
+            now = [left.pop(0)]
+            while left and all(map(self._short, (*now, left[0]))):
+                if (len(now) + 1) * max(row.start for row in (*now, left[0])) > _TOGETHER:
+                    break
+                now.append(left.pop(0))
+            found += self._read_together(now)
+        return found
 
-    def _place(self, row: Row, held: Held) -> None:
-        """Give a row a slot, making slots where none is free or the row is too long."""
+    def _short(self, row: Row) -> bool:
+        """Whether a prompt may be read with others."""
+        hf = self._model.model
+        if hf.dtype != torch.float32 or not in_pieces(hf, row.inputs):
+            return False
+        return not piece_ends(row.tokens[0].tolist(), end_tokens(self._model))
+
+    def _read_together(self, rows: Sequence[Row]) -> list[tuple[Row, Tensor, Held]]:
+        """In one pass, padded on the left; a row alone as it is."""
+        longest = max(row.start for row in rows)
+        whats = [row.asked.what for row in rows]
+        alone = len(rows) == 1
+        inputs: Mapping[str, Any] = rows[0].inputs
+        if not alone:
+            inputs = {
+                name: torch.cat([pad(row.inputs[name], (longest - row.start, 0)) for row in rows])
+                for name in inputs
+            }
+        with self._model.adapted(whats[0] if alone else whats):
+            logits, cache = read_prompt(self._model, inputs, whats[0] if alone else None)
+        positions = position_ids(self._model.model, dict(inputs))
+        return [
+            (
+                row,
+                logits[at],
+                Held.of(
+                    cache,
+                    None if positions is None else positions[..., at, -1:],
+                    at,
+                    longest - row.start,
+                ),
+            )
+            for at, row in enumerate(rows)
+        ]
+
+    def _place(self, new: Sequence[tuple[Row, Held]]) -> None:
+        """Give rows slots, making slots where too few are free or a row is too long."""
         slots = self._slots
         free = [at for at, one in enumerate(self._rows) if one is None]
-        longest = max(held.length, 0 if slots is None else slots.length)
-        if slots is None or not free or held.length > slots.length or longest >= slots.total:
-            self._move(len(self) + 1, held)
-            slots, free = self._slots, [self._rows.index(None)]
+        longest = max(held.length for _, held in new)
+        short = slots is None or longest > slots.length or slots.length >= slots.total
+        if short or len(free) < len(new):
+            self._move(len(self) + len(new), [held for _, held in new])
+            slots = self._slots
+            free = [at for at, one in enumerate(self._rows) if one is None]
         assert slots is not None
-        slots.put(free[0], held)
-        self._rows[free[0]] = row
+        for at, (row, held) in zip(free, new, strict=False):
+            slots.put(at, held)
+            self._rows[at] = row
         self._changed = True
 
-    def _move(self, count: int, new: Held | None = None) -> None:
+    def _move(self, count: int, new: Sequence[Held] = ()) -> None:
         """Other slots for the rows that are there, of which there are to be ``count``: as few and
         as short as will do for a while."""
         old, rows = self._slots, [row for row in self._rows if row is not None]
         kept = [] if old is None else self._kept(old)
-        lengths = [held.length for held in (*kept, *([] if new is None else [new]))]
         size = 1 << (count - 1).bit_length()
-        longest = max(lengths)
+        longest = max(held.length for held in (*kept, *new))
         packed = PackedLlama.of(self._model) if self._quantized else None
         # What packed weights cannot do is seen when they are adapted.
-        self._slots = self._made(packed, size, longest, kept[0] if kept else new)
+        self._slots = self._made(packed, size, longest, (*kept, *new)[0])
         self._slots.length = longest
         for at, held in enumerate(kept):
             self._slots.put(at, held)
@@ -252,10 +316,7 @@ class Rows:
     def _kept(self, slots: Slots) -> list[Held]:
         return [slots.take(at) for at, row in enumerate(self._rows) if row is not None]
 
-    def _made(
-        self, packed: PackedLlama | None, size: int, longest: int, like: Held | None
-    ) -> Slots:
-        assert like is not None
+    def _made(self, packed: PackedLlama | None, size: int, longest: int, like: Held) -> Slots:
         total = longest + _MORE
         if packed is not None and size <= packed_steps.ROWS:
             return Steps(packed, [], size, total)
@@ -272,21 +333,39 @@ class Rows:
             return
         self._changed = False
         self._adapting.close()
+        if isinstance(slots, Steps):
+            if not self._pack(slots):  # bases are of other sides: not by packed weights
+                self._quantized = False
+                self._move(len(self))
+                self._adapt()
+            return
         base = self._model.resolve(None)
         whats = [base if row is None else row.asked.what for row in self._rows]
         if any(what.experts for what in whats):
             one = whats[0] if len(whats) == 1 else whats
             self._adapting.enter_context(self._model.adapted(one))
-        if isinstance(slots, Steps):
-            packed = PackedLlama.of(self._model)
-            assert packed is not None
-            layers = packed.adapted(self._model)
-            if layers is None:  # bases are of other sides: not by packed weights
-                self._quantized = False
-                self._move(len(self))
-                self._adapt()
-                return
-            slots.layers = layers
+
+    def _pack(self, steps: Steps) -> bool:
+        """Give each row the packed weights that it has alone; whether that can be done."""
+        packed = PackedLlama.of(self._model)
+        assert packed is not None
+        first = next(row for row in self._rows if row is not None)
+        groups: dict[Key, tuple[list[int], list[Adapted]]] = {}
+        for at, row in enumerate(self._rows):
+            what = (row or first).asked.what
+            key = what.key
+            if key not in groups:
+                layers = self._layers.get(key)
+                if layers is None:
+                    with self._model.adapted(what):
+                        layers = packed.adapted(self._model)
+                if layers is None:
+                    return False
+                groups[key] = [], layers
+            groups[key][0].append(at)
+        self._layers = {key: layers for key, (_, layers) in groups.items()}
+        steps.adapt(list(groups.values()))
+        return True
 
     def _go_on(self) -> None:
         slots = self._slots
@@ -296,13 +375,9 @@ class Rows:
         guessed: list[int] = []
         if alone is not None and alone.guesses:
             guessed = alone.guess()[: slots.total - slots.length - 1]
-        last = torch.zeros(len(self._rows), 1 + len(guessed), dtype=torch.int64)
-        last = last.to(self._model.device)
-        for at, row in live:
-            last[at, 0] = row.tokens[0, -1]
-        if guessed:
-            last[0, 1:] = last.new_tensor(guessed)
-        logits = slots(last)
+        tokens = [[0 if row is None else int(row.tokens[0, -1])] for row in self._rows]
+        tokens[0] += guessed
+        logits = slots(live[0][1].tokens.new_tensor(tokens))
         for at, row in live:
             before = row.tokens.shape[1]
             row.take(logits[at], guessed)

@@ -41,10 +41,17 @@ class Held:
         )
 
     @classmethod
-    def of(cls, cache: DynamicCache, position: Tensor | None) -> Held:
-        """Of the only row of a cache, without padding."""
+    def of(
+        cls, cache: DynamicCache, position: Tensor | None, row: int = 0, padding: int = 0
+    ) -> Held:
+        """Of a row of a cache, without its padding."""
         layers: Sequence[Any] = cache.layers
-        return cls(tuple((layer.keys[0], layer.values[0]) for layer in layers), position)
+        rows = len(layers[0].keys)
+        parts = ((layer.keys[row, :, padding:], layer.values[row, :, padding:]) for layer in layers)
+        # Of several rows a copy, so that the others do not live as long as one.
+        return cls(
+            tuple((k.clone(), v.clone()) if rows > 1 else (k, v) for k, v in parts), position
+        )
 
 
 class Slots(Protocol):

@@ -68,8 +68,12 @@ def test_each_reply_is_that_of_the_request_alone(model):
 
 def test_a_row_that_leaves_makes_room_at_once(model):
     batch = Rows(model)
-    long = row(model, Prompt.user("Hello"), None, GenerationOptions(max_tokens=40, temperature=2.0))
-    short = row(model, Prompt.user("Hi"), None, GenerationOptions(max_tokens=3, temperature=2.0))
+    long = row(
+        model, Prompt.user("Hello"), None, GenerationOptions(max_tokens=40, temperature=2.0, seed=1)
+    )
+    short = row(
+        model, Prompt.user("Hi"), None, GenerationOptions(max_tokens=3, temperature=2.0, seed=1)
+    )
     batch.join(long)
     batch.join(short)
     ended = [batch.step() for _ in range(2)]
@@ -80,7 +84,9 @@ def test_a_row_that_leaves_makes_room_at_once(model):
 
 def test_a_cancelled_row_leaves_with_what_it_has(model):
     batch = Rows(model)
-    one = row(model, Prompt.user("Hello"), None, GenerationOptions(max_tokens=40, temperature=2.0))
+    one = row(
+        model, Prompt.user("Hello"), None, GenerationOptions(max_tokens=40, temperature=2.0, seed=1)
+    )
     batch.join(one)
     batch.step()
     one.asked.cancel.set()

@@ -137,10 +137,6 @@ class Replica:
         """What some work with a model comes to."""
         return await asyncio.to_thread(work, self._served.bases[model].engine)
 
-    async def number(self) -> int:
-        """Its process."""
-        return os.getpid()
-
     @serve.multiplexed(max_num_models_per_replica=_MIXTURES)
     async def known(self, mixture: str) -> str:
         """Have Ray note that requests of a mixture are answered here. What they share, vectors

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import httpx
@@ -20,10 +21,11 @@ pytest.importorskip("ray.serve", reason="Ray is not installed: pip install 't2ag
 from t2agent.bench.serving import running
 from t2agent.errors import ConfigError
 from t2agent.server.app import ServerOptions
-from t2agent.server.replicas import Replica, serving
+from t2agent.server.replicas import Replica, Replicas, serving
 from t2agent.server.served import Served
 
 KEY = "sesame"
+HEADERS = {"Authorization": f"Bearer {KEY}"}
 TASKS = (
     "What is {} * 3 + 12?",
     "Sort these numbers: {} 9 4 1",
@@ -34,8 +36,8 @@ COUNT = 60
 
 
 @pytest.fixture(scope="module")
-def addresses() -> Iterator[tuple[str, str]]:
-    """A server with replicas, and one that answers by itself."""
+def servers() -> Iterator[tuple[str, str, Served]]:
+    """A server with replicas, one that answers by itself, and what the first serves."""
     options = ServerOptions(key=KEY)
     alone = Served(["t2-nano"], rows=4)
     with (
@@ -43,34 +45,41 @@ def addresses() -> Iterator[tuple[str, str]]:
         serving(["t2-nano"], count=2, cpus=0.4, gpus=0.0, rows=4) as served,
         running(served, options) as replicated,
     ):
-        yield replicated, plain
+        yield replicated, plain, served
 
 
 def asked(number: int) -> dict[str, Any]:
     return {
         "model": MODELS[number % 2],
         "messages": [{"role": "user", "content": TASKS[number % 3].format(number)}],
-        "max_tokens": 48,
+        "max_tokens": 32,
         "seed": number,
         "temperature": 0.8 if number % 5 == 0 else 0.0,
         "stream": number % 2 == 1 or number % 5 == 0,
     }
 
 
-def said(url: str, body: dict[str, Any]) -> tuple[str, str, Any]:
-    """The text of a reply, why it ended, and the mixture; whole or put together of its pieces."""
-    found = httpx.post(
-        f"{url}/v1/chat/completions",
-        json=body,
-        headers={"Authorization": f"Bearer {KEY}"},
-        timeout=300,
-    )
-    assert found.status_code == 200, found.text
+def said(
+    url: str, body: dict[str, Any], begun: Callable[[], Any] = lambda: None
+) -> tuple[str, str, Any]:
+    """The text of a reply, why it ended, and the mixture; whole or put together of its pieces.
+
+    begun: called at each event of a stream from the fourth on.
+    """
+    lines = []
+    with httpx.stream(
+        "POST", f"{url}/v1/chat/completions", json=body, headers=HEADERS, timeout=300
+    ) as found:
+        for line in found.iter_lines():
+            if line:
+                lines.append(line.removeprefix("data: "))
+            if len(lines) >= 4:
+                begun()
+    assert found.status_code == 200, lines
     mixture = found.headers["x-t2agent-mixture"]
     if not body["stream"]:
-        [choice] = found.json()["choices"]
+        [choice] = json.loads("".join(lines))["choices"]
         return choice["message"]["content"], choice["finish_reason"], mixture
-    lines = [line.removeprefix("data: ") for line in found.text.splitlines() if line]
     assert lines[-1] == "[DONE]", lines[-1]
     events = [json.loads(line) for line in lines[:-1] if line.startswith("{")]
     assert not any("error" in event for event in events), events[-1]
@@ -85,38 +94,68 @@ def replicas() -> list[psutil.Process]:
     return [one for one in found if "ServeReplica" in "".join(one.cmdline()[:1])]
 
 
-def test_a_replica_that_is_killed_loses_no_request(addresses: tuple[str, str]) -> None:
-    replicated, plain = addresses
+def both() -> list[psutil.Process]:
+    """The two replicas, once both are there."""
+    until = time.monotonic() + 120
+    while len(found := replicas()) != 2:
+        assert time.monotonic() < until, f"{len(found)} replicas, and Ray starts no other"
+        time.sleep(0.5)
+    return found
+
+
+def lost(caplog: pytest.LogCaptureFixture) -> int:
+    """Tries that ended with their replica."""
+    return sum("a replica was lost" in one.getMessage() for one in caplog.records)
+
+
+def test_requests_of_a_mixture_gather_and_their_stream_outlives_the_replica(
+    servers: tuple[str, str, Served], caplog: pytest.LogCaptureFixture
+) -> None:
+    replicated, plain, served = servers
+    scheduler = served.first.scheduler
+    assert isinstance(scheduler, Replicas)
+    schema = {
+        "type": "object",
+        "properties": {"story": {"type": "string", "minLength": 150, "maxLength": 200}},
+        "required": ["story"],
+    }
+    form = {"type": "json_schema", "json_schema": {"name": "story", "schema": schema}}
+    body = asked(15) | {"max_tokens": 300, "response_format": form}
+    assert body["stream"]
+    assert body["temperature"]
+    expected = said(plain, body)
+    assert len(expected[0]) > 100
+    said(replicated, body | {"max_tokens": 1})
+    time.sleep(1)  # until Ray's router knows who answered
+    handle = scheduler._handle().options(multiplexed_model_id="t2-nano:base")
+    pids = {handle.run.remote("t2-nano", lambda _: os.getpid()).result() for _ in range(6)}
+    assert len(pids) == 1
+    [pid] = pids
+    with ExitStack() as once:
+        once.callback(os.kill, pid, signal.SIGKILL)
+        assert said(replicated, body, once.close) == expected
+    assert lost(caplog) == 1
+
+
+def test_a_replica_that_is_killed_under_load_loses_no_request(
+    servers: tuple[str, str, Served], caplog: pytest.LogCaptureFixture
+) -> None:
+    replicated, plain, _ = servers
     bodies = [asked(number) for number in range(COUNT)]
     expected = [said(plain, body) for body in bodies]
-    before = replicas()
-    assert len(before) == 2
-    ended = 0
-    lock = threading.Lock()
-    killed = []
-
-    def one(body: dict[str, Any]) -> tuple[str, str, Any]:
-        nonlocal ended
-        found = said(replicated, body)
-        with lock:
-            ended += 1
-            if ended == COUNT // 4:  # while others are underway
-                busiest = max(before, key=lambda process: sum(process.cpu_times()[:2]))
-                os.kill(busiest.pid, signal.SIGKILL)
-                killed.append(busiest.pid)
-        return found
-
+    left = both()
+    replies = []
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(one, bodies)) == expected
-    assert killed
-    until = time.monotonic() + 90
-    while len(now := replicas()) < 2 or killed[0] in {process.pid for process in now}:
-        assert time.monotonic() < until, "Ray started no other replica"
-        time.sleep(0.5)
+        for reply in pool.map(partial(said, replicated), bodies):
+            replies.append(reply)
+            if len(replies) == COUNT // 4:  # others are underway
+                max(left, key=lambda one: one.cpu_times().user).kill()
+    assert replies == expected
+    assert lost(caplog)
+    both()
 
 
-def test_errors_and_decisions_are_as_without_replicas(addresses: tuple[str, str]) -> None:
-    headers = {"Authorization": f"Bearer {KEY}"}
+def test_errors_and_decisions_are_as_without_replicas(servers: tuple[str, str, Served]) -> None:
     long = {"messages": [{"role": "user", "content": "7 " * 5000}]}
     question = {"type": "noul", "instructions": "Is this a sum?"}
     decision = {"state": "What is 7 * 3 + 12?", "questions": {"sum": question}}
@@ -129,7 +168,7 @@ def test_errors_and_decisions_are_as_without_replicas(addresses: tuple[str, str]
         ("/tokenize", {"prompt": "What is 7?"}),
     ):
         with_, without = (
-            httpx.post(url + route, json=body, headers=headers, timeout=300) for url in addresses
+            httpx.post(url + route, json=body, headers=HEADERS, timeout=300) for url in servers[:2]
         )
         assert with_.status_code == without.status_code, (route, with_.text)
         assert with_.json() == without.json()

@@ -8,13 +8,16 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from t2agent.dispatch import Decision
 from t2agent.engine.batching import Call
-from t2agent.engine.two_passes import Answer, Given
+from t2agent.engine.two_passes import Answer, Engine, Given
 from t2agent.errors import BusyError
 from t2agent.models.model import T2Model
 from t2agent.models.rows import Asked, Row, Rows
+
+T = TypeVar("T")
 
 ROWS = 16
 """Replies that a model is at, at once."""
@@ -113,6 +116,14 @@ class Scheduler:
             on_text=on_text,
         )
         job = Job(call, decision, Row(self.model, asked))
+        self._take(job)
+        return job
+
+    def run(self, engine: Engine, work: Callable[[Engine], T]) -> T:
+        """What some work comes to that asks the model itself; engine: one of this model."""
+        return work(engine)
+
+    def _take(self, job: Job) -> None:
         with self._changed:
             self._check()
             self._queue.append(job)
@@ -122,7 +133,6 @@ class Scheduler:
                 )
                 self._thread.start()
             self._changed.notify_all()
-        return job
 
     def close(self, seconds: float | None = None) -> None:
         """Take no more, and wait until all that were taken are answered; so many seconds at most,
@@ -143,9 +153,9 @@ class Scheduler:
     def _check(self) -> None:
         if self._closing:
             raise BusyError("the server is stopping and takes no more requests; ask another")
-        if len(self._queue) >= self.waiting:
+        if self.queued >= self.waiting:
             raise BusyError(
-                f"{len(self._queue)} requests wait already, of at most {self.waiting}; ask again "
+                f"{self.queued} requests wait already, of at most {self.waiting}; ask again "
                 "in a moment"
             )
 

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -167,7 +168,8 @@ def make_app(served: Served, options: ServerOptions | None = None) -> FastAPI:
         body = SystemOneRequest.read(await _json(request))
         base, choice = served.find(body.model)
         name = body.model or base.name
-        return await run_in_threadpool(systemone, base.engine, body, model=name, choice=choice)
+        work = partial(systemone, request=body, model=name, choice=choice)
+        return await run_in_threadpool(base.scheduler.run, base.engine, work)
 
     @app.post("/v1/embeddings")
     async def embed(request: Request) -> dict[str, Any]:

@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ class Served:
 
     models: loaded ones, or names. The first answers requests that name none.
     dispatch, experts, quantized: as of `Engine`. rows, waiting: as of `Scheduler`.
+    scheduler: what has a model's requests answered, where it is not the model in this process.
 
     Raises ConfigError for a model that cannot be loaded, or one that is named twice.
     """
@@ -59,7 +61,9 @@ class Served:
         rows: int = ROWS,
         waiting: int = WAITING,
         quantized: bool = True,
+        scheduler: Callable[[T2Model], Scheduler] | None = None,
     ) -> None:
+        own = partial(Scheduler, rows=rows, waiting=waiting, quantized=quantized)
         self.began = int(time.time())
         self.bases: dict[str, Base] = {}
         for given in models:
@@ -67,8 +71,7 @@ class Served:
             if model.name in self.bases:
                 raise ConfigError(f"the model {model.name!r} is given twice; give it once")
             engine = Engine(model, dispatch, experts=experts, merging=False, quantized=quantized)
-            scheduler = Scheduler(model, rows=rows, waiting=waiting, quantized=quantized)
-            self.bases[model.name] = Base(engine, scheduler)
+            self.bases[model.name] = Base(engine, (scheduler or own)(model))
         if not self.bases:
             raise ConfigError("no model is given; give at least one")
 

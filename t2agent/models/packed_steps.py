@@ -17,7 +17,7 @@ round a row the same among others, so its reply does not depend on its company.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
@@ -316,8 +316,8 @@ class Steps:
         self._known = torch.zeros(len(packed.layers), 2, rows, packed.keys, total, packed.size)
         self._turns = packed.rotations(torch.arange(total))
         self._hidden: Tensor | None = None
-        self._order: Tensor | None = None  # the rows as the layers take them, by their numbers
-        self._space = _Space(packed, rows, 1)
+        self._order = torch.arange(rows)  # the rows as the layers take them, by their numbers
+        self._space = _Space(packed, rows, 1, rows)
 
     @classmethod
     def after(
@@ -344,13 +344,13 @@ class Steps:
         return made
 
     def adapt(self, groups: Sequence[tuple[Sequence[int], Sequence[Adapted]]]) -> None:
-        """Go on with these rows under these layers: a group for each mixture."""
+        """Go on with these rows alone, a group for each mixture, under these layers."""
         counts = [len(rows) for rows, _ in groups]
         order = [row for rows, _ in groups for row in rows]
-        self.layers = [
-            _below(counts, each) for each in zip(*(own for _, own in groups), strict=True)
-        ]
-        self._order = None if order == sorted(order) else torch.tensor(order)
+        each = zip(*(layers for _, layers in groups), strict=True)
+        self.layers = [_below(counts, layers) for layers in each]
+        self._order = torch.tensor(order)
+        self._space = _Space(self._packed, self.rows, 1, len(order))
 
     def put(self, row: int, held: Held) -> None:
         """Begin a row anew after the tokens that are held, of which it has at most ``length``."""
@@ -363,8 +363,8 @@ class Steps:
         self._pad(padding)
 
     def take(self, row: int) -> Held:
-        """The keys and values of a row as transformers has them."""
-        known = self._known[:, :, row, :, int(self._padding[row]) : self.length].bfloat16()
+        """The keys and values of a row as transformers has them, in float32."""
+        known = self._known[:, :, row, :, int(self._padding[row]) : self.length]
         return Held(tuple((_halves(one[0]), one[1].clone()) for one in known))
 
     def _pad(self, padding: Tensor) -> None:
@@ -376,34 +376,51 @@ class Steps:
 
     @torch.inference_mode()
     def __call__(self, tokens: Tensor) -> Tensor:
-        """The logits (rows, n, vocabulary) float32 after each of the next n tokens (rows, n)."""
+        """The logits (rows, n, vocabulary) float32 after each of the next n tokens (rows, n); of
+        rows that do not go on, zeros."""
         packed, (rows, n) = self._packed, tokens.shape
         start, end = self.length, self.length + n
-        space = self._space if n == 1 else _Space(packed, rows, n)
+        order, live = self._order, len(self._order)
+        space = self._space if n == 1 else _Space(packed, rows, n, live)
         layers = self.layers
         if n > 1:
             layers = [
                 (layer, {name: one.repeated(n) for name, one in added.items()})
                 for layer, added in layers
             ]
-        order = back = None
-        if self._order is not None:
-            order = (self._order[:, None] * n + torch.arange(n)).flatten()
-            back, tokens = order.argsort(), tokens[self._order]
-        space.x.copy_(functional.embedding(tokens.flatten(), packed.embedding))
+        space.x.copy_(functional.embedding(tokens[order].flatten(), packed.embedding))
         turns = self._turns[start:end]
         if rows > 1:
             turns = self._turns[(torch.arange(start, end) - self._padding[:, None]).flatten()]
-        hidden = self._mask(start, end)
+        places = (order[:, None] * n + torch.arange(n)).flatten()
         slots = self._known[..., start:end, :].unbind()
-        known = self._known[..., :end, :].flatten(2, 3)
-        keys, values = known[:, 0].mT.unbind(), known[:, 1].unbind()
-        for (layer, added), slot, k, v in zip(layers, slots, keys, values, strict=True):
-            space.attend(layer, added, turns, slot, k, v, hidden, order, back)
+        seen = self._seen_by_each(end) if n == 1 and rows > 1 else self._seen_by_all(start, end)
+        for (layer, added), slot, known in zip(layers, slots, seen, strict=True):
+            space.attend(layer, added, turns, slot, known, places)
             space.feed(layer, added)
         self.length = end
-        last = space.normalised(packed.norm)
-        return packed.head(last if back is None else last[back]).float().view(rows, n, -1)
+        found = packed.head(space.normalised(packed.norm)).float().view(live, n, -1)
+        return (
+            found
+            if live == 1
+            else found.new_zeros(rows, *found.shape[1:]).index_copy_(0, order, found)
+        )
+
+    def _seen_by_each(self, end: int) -> Iterable[Sequence[_Seen]]:
+        """For each layer what each row that goes on sees: as alone, without padding."""
+        each = []
+        for row in self._order.tolist():
+            known = self._known[:, :, row, :, int(self._padding[row]) : end]
+            keys, values = known[:, 0].mT.unbind(), known[:, 1].unbind()
+            each.append([_Seen(row, k, v) for k, v in zip(keys, values, strict=True)])
+        return zip(*each, strict=True)
+
+    def _seen_by_all(self, start: int, end: int) -> Iterable[Sequence[_Seen]]:
+        """For each layer what all rows see, with a mask for what one does not."""
+        hidden = self._mask(start, end)
+        known = self._known[..., :end, :].flatten(2, 3)
+        both = zip(known[:, 0].mT.unbind(), known[:, 1].unbind(), strict=True)
+        return ([_Seen(None, keys, values, hidden)] for keys, values in both)
 
     def _mask(self, start: int, end: int) -> Tensor | None:
         """What is added to the scores of keys that a token does not see; None for nothing."""
@@ -417,31 +434,44 @@ class Steps:
         return hidden
 
 
-class _Space:
-    """What a step of n tokens of each row writes into, and views of it: `x` (rows * n, width)
-    float32 is what goes from layer to layer."""
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Keys and values (heads, ...) that a row sees, None for all rows; hidden: what is added to the
+    scores."""
 
-    def __init__(self, packed: PackedLlama, rows: int, n: int) -> None:
-        many, width, size = rows * n, packed.width, packed.size
+    row: int | None
+    keys: Tensor
+    values: Tensor
+    hidden: Tensor | None = None
+
+
+class _Space:
+    """What a step of n tokens of each row writes into, and views of it: `x` (live * n, width)
+    float32 is what goes from layer to layer, of the rows that go on."""
+
+    def __init__(self, packed: PackedLlama, rows: int, n: int, live: int) -> None:
+        many, width, size = live * n, packed.width, packed.size
         heads, each = packed.keys, packed.queries // packed.keys
         queries, keys = packed.queries * size, packed.keys * size
         whole = torch.full((many, width + 1), packed.beside)
         self.whole, self.x = whole, whole[:, :width]
         self._h = torch.empty(many, width)
         self._in = torch.empty(many, width, dtype=torch.bfloat16)
-        qkv = torch.empty(many, queries + 2 * keys)
-        self._qkv, self._turned = qkv, torch.view_as_complex(qkv.view(many, -1, size // 2, 2))
+        self._products = torch.empty(many, queries + 2 * keys)
         self._parts = (queries, 2 * keys)
-        self._products = torch.empty_like(qkv)  # in the order of the layers
+        qkv = torch.zeros(rows * n, queries + 2 * keys)
+        self._qkv, self._turned = qkv, torch.view_as_complex(qkv.view(rows * n, -1, size // 2, 2))
         self._new = qkv[:, queries:].view(rows, n, 2, heads, size).permute(2, 0, 3, 1, 4)
         self._asked = qkv[:, :queries].view(rows, n, heads, each, size).permute(0, 2, 3, 1, 4)
         self._flat = (rows * heads, each * n, size)
-        self._mixed = torch.empty(self._flat)
+        self._mixed = torch.zeros(self._flat)
         mixed = self._mixed.view(rows, heads, each, n, size).permute(0, 3, 1, 2, 4)
+        self._each = self._mixed.view(rows, heads, each * n, size).unbind()
         self._mixed_in = torch.empty(rows, n, heads, each, size, dtype=torch.bfloat16)
         self._mixed_view = mixed
-        self._mixed_flat = self._mixed_in.view(many, queries)
+        self._mixed_flat = self._mixed_in.view(rows * n, queries)
         self._scored = (rows, heads, each, n, -1)
+        self._moved = live > 1 or rows > 1
 
     def normalised(self, weight: Tensor) -> Tensor:
         """x by the norm of that weight, bfloat16."""
@@ -455,17 +485,13 @@ class _Space:
         added: Added,
         turns: Tensor,
         slot: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        hidden: Tensor | None,
-        order: Tensor | None,
-        back: Tensor | None,
+        seen: Sequence[_Seen],
+        places: Tensor,
     ) -> None:
         """Attention, added to x. slot: where keys and values of these tokens are written, beside
-        those that are known. order, back: from the tokens as they lie there to those of x, and
-        back; None where they lie alike."""
+        those that are seen. places: where the tokens of x lie there."""
         y = layer.qkv(self.normalised(layer.before))
-        products = self._qkv if back is None else self._products
+        products = self._products if self._moved else self._qkv
         products.copy_(y)
         if added:
             (q, kv), sums = y.split(self._parts, 1), products.split(self._parts, 1)
@@ -473,17 +499,22 @@ class _Space:
                 sums[0].add_(added[_Q](q))
             if _KV in added:
                 sums[1].add_(added[_KV](kv))
-        if back is not None:
-            torch.index_select(products, 0, back, out=self._qkv)
+        if self._moved:
+            self._qkv.index_copy_(0, places, products)
         self._turned.mul_(turns)
         slot.copy_(self._new)
-        scores = torch.bmm(self._asked.reshape(self._flat), keys)
-        if hidden is not None:
-            scores.view(self._scored).add_(hidden)
-        torch.bmm(torch.softmax(scores, -1), values, out=self._mixed)
+        asked = self._asked.reshape(self._flat)
+        each = asked.view(len(self._each), -1, *asked.shape[1:]).unbind()
+        for one in seen:
+            own = asked if one.row is None else each[one.row]
+            mixed = self._mixed if one.row is None else self._each[one.row]
+            scores = torch.bmm(own, one.keys)
+            if one.hidden is not None:
+                scores.view(self._scored).add_(one.hidden)
+            torch.bmm(torch.softmax(scores, -1), one.values, out=mixed)
         self._mixed_in.copy_(self._mixed_view)
         mixed = self._mixed_flat
-        self._add(layer.o(mixed if order is None else mixed[order]), added.get(_O))
+        self._add(layer.o(mixed[places] if self._moved else mixed), added.get(_O))
 
     def feed(self, layer: Layer, added: Added) -> None:
         """The layer's MLP, added to x."""

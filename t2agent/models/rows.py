@@ -37,7 +37,7 @@ from t2agent.models.sampling import Logprobs, Sampler, repetition
 from t2agent.models.slots import CachedSlots, Held, Slots
 from t2agent.replies.constraint import Constraint
 
-_MORE = 256  # tokens that slots have room for beyond what is needed, so that they seldom move
+_MORE = 64  # tokens that slots have room for beyond what is needed, so that they seldom move
 _TOGETHER = 1024  # tokens of prompts that are read in one pass, so that running replies go on
 
 
@@ -301,7 +301,11 @@ class Rows:
         """Other slots for the rows that are there, of which there are to be ``count``: as few and
         as short as will do for a while."""
         old, rows = self._slots, [row for row in self._rows if row is not None]
-        kept = [] if old is None else self._kept(old)
+        kept = (
+            []
+            if old is None
+            else [old.take(at) for at, row in enumerate(self._rows) if row is not None]
+        )
         size = 1 << (count - 1).bit_length()
         longest = max(held.length for held in (*kept, *new))
         packed = PackedLlama.of(self._model) if self._quantized else None
@@ -313,13 +317,12 @@ class Rows:
         self._rows = [*rows, *[None] * (size - len(rows))]
         self._changed = True
 
-    def _kept(self, slots: Slots) -> list[Held]:
-        return [slots.take(at) for at, row in enumerate(self._rows) if row is not None]
-
     def _made(self, packed: PackedLlama | None, size: int, longest: int, like: Held) -> Slots:
         total = longest + _MORE
         if packed is not None and size <= packed_steps.ROWS:
             return Steps(packed, [], size, total)
+        if isinstance(self._slots, Steps):  # whose numbers are float32, transformers' are not
+            like = like.to(self._model.model.dtype)
         return CachedSlots(self._model.model, like, size, total)
 
     def _adapt(self) -> None:
@@ -349,10 +352,11 @@ class Rows:
         """Give each row the packed weights that it has alone; whether that can be done."""
         packed = PackedLlama.of(self._model)
         assert packed is not None
-        first = next(row for row in self._rows if row is not None)
         groups: dict[Key, tuple[list[int], list[Adapted]]] = {}
         for at, row in enumerate(self._rows):
-            what = (row or first).asked.what
+            if row is None:
+                continue
+            what = row.asked.what
             key = what.key
             if key not in groups:
                 layers = self._layers.get(key)
@@ -387,5 +391,7 @@ class Rows:
     def _leave(self) -> list[Row]:
         ended = [row for row in self._rows if row is not None and row.ended]
         if ended:
+            # Those that are left go on by themselves, but in transformers' own model.
+            self._changed |= isinstance(self._slots, Steps)
             self._rows = [None if row is None or row.ended else row for row in self._rows]
         return ended

@@ -33,6 +33,10 @@ class Held:
         """What they take."""
         return sum(one.numel() * one.element_size() for pair in self.layers for one in pair)
 
+    def to(self, dtype: torch.dtype) -> Held:
+        """In that dtype."""
+        return Held(tuple((k.to(dtype), v.to(dtype)) for k, v in self.layers), self.position)
+
     def part(self, start: int, end: int) -> Held:
         """A copy of those of some tokens."""
         at = slice(start, end)
@@ -69,7 +73,7 @@ class Slots(Protocol):
         """Begin a row anew after the tokens that are held, of which it has at most ``length``."""
 
     def take(self, row: int) -> Held:
-        """The keys and values of a row, as transformers has them."""
+        """The keys and values of a row as transformers has them; float32, where that is kept."""
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """The logits (rows, n, vocabulary) after each of the next n tokens (rows, n)."""

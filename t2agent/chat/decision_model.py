@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 from uuid import uuid4
 
+from langchain_core.decisions import BaseDecisionModel, ClassifierRequest, ClassifierResponse
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
 from PIL.Image import Image
@@ -23,13 +24,6 @@ from t2agent.images import AllowedUrls, ImagePolicy, is_image_block, read_image
 from t2agent.models.installed import AUTO
 from t2agent.models.model import T2Model
 from t2agent.models.options import config_errors
-
-try:
-    from langchain_core.decisions import BaseDecisionModel, ClassifierRequest, ClassifierResponse
-except ImportError as error:
-    raise ConfigError(
-        "T2DecisionModel needs langchain-core 1.8 or newer: pip install -U langchain-core"
-    ) from error
 
 _MEDIA = ("audio", "video", "file")
 

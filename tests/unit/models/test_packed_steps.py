@@ -15,6 +15,7 @@ from t2agent.models import packed
 from t2agent.models.generate import Prompt, encode, generate
 from t2agent.models.options import GenerationOptions
 from t2agent.models.packed_steps import PackedLlama, Steps
+from t2agent.models.slots import Held
 from tests.unit.models.test_gguf import write
 
 pytestmark = pytest.mark.skipif(not packed.available(), reason="no fast kernel here")
@@ -155,3 +156,32 @@ def test_another_file_s_weights_are_not_used(
     with torch.no_grad():
         model.model.model.layers[0].mlp.down_proj.weight.neg_()
     assert PackedLlama.of(model) is None
+
+
+def test_a_row_s_logits_do_not_depend_on_its_company(model: T2Model) -> None:
+    made = PackedLlama.of(model)
+    assert made is not None
+    experts = (expert(model, "first", 5), None, expert(model, "second", 6), None)
+    draw, shape = torch.Generator().manual_seed(0), (made.keys, made.size)
+    rows = []
+    for number, one in enumerate(experts):
+        sizes = (shape[0], 5 + 2 * number, shape[1])
+        pairs = [[torch.randn(sizes, generator=draw) for _ in "kv"] for _ in made.layers]
+        with model.adapted(one):
+            layers = made.adapted(model)
+        assert layers is not None
+        rows.append((Held(tuple((k, v) for k, v in pairs)), layers))
+
+    def run(places: Sequence[int], groups: Sequence[Sequence[int]]) -> torch.Tensor:
+        steps = Steps(made, [], len(places), 32)
+        steps.length = max(rows[place][0].length for place in places)
+        for at, place in enumerate(places):
+            steps.put(at, rows[place][0])
+        steps.adapt([(group, rows[places[group[0]]][1]) for group in groups])
+        token = torch.full((len(places), 1), 7)
+        return torch.cat([steps(token), steps(token)], 1)
+
+    together = run(range(4), [[2], [1, 3]])
+    assert not together[0].any()  # it does not go on
+    for place in (1, 2, 3):
+        assert torch.equal(together[place], run([place], [[0]])[0])

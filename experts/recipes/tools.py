@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from everyday import everyday
 from recipe import Data, Recipe, Row, base_replies, shown_length, train
 from renaming import names_among, renaming
 
@@ -36,8 +35,7 @@ SMALL_TALK = (
 
 
 def rows(data: Data, rng: random.Random) -> Iterator[Row]:
-    """Calls of five sources and of everyday tools; requests whose tool is taken away; questions
-    and small talk."""
+    """Calls of five sources; requests whose tool is taken away; questions and small talk."""
     made: list[Row] = []
     found = list(data["tool_calls_train"])
     rng.shuffle(found)
@@ -66,7 +64,7 @@ def rows(data: Data, rng: random.Random) -> Iterator[Row]:
                     "about": row["source"],
                 }
             )
-    for row in rng.sample(found, 1200):
+    for row in rng.sample(found, 800):
         called = {call["name"] for call in row["calls"]}
         offered = [tool for tool in row["tools"] if _name(tool) not in called]
         # Half of them see other tools of their own field, half those of any other.
@@ -78,9 +76,6 @@ def rows(data: Data, rng: random.Random) -> Iterator[Row]:
             made.append(
                 {"prompt": row["prompt"], "tools": offered, "answer": NONE_FITS, "about": "none"}
             )
-    for row in everyday(rng, 900, NONE_FITS):
-        others = rng.choice(offers)[:2] if rng.random() < 0.25 else []
-        made.append({**row, "tools": _cut([*row["tools"], *others])})
     asked = [row["question"] for row in data["choice_train"] if row["question"].endswith("?")]
     sums = [row["prompt"] for row in data["gsm8k_train"] if len(row["prompt"]) < 200]
     sums += [row["prompt"] for row in data["arith_train"] if len(row["prompt"]) < 200]

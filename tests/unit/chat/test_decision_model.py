@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
-from importlib import import_module
 from typing import Any
 
 import pytest
@@ -158,13 +156,6 @@ def test_options_are_checked(base: T2Model) -> None:
         T2DecisionModel(base, temperature=1.0)
     with pytest.raises(ConfigError, match="no dispatch strategy 'best'"):
         T2DecisionModel(base, dispatch="best")
-
-
-def test_an_older_langchain_core_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "langchain_core.decisions", None)
-    monkeypatch.delitem(sys.modules, "t2agent.chat.decision_model")
-    with pytest.raises(ConfigError, match=r"needs langchain-core 1\.8"):
-        import_module("t2agent.chat.decision_model")
 
 
 @pytest.mark.usefixtures("smollm2")

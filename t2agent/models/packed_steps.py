@@ -402,7 +402,7 @@ class Steps:
         found = packed.head(space.normalised(packed.norm)).float().view(live, n, -1)
         return (
             found
-            if live == 1
+            if rows == live == 1
             else found.new_zeros(rows, *found.shape[1:]).index_copy_(0, order, found)
         )
 

@@ -185,3 +185,5 @@ def test_a_row_s_logits_do_not_depend_on_its_company(model: T2Model) -> None:
     assert not together[0].any()  # it does not go on
     for place in (1, 2, 3):
         assert torch.equal(together[place], run([place], [[0]])[0])
+    left = run(range(2), [[1]])  # of two the second alone goes on, in its place
+    assert torch.equal(left[1], run([1], [[0]])[0])

@@ -29,7 +29,7 @@ from tests.killed_saves import die_before_event
 BASE = "org/base"
 REPO = "someone/math"
 _LAST = 45  # operations on files at the end, each tried: these put the expert in its place
-_BEFORE = 12  # of those before
+_BEFORE = 25  # of those before
 
 
 def main(folder: Path, action: str, swap: str, start: str) -> None:

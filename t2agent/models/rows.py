@@ -28,7 +28,8 @@ from t2agent.models.generate import Generation, asks_more, prompt_key, room, row
 from t2agent.models.likelihood import position_ids
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
-from t2agent.models.packed_steps import Adapted, PackedLlama, Steps
+from t2agent.models.packed_products import Adapted
+from t2agent.models.packed_steps import PackedLlama, Steps
 from t2agent.models.plans import Key, Resolved
 from t2agent.models.prefixes import piece_ends
 from t2agent.models.prompt import Prompt, encode
@@ -235,16 +236,17 @@ class Rows:
 
     def _read(self, rows: Sequence[Row]) -> list[tuple[Row, Tensor, Held]]:
         """Of each row the logits (1, vocabulary) after its prompt, and its keys and values."""
-        found: list[tuple[Row, Tensor, Held]] = []
-        left = list(rows)
-        while left:
-            now = [left.pop(0)]
-            while left and all(map(self._short, (*now, left[0]))):
-                if (len(now) + 1) * max(row.start for row in (*now, left[0])) > _TOGETHER:
-                    break
-                now.append(left.pop(0))
-            found += self._read_together(now)
-        return found
+        together: list[list[Row]] = []
+        open_ = False  # whether the last of them may take more
+        for row in rows:
+            short = len(rows) > 1 and self._short(row)
+            last = [*together[-1], row] if short and open_ else [row]
+            if len(last) > 1 and len(last) * max(one.start for one in last) <= _TOGETHER:
+                together[-1] = last
+            else:
+                together.append([row])
+            open_ = short
+        return [read for some in together for read in self._read_together(some)]
 
     def _short(self, row: Row) -> bool:
         """Whether a prompt may be read with others."""
@@ -301,11 +303,8 @@ class Rows:
         """Other slots for the rows that are there, of which there are to be ``count``: as few and
         as short as will do for a while."""
         old, rows = self._slots, [row for row in self._rows if row is not None]
-        kept = (
-            []
-            if old is None
-            else [old.take(at) for at, row in enumerate(self._rows) if row is not None]
-        )
+        places = [at for at, row in enumerate(self._rows) if row is not None]
+        kept = [] if old is None else [old.take(at) for at in places]
         size = 1 << (count - 1).bit_length()
         longest = max(held.length for held in (*kept, *new))
         packed = PackedLlama.of(self._model) if self._quantized else None

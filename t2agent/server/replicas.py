@@ -45,14 +45,11 @@ from t2agent.server.served import BASE, Served
 
 STRATEGIES = ("embedding", "off")
 """Those that decide without the base model."""
-COUNT = 2
-"""Replicas, unless told otherwise."""
 TRIES = 5
 """How often a request is asked, if each time the replica dies: it may be what they die of."""
 _MIXTURES = 64  # that a replica is known for, the latest
 _APPLICATION = "t2agent"
 _PAUSE = 0.2  # seconds before another try, times the tries so far
-
 _HEALTH = 2.0  # seconds between looks at whether a replica lives, and of its farewell
 _LOG = logging.getLogger("t2agent.server")
 
@@ -277,7 +274,7 @@ def serving(
     names: Sequence[str],
     *,
     dispatch: str = "embedding",
-    count: int = COUNT,
+    count: int,
     cpus: float = 1.0,
     gpus: float | None = None,
     rows: int = ROWS,

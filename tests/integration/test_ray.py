@@ -177,7 +177,7 @@ def test_errors_and_decisions_are_as_without_replicas(servers: tuple[str, str, S
 def test_strategies_that_ask_the_base_model_are_refused() -> None:
     with (
         pytest.raises(ConfigError, match="embedding and off"),
-        serving(["t2-nano"], dispatch="prompt"),
+        serving(["t2-nano"], count=1, dispatch="prompt"),
     ):
         pass
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from t2agent.paths import bundled
 from t2agent.train.metrics import METRICS, read_rows
+from tests.processes import start
 
 WEIGHTS = "model.safetensors"
 
@@ -50,7 +49,16 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     base = double(tmp_path / "base")
     one, two = tmp_path / "one", tmp_path / "two"
-    started = [*start(file, base, one, 1), *start(file, base, two, 2)]
+    started = [
+        process
+        for folder, processes in ((one, 1), (two, 2))
+        for process in start(
+            [sys.executable, "-c", PROGRAM, str(file), str(base), str(folder)],
+            processes,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+    ]
     told = [process.communicate(timeout=300) for process in started]
     assert [process.returncode for process in started] == [0, 0, 0], told
     # Of several, only the first tells of the result.
@@ -81,25 +89,6 @@ def double(folder: Path) -> Path:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "dtype": "float64"}))
     return folder
-
-
-def start(file: Path, base: Path, folder: Path, processes: int) -> list[subprocess.Popen[str]]:
-    """Start training by both methods, each kept in its own folder there, as launchers do."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)}
-    ranks = [{"RANK": str(k), "LOCAL_RANK": str(k), **shared} for k in range(processes)]
-    return [
-        subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(file), str(base), str(folder)],
-            env={**os.environ, "OMP_NUM_THREADS": "1", **(rank if processes > 1 else {})},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in ranks
-    ]
 
 
 def last_z(run: Path) -> dict[str, torch.Tensor]:

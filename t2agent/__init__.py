@@ -14,6 +14,8 @@ The names below load what they need on first use.
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.machinery import PathFinder
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -85,6 +87,10 @@ __all__ = [
     "create_t2_agent",
     "register_expert",
 ]
+# langchain-core has decision models from 1.8 on; where it is older, `import *` does without ours.
+_core = find_spec("langchain_core")
+if _core and not PathFinder.find_spec("langchain_core.decisions", _core.submodule_search_locations):
+    __all__.remove("T2DecisionModel")
 
 _HOME_OF = {
     "ChatT2": "chat.chat_model",
@@ -106,7 +112,7 @@ _HOME_OF = {
 
 
 def __getattr__(name: str) -> object:
-    if name not in __all__:
+    if name not in __all__ and name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value: object = getattr(import_module(f"{__name__}.{_HOME_OF.get(name, 'errors')}"), name)
     globals()[name] = value

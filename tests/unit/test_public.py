@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import inspect
 import re
+from importlib.machinery import PathFinder
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 
 import pytest
 
@@ -34,7 +36,8 @@ def error_classes() -> dict[str, type]:
 
 
 def test_all_is_what_is_promised() -> None:
-    assert set(t2agent.__all__) == NAMES | set(error_classes()) | {"__version__"}
+    newer = set() if find_spec("langchain_core.decisions") else {"T2DecisionModel"}
+    assert set(t2agent.__all__) == (NAMES - newer) | set(error_classes()) | {"__version__"}
     assert len(t2agent.__all__) == len(set(t2agent.__all__))
 
 
@@ -47,6 +50,29 @@ def test_every_public_name_is_there_and_says_what_it_is(name: str) -> None:
     assert value.__name__ == name
     assert value.__doc__
     assert value.__module__.startswith("t2agent.")
+
+
+def test_importing_all_gives_all() -> None:
+    got: dict[str, object] = {}
+    exec("from t2agent import *", got)
+    assert set(t2agent.__all__) <= set(got)
+
+
+def test_where_langchain_core_is_older_all_does_without_decision_models(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    there = PathFinder.find_spec
+
+    def older(name: str, *rest: object) -> object:
+        return None if name == "langchain_core.decisions" else there(name, *rest)
+
+    monkeypatch.setattr(PathFinder, "find_spec", older)
+    spec = spec_from_file_location("t2agent_older", t2agent.__file__)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert set(module.__all__) == set(t2agent.__all__) - {"T2DecisionModel"}
+    with pytest.raises(ModuleNotFoundError):  # asked for, it is still looked for where it lives
+        _ = module.T2DecisionModel
 
 
 def test_names_that_load_later_are_listed() -> None:

@@ -1,8 +1,9 @@
-"""Prints the lowest version that pyproject.toml allows of each direct dependency, one a line.
+"""Prints pip's constraints for the lowest versions that pyproject.toml allows, one a line.
 
-    python .ci/lowest.py [EXTRA]...      # of the package itself, and of these extras
+    python .ci/lowest.py [EXTRA]...      # of the package's own dependencies and of these extras
 
-A range without a lower bound is an error: nobody could say what its lowest version is.
+torch and what only runs the tests stay at the version of constraints.txt: torch's builds differ by
+machine, and nobody who uses t2agent installs the rest. A range without one lower bound is an error.
 """
 
 import sys
@@ -11,27 +12,33 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-PROJECT = Path(__file__).parents[1] / "pyproject.toml"
+ROOT = Path(__file__).parents[1]
+AS_PINNED = {"hypothesis", "pytest", "pytest-asyncio", "torch"}
 
 
-def lowest(requirement: str) -> str:
-    """The requirement pinned to its lower bound: "rich>=13.9,<16" gives "rich==13.9"."""
+def lowest(requirement: str) -> Requirement:
+    """The requirement at its lower bound: "rich>=13.9,<16" gives "rich==13.9"."""
     wanted = Requirement(requirement)
     bounds = [one.version for one in wanted.specifier if one.operator in (">=", "==", "~=")]
     if len(bounds) != 1:
-        sys.exit(f"{requirement!r} in {PROJECT.name} has no one lower bound: write name>=version")
-    return f"{wanted.name}=={bounds[0]}"
+        sys.exit(f"{requirement!r} in pyproject.toml has no lower bound: write {wanted.name}>=...")
+    return Requirement(f"{wanted.name}=={bounds[0]}")
 
 
-def main(extras: list[str]) -> None:
-    """Prints them, each name once."""
-    project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
+def constraints(extras: list[str]) -> list[str]:
+    """One line for each package, in the order of their names."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     offered = project["optional-dependencies"]
     if unknown := set(extras) - set(offered):
         sys.exit(f"no extra {', '.join(sorted(unknown))}: there are {', '.join(offered)}")
     wanted = [*project["dependencies"], *(one for name in extras for one in offered[name])]
-    print("\n".join(sorted({lowest(one) for one in wanted}, key=str.lower)))
+    found = {one.name: one for one in map(lowest, wanted) if one.name not in AS_PINNED}
+    pinned = map(
+        Requirement, (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    )
+    found |= {one.name: one for one in pinned if one.name in AS_PINNED}
+    return [str(found[name]) for name in sorted(found, key=str.lower)]
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    print("\n".join(constraints(sys.argv[1:])))

@@ -2,8 +2,8 @@
 
     python .ci/lowest.py [EXTRA]...      # of the package's own dependencies and of these extras
 
-torch and what only runs the tests stay at the version of constraints.txt: torch's builds differ by
-machine, and nobody who uses t2agent installs the rest. A range without one lower bound is an error.
+torch, and what the tests need besides, stay at the version of constraints.txt: builds of torch differ
+by machine. A range without one lower bound is an error.
 """
 
 import sys
@@ -13,7 +13,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
-AS_PINNED = {"hypothesis", "pytest", "pytest-asyncio", "torch"}
+AS_PINNED = {"hypothesis", "openai", "pytest", "pytest-asyncio", "torch"}
 
 
 def lowest(requirement: str) -> Requirement:
@@ -33,9 +33,7 @@ def constraints(extras: list[str]) -> list[str]:
         sys.exit(f"no extra {', '.join(sorted(unknown))}: there are {', '.join(offered)}")
     wanted = [*project["dependencies"], *(one for name in extras for one in offered[name])]
     found = {one.name: one for one in map(lowest, wanted) if one.name not in AS_PINNED}
-    pinned = map(
-        Requirement, (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    )
+    pinned = map(Requirement, (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines())
     found |= {one.name: one for one in pinned if one.name in AS_PINNED}
     return [str(found[name]) for name in sorted(found, key=str.lower)]
 

@@ -2,8 +2,8 @@
 
     python .ci/lowest.py [EXTRA]...      # of the package's own dependencies and of these extras
 
-torch, and what the tests need besides, stay at the version of constraints.txt: builds of torch differ
-by machine. A range without one lower bound is an error.
+torch, and what the tests need besides, stay at the versions of constraints.txt: builds of torch
+differ by machine. A range without one lower bound is an error.
 """
 
 import sys

@@ -52,7 +52,7 @@ $(LOWEST)/.t2agent-installed: pyproject.toml constraints.txt .ci/lowest.py
 	$(LOWEST)/bin/python -m pip install --quiet packaging
 	$(LOWEST)/bin/python .ci/lowest.py $(subst $(COMMA), ,$(LOWEST_EXTRAS)) > $(LOWEST)/constraints.txt
 	$(LOWEST)/bin/python -m pip install --quiet --constraint $(LOWEST)/constraints.txt \
-	--editable '.[$(LOWEST_EXTRAS)]' hypothesis openai pytest pytest-asyncio
+	--editable '.[$(LOWEST_EXTRAS)]' hypothesis openai pytest pytest-asyncio ruff
 	@touch $@
 
 lint: $(STAMP)

@@ -13,7 +13,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
-AS_PINNED = {"hypothesis", "openai", "pytest", "pytest-asyncio", "torch"}
+AS_PINNED = {"hypothesis", "openai", "pytest", "pytest-asyncio", "ruff", "torch"}
 
 
 def lowest(requirement: str) -> Requirement:

@@ -8,7 +8,7 @@ MODEL := smollm2
 export OMP_NUM_THREADS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && n=4; echo $$n)
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: setup model demo test lint format bench build clean
+.PHONY: setup model demo test test-lowest lint format bench build clean
 
 setup: $(STAMP) model
 
@@ -31,6 +31,29 @@ demo: setup
 WORKERS ?= 2
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+
+# The lowest versions that pyproject.toml allows, in a folder of their own, made anew whenever they
+# change. The tests are those of the rooms that stand on other people's libraries, without what needs
+# the extras remote and trl, whose own lowest versions ask for newer ones of the rest.
+LOWEST := .venv-lowest
+LOWEST_EXTRAS := data,gguf,server
+COMMA := ,
+LOWEST_TESTS := tests/unit/test_public.py tests/unit/cli tests/unit/experts tests/unit/replies \
+	tests/unit/toolbox $(addprefix tests/unit/chat/test_,agent.py binding.py chat_model.py \
+	chat_model_contract.py chat_model_images.py llm.py messages.py settings.py) \
+	$(addprefix tests/unit/dispatch/test_,embedding.py encoder.py strategies.py) \
+	$(addprefix tests/unit/models/,exchange test_gguf.py test_loading.py test_model.py test_prompt.py) \
+	$(addprefix tests/unit/server/test_,access.py openai_chat.py openai_images.py openai_others.py)
+test-lowest: $(LOWEST)/.t2agent-installed
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -m 'not slow' $(LOWEST_TESTS)
+
+$(LOWEST)/.t2agent-installed: pyproject.toml constraints.txt .ci/lowest.py
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet packaging
+	$(LOWEST)/bin/python .ci/lowest.py $(subst $(COMMA), ,$(LOWEST_EXTRAS)) > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python -m pip install --quiet --constraint $(LOWEST)/constraints.txt \
+	--editable '.[$(LOWEST_EXTRAS)]' hypothesis openai pytest pytest-asyncio ruff
+	@touch $@
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

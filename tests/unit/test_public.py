@@ -49,6 +49,12 @@ def test_every_public_name_is_there_and_says_what_it_is(name: str) -> None:
     assert value.__module__.startswith("t2agent.")
 
 
+def test_importing_all_gives_all() -> None:
+    got: dict[str, object] = {}
+    exec("from t2agent import *", got)
+    assert set(t2agent.__all__) <= set(got)
+
+
 def test_names_that_load_later_are_listed() -> None:
     assert set(t2agent.__all__) <= set(dir(t2agent))
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
 import pytest
 
@@ -67,8 +68,8 @@ def test_all_splits_and_every_reply(run, run_json, tiny, puzzles, tmp_path):
     assert "a folder that is there" in nowhere.stderr
 
 
-def test_a_task_of_t2_nano_and_a_folder(run_json, tiny, expert_folders):
-    folder = str(expert_folders["poems"])
+def test_a_task_of_t2_nano_and_a_folder(run_json, tiny, expert_folders, tmp_path):
+    folder = str(shutil.copytree(expert_folders["poems"], tmp_path / "poems"))  # scores are written
     found = run_json("experts", "eval", folder, "--task", "code", "-m", tiny, "--n", "1")
     assert (found["name"], found["task"], found["examples"]) == ("poems", "code", 1)
     assert found["reward"]["half"] is None

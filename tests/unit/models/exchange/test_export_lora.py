@@ -11,6 +11,7 @@ from typing import Any
 import peft
 import pytest
 import torch
+from packaging.version import Version
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
@@ -93,6 +94,8 @@ def test_an_expert_of_few_directions_is_exact_in_peft(name: str, tmp_path: Path)
     assert report.rank == report.needed == 3
     assert report.exact
     assert report.error < 1e-6
+    if model.model.config.is_encoder_decoder and Version(peft.__version__) < Version("0.21.2"):
+        pytest.skip("PEFT before 0.21.2 opens no encoder-decoder of transformers 5.18 or newer")
     got = in_peft(fresh, tmp_path / "out", batch)
     assert relative(got, wanted) < EXACT
     assert float((got - wanted).norm() / (wanted - base).norm()) < 1e-3

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from t2agent.dispatch import Decision
@@ -71,6 +71,7 @@ class Scheduler:
         self.rows, self.waiting = rows, waiting
         self._batch = Rows(model, quantized=quantized)
         self._queue: deque[Job] = deque()
+        self._beginning: list[Job] = []  # taken from the queue, their prompts not read yet
         self._running: dict[Row, Job] = {}
         self._changed = threading.Condition()
         self._closing = False
@@ -92,30 +93,37 @@ class Scheduler:
         *,
         on_text: Callable[[str], None] | None = None,
         seed: int | None = None,
+        like: Job | None = None,
     ) -> Job:
         """Have a request answered. The first pass runs here, in the thread that asks, where the
         prompt is encoded as well.
 
         on_text: gets the pieces of the reply, in the scheduler's thread. seed: of sampling, instead
-        of the options' own.
+        of the options' own. like: another reply to the same call, whose decision and encoded prompt
+        this one shares.
 
         Raises BusyError where too many wait already, or the scheduler is closing; what the first
         pass and `Row` raise.
         """
         self._check()
-        [decision] = call.engine.decide([call.prompt], call.choice)
-        given = call.choice.what if isinstance(call.choice, Given) else decision.mixture
-        what = self.model.resolve(given)
-        asked = Asked(
-            prompt=call.prompt,
-            options=call.options,
-            what=what,
-            constraint=call.constraint or call.engine.one_of_options(call.prompt, what),
-            keep=call.keep,
-            seed=seed,
-            on_text=on_text,
-        )
-        job = Job(call, decision, Row(self.model, asked))
+        if like is None:
+            [decision] = call.engine.decide([call.prompt], call.choice)
+            given = call.choice.what if isinstance(call.choice, Given) else decision.mixture
+            what = self.model.resolve(given)
+            asked = Asked(
+                prompt=call.prompt,
+                options=call.options,
+                what=what,
+                constraint=call.constraint or call.engine.one_of_options(call.prompt, what),
+                keep=call.keep,
+                seed=seed,
+                on_text=on_text,
+            )
+        else:
+            decision = replace(like.decision, seconds=0.0)
+            asked = replace(like.row.asked, seed=seed, on_text=on_text, cancel=threading.Event())
+        inputs = None if like is None else like.row.inputs
+        job = Job(call, decision, Row(self.model, asked, inputs))
         self._take(job)
         return job
 
@@ -146,7 +154,7 @@ class Scheduler:
         thread.join(seconds)
         if thread.is_alive():
             with self._changed:
-                for job in (*self._queue, *self._running.values()):
+                for job in (*self._queue, *self._beginning, *self._running.values()):
                     job.give_up()
             thread.join()
 
@@ -160,8 +168,8 @@ class Scheduler:
             )
 
     def _work(self) -> None:
-        while (jobs := self._next()) or self._running:
-            self._begin(jobs)
+        while self._next() or self._running:
+            self._begin()
             try:
                 ended = self._batch.step()
             except BaseException as error:  # noqa: BLE001 - handed to whom it concerns
@@ -173,30 +181,30 @@ class Scheduler:
             for row in ended:
                 self._end(self._running.pop(row))
 
-    def _next(self) -> list[Job]:
-        """The next requests to begin with, where there is room; empty where there are none now.
+    def _next(self) -> bool:
+        """Take the next requests to begin with, where there is room; whether there are any.
 
         Waits a while when there is nothing to do; none with nothing running ends the thread.
         """
         with self._changed:
             while True:
-                found: list[Job] = []
+                found = self._beginning
                 while self._queue and len(self._running) + len(found) < self.rows:
                     job = self._queue.popleft()
                     if job.future.set_running_or_notify_cancel():
                         found.append(job)
                 if found or self._running:
-                    return found
+                    return bool(found)
                 if self._closing or not self._changed.wait_for(self._wanted, _IDLE):
                     self._thread = None
-                    return []
+                    return False
 
     def _wanted(self) -> bool:
         return bool(self._queue) or self._closing
 
-    def _begin(self, jobs: Sequence[Job]) -> None:
+    def _begin(self) -> None:
         together: list[Job] = []
-        for job in jobs:
+        for job in self._beginning:
             job.begun, job.rows = time.perf_counter(), len(self._running) + len(together) + 1
             try:
                 if Rows.takes(self.model, job.row.longest):
@@ -213,6 +221,8 @@ class Scheduler:
                 self._end(job)
             else:
                 self._running[job.row] = job
+        with self._changed:
+            self._beginning = []
 
     @staticmethod
     def _alone(job: Job) -> Answer:

@@ -57,15 +57,15 @@ class Asked:
 
 
 class Row:
-    """One reply in the making.
+    """One reply in the making. inputs: the prompt where it is encoded already.
 
     Raises ContextLengthError where the prompt leaves no room, and what `encode` raises.
     """
 
-    def __init__(self, model: T2Model, asked: Asked) -> None:
+    def __init__(self, model: T2Model, asked: Asked, inputs: BatchFeature | None = None) -> None:
         options = asked.options
         self.asked = asked
-        self.inputs: BatchFeature = encode(model, [asked.prompt])
+        self.inputs = encode(model, [asked.prompt]) if inputs is None else inputs
         self.tokens: Tensor = self.inputs["input_ids"]
         self.start = int(self.tokens.shape[1])
         self.limit = min(options.max_tokens, *room(model, self.inputs))
@@ -195,7 +195,7 @@ class Rows:
         """Begin these replies, of which some may end with their first token; those that failed, and
         why."""
         try:
-            read = self._read([row for row in rows if not row.cancelled()])
+            read = self._read(rows)
         except BaseException as error:  # noqa: BLE001 - handed to whom it concerns
             if len(rows) == 1:
                 return {rows[0]: error}
@@ -246,7 +246,12 @@ class Rows:
             else:
                 together.append([row])
             open_ = short
-        return [read for some in together for read in self._read_together(some)]
+        return [
+            read
+            for some in together
+            if (wanted := [row for row in some if not row.cancelled()])
+            for read in self._read_together(wanted)
+        ]
 
     def _short(self, row: Row) -> bool:
         """Whether a prompt may be read with others."""

@@ -29,14 +29,29 @@ class Running:
         self.job: Job
 
     @classmethod
-    async def start(cls, base: Base, call: Call, seed: int | None, *, pieces: bool) -> Running:
-        """Have a call answered. pieces: whether its text is wanted piece by piece.
+    async def start(
+        cls,
+        base: Base,
+        call: Call,
+        seed: int | None,
+        *,
+        pieces: bool,
+        like: Running | None = None,
+    ) -> Running:
+        """Have a call answered. pieces: whether its text is wanted piece by piece. like: another
+        reply to it.
 
         Raises as `Scheduler.submit`.
         """
         made = cls()
         on_text = made._put if pieces else None
-        made.job = await run_in_threadpool(base.scheduler.submit, call, on_text=on_text, seed=seed)
+        made.job = await run_in_threadpool(
+            base.scheduler.submit,
+            call,
+            on_text=on_text,
+            seed=seed,
+            like=None if like is None else like.job,
+        )
         made.job.future.add_done_callback(lambda _: made._put(None))
         return made
 
@@ -69,8 +84,11 @@ async def started(base: Base, calls: Sequence[Call], copies: int, *, pieces: boo
             seeds: list[int | None] = [None] * copies
             if call.options.temperature > 0 and copies > 1:
                 seeds = list(row_seeds(call.options.seed, [prompt_key(call.prompt)], copies))
+            first: Running | None = None
             for seed in seeds:
-                found.append(await Running.start(base, call, seed, pieces=pieces))  # noqa: PERF401
+                one = await Running.start(base, call, seed, pieces=pieces, like=first)
+                found.append(one)
+                first = first or one
     except BaseException:
         for one in found:
             one.give_up()

@@ -102,8 +102,11 @@ class Run:
         self.rows: list[Metrics] = []
         self.samples: list[Metrics] = []
         self.bar = Bar(None)
+        name = getattr(task, "reward_name", "")
+        self.judged = {"reward": name} if name else {}
         self.identity = {
             "task": task.name,
+            **self.judged,
             "data": data_fingerprint(task, self.validation, self.examples),
             "seed": seed,
             "base_fingerprint": model.fingerprint,
@@ -194,7 +197,7 @@ class Run:
             phases[0]["steps"], phases[1]["steps"] = begun, at.step - begun
         return {
             "task": self.task.name,
-            **({"reward": name} if (name := getattr(self.task, "reward_name", "")) else {}),
+            **self.judged,
             "method": course.method,
             **({"chosen": course.why} if course.why else {}),
             **({"phases": phases} if len(phases) > 1 else {}),

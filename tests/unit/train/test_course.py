@@ -221,12 +221,14 @@ def test_a_run_is_kept_by_its_name_until_it_is_finished() -> None:
     assert Expert.load(folder / "expert").card.training["hyper"]["learning_rate"] == 0.01
 
 
-def test_other_examples_are_another_run(tmp_path: Path) -> None:
+def test_other_examples_or_another_reward_are_another_run(tmp_path: Path) -> None:
     options = {**FAST, "method": "sft", "steps": 1, "checkpoint": tmp_path}
     train_expert(tiny_text_model(), task(), **options)
-    other = ExampleTask("vowels", [Example(e.prompt, "the fox") for e in EXAMPLES], vowels)
+    others = [Example(e.prompt, "the fox") for e in EXAMPLES]
     with pytest.raises(ConfigError, match="data "):
-        train_expert(tiny_text_model(), other, **options)
+        train_expert(tiny_text_model(), ExampleTask("vowels", others, vowels), **options)
+    with pytest.raises(ConfigError, match="reward .*f1"):
+        train_expert(tiny_text_model(), ExampleTask("vowels", EXAMPLES, "f1"), **options)
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,7 @@ class Scheduler:
         pass and `Row` raise.
         """
         self._check()
+        seed = self._seed(call, seed)
         if like is None:
             [decision] = call.engine.decide([call.prompt], call.choice)
             given = call.choice.what if isinstance(call.choice, Given) else decision.mixture
@@ -130,6 +131,10 @@ class Scheduler:
     def run(self, engine: Engine, work: Callable[[Engine], T]) -> T:
         """What some work comes to that asks the model itself; engine: one of this model."""
         return work(engine)
+
+    def _seed(self, call: Call, given: int | None) -> int | None:  # noqa: ARG002 - of replicas
+        """The seed of a reply; None for the options' own."""
+        return given
 
     def _take(self, job: Job) -> None:
         with self._changed:

@@ -171,18 +171,11 @@ class Replicas(Scheduler):
         """Replies that replicas write."""
         return len(self._runs)
 
-    def submit(
-        self,
-        call: Call,
-        *,
-        on_text: Callable[[str], None] | None = None,
-        seed: int | None = None,
-        like: Job | None = None,
-    ) -> Job:
-        """As of `Scheduler`; a seed is chosen here, so that another replica writes the same."""
-        if seed is None and call.options.temperature > 0:
-            [seed] = row_seeds(call.options.seed, [prompt_key(call.prompt)], 1)
-        return super().submit(call, on_text=on_text, seed=seed, like=like)
+    def _seed(self, call: Call, given: int | None) -> int | None:
+        """One is chosen here, so that another replica writes the same."""
+        if given is None and call.options.temperature > 0:
+            [given] = row_seeds(call.options.seed, [prompt_key(call.prompt)], 1)
+        return given
 
     def run(self, engine: Engine, work: Callable[[Engine], T]) -> T:
         """As of `Scheduler`, by a replica; the work must be one that can be pickled."""

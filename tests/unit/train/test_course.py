@@ -227,7 +227,7 @@ def test_other_examples_or_another_reward_are_another_run(tmp_path: Path) -> Non
     others = [Example(e.prompt, "the fox") for e in EXAMPLES]
     with pytest.raises(ConfigError, match="data "):
         train_expert(tiny_text_model(), ExampleTask("vowels", others, vowels), **options)
-    with pytest.raises(ConfigError, match="reward .*f1"):
+    with pytest.raises(ConfigError, match=r"reward .*f1"):
         train_expert(tiny_text_model(), ExampleTask("vowels", EXAMPLES, "f1"), **options)
 
 

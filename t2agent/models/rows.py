@@ -34,7 +34,7 @@ from t2agent.models.plans import Key, Resolved
 from t2agent.models.prefixes import piece_ends
 from t2agent.models.prompt import Prompt, encode
 from t2agent.models.reading import in_pieces, read_prompt
-from t2agent.models.sampling import Logprobs, Sampler, repetition
+from t2agent.models.sampling import Logprobs, Sampler, TokenLogprob, repetition
 from t2agent.models.slots import CachedSlots, Held, Slots
 from t2agent.replies.constraint import Constraint
 
@@ -108,6 +108,11 @@ class Row:
     def longest(self) -> int:
         """Tokens of the prompt and the longest reply."""
         return self.start + self.limit
+
+    @property
+    def logprobs(self) -> Sequence[TokenLogprob]:
+        """Those of the tokens so far, but for the latest; the list grows."""
+        return () if self._logprobs is None else self._logprobs.so_far(0)
 
     @property
     def guesses(self) -> bool:

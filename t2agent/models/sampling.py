@@ -105,6 +105,10 @@ class Logprobs(LogitsProcessor):
         self._last = torch.log_softmax(scores.float(), dim=-1)
         return scores
 
+    def so_far(self, row: int) -> Sequence[TokenLogprob]:
+        """Those of a row that goes on, but for its latest token; the list grows."""
+        return self._rows[row]
+
     def of(self, row: int, tokens: Sequence[int]) -> tuple[TokenLogprob, ...]:
         """Those of a row, which has ended with these tokens."""
         if len(self._rows[row]) < len(tokens):

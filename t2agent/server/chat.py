@@ -19,10 +19,12 @@ from t2agent.engine.logprobs import chat_logprobs
 from t2agent.engine.reply_form import ReplyForm
 from t2agent.engine.shortlist import most_tools
 from t2agent.engine.two_passes import Answer
+from t2agent.models.sampling import TokenLogprob
 from t2agent.server.failures import RefusedError
 from t2agent.server.metrics import Metrics
 from t2agent.server.replies import (
     Reader,
+    Spelled,
     finish_reason,
     headers,
     text_logprobs,
@@ -178,24 +180,31 @@ class Completions:
 
     async def _chat_events(self, asked: Asked, running: list[Running]) -> AsyncIterator[str]:
         readers = [asked.reader() for _ in running]
+        spelled = [Spelled(asked.base.model, one.job) for one in running]
+        pending: list[list[TokenLogprob]] = [[] for _ in running]
         with_usage = asked.body.usage_in_stream
 
         def event(choices: list[dict[str, Any]], **more: Any) -> str:
             usage_field = {"usage": None} if with_usage and "usage" not in more else {}
             return json.dumps({**asked.head(), "choices": choices, **usage_field, **more})
 
+        def choice(index: int, delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
+            logs = chat_logprobs(asked.base.model, pending[index] or None)
+            pending[index] = []
+            return {"index": index, "delta": delta, "logprobs": logs, "finish_reason": reason}
+
         for index in range(len(running)):
-            yield event([_choice(index, {"role": "assistant", "content": ""})])
+            yield event([choice(index, {"role": "assistant", "content": ""})])
         async for index, piece in self.joined(running):
             last = isinstance(piece, Answer)
             text = "" if isinstance(piece, Answer) else piece
+            pending[index] += spelled[index].push(piece)
             for delta in readers[index].push(text, last=last):
-                yield event([_choice(index, delta)])
+                yield event([choice(index, delta)])
             if isinstance(piece, Answer):
                 reason = finish_reason(piece, called=readers[index].called)
-                logs = chat_logprobs(asked.base.model, piece.generation.logprobs)
                 more = {"t2agent": told(running[index].job, piece)}
-                yield event([_choice(index, {}, reason, logs)], **more)
+                yield event([choice(index, {}, reason)], **more)
         if with_usage:
             answers = [await one.answer() for one in running]
             yield event([], usage=usage(answers))
@@ -205,18 +214,20 @@ class Completions:
         def event(choices: list[dict[str, Any]], **more: Any) -> str:
             return json.dumps({**asked.head(), "choices": choices, **more})
 
+        spelled = [Spelled(asked.base.model, one.job) for one in running]
+        offsets = [0] * len(running)
         async for index, piece in self.joined(running):
-            if isinstance(piece, Answer):
-                choice: dict[str, Any] = {
-                    "index": index,
-                    "text": "",
-                    "logprobs": text_logprobs(asked.base.model, piece.generation.logprobs),
-                    "finish_reason": finish_reason(piece),
-                }
-                yield event([choice], t2agent=told(running[index].job, piece))
-            else:
-                choice = {"index": index, "text": piece, "logprobs": None, "finish_reason": None}
-                yield event([choice])
+            found = spelled[index].push(piece)
+            logs = text_logprobs(asked.base.model, found or None, offsets[index])
+            offsets[index] += 0 if logs is None else sum(map(len, logs["tokens"]))
+            choice: dict[str, Any] = {
+                "index": index,
+                "text": "" if isinstance(piece, Answer) else piece,
+                "logprobs": logs,
+                "finish_reason": finish_reason(piece) if isinstance(piece, Answer) else None,
+            }
+            more = {"t2agent": told(running[index].job, piece)} if isinstance(piece, Answer) else {}
+            yield event([choice], **more)
         if asked.body.usage_in_stream:
             yield event([], usage=usage([await one.answer() for one in running]))
         yield DONE
@@ -258,9 +269,3 @@ class Completions:
 
     def _count(self, one: Running, answer: Answer) -> None:
         self.metrics.answered(one.job.call.engine.model.name, one.job, answer)
-
-
-def _choice(
-    index: int, delta: dict[str, Any], reason: str | None = None, logs: Any = None
-) -> dict[str, Any]:
-    return {"index": index, "delta": delta, "logprobs": logs, "finish_reason": reason}

@@ -76,6 +76,36 @@ class Reader:
                 calls[call["index"]]["function"]["arguments"] += function["arguments"]
 
 
+class Spelled:
+    """The log-probabilities of the tokens that the pieces of one streamed reply spell.
+
+    Where the row is in another process, all come with the answer.
+    """
+
+    def __init__(self, model: T2Model, job: Job) -> None:
+        self._texts = Tokens.of(model).texts
+        self._row = job.row
+        self._tokens = 0
+        self._left = 0  # bytes of text that no token that was told spells
+
+    def push(self, piece: str | Answer) -> list[TokenLogprob]:
+        """Those that one more piece makes certain; with the answer the rest."""
+        begun = self._tokens
+        if isinstance(piece, Answer):
+            found = (piece.generation.logprobs or ())[begun:]
+            self._tokens += len(found)
+            return list(found)
+        self._left += len(piece.encode(errors="replace"))
+        known = self._row.logprobs
+        while self._tokens < len(known):
+            size = len(self._texts[known[self._tokens].token])
+            if size > self._left:
+                break
+            self._left -= size
+            self._tokens += 1
+        return list(known[begun : self._tokens])
+
+
 def finish_reason(answer: Answer, *, called: bool = False) -> str:
     """Why a reply ended, in OpenAI's words."""
     reason = answer.generation.finish_reason
@@ -114,21 +144,25 @@ def headers(job: Job) -> dict[str, str]:
     }
 
 
-def text_logprobs(model: T2Model, found: Iterable[TokenLogprob] | None) -> dict[str, Any] | None:
-    """Log-probabilities in the form of completions; None of a reply of which none were kept."""
+def text_logprobs(
+    model: T2Model, found: Iterable[TokenLogprob] | None, offset: int = 0
+) -> dict[str, Any] | None:
+    """Log-probabilities in the form of completions; None of a reply of which none were kept.
+
+    offset: characters of the reply before the first of these tokens.
+    """
     if found is None:
         return None
     texts = Tokens.of(model).texts
     tokens: list[str] = []
     offsets: list[int] = []
-    at = 0
     logs: list[float] = []
     tops: list[Mapping[str, float]] = []
     for one in found:
         text = texts[one.token].decode(errors="replace")
         tokens.append(text)
-        offsets.append(at)
-        at += len(text)
+        offsets.append(offset)
+        offset += len(text)
         logs.append(one.logprob)
         tops.append({texts[token].decode(errors="replace"): value for token, value in one.top})
     return {"tokens": tokens, "text_offset": offsets, "token_logprobs": logs, "top_logprobs": tops}

@@ -192,13 +192,21 @@ def test_logprobs(client):
         assert len(one.top_logprobs) == 3
         assert one.top_logprobs[0].logprob == one.logprob <= 0  # greedy: the likeliest
         assert bytes(one.bytes).decode() == one.token
-    [last] = [
-        choice.logprobs
-        for chunk in streamed(client, logprobs=True, top_logprobs=3, max_tokens=5)
-        for choice in chunk.choices
-        if choice.logprobs
-    ]
-    assert last.content == content
+
+
+@pytest.mark.parametrize("stop", [None, ["33"]])
+def test_a_stream_has_the_logprobs_of_what_it_says(client, stop):
+    options = {"logprobs": True, "top_logprobs": 3, "stop": stop}
+    wanted = asked(client, **options).choices[0].logprobs.content
+    chunks = [choice for chunk in streamed(client, **options) for choice in chunk.choices]
+    told = [choice.logprobs.content if choice.logprobs else [] for choice in chunks]
+    assert [one for some in told for one in some] == wanted
+    assert sum(map(bool, told)) > 1
+    said = spelled = ""
+    for choice, found in zip(chunks[:-1], told, strict=False):
+        said += choice.delta.content or ""
+        spelled += "".join(one.token for one in found)
+        assert said.startswith(spelled)
 
 
 def test_a_reply_ends_before_a_stop(client):

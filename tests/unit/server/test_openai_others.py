@@ -50,8 +50,15 @@ def test_text_is_continued(client):
     for choice in whole.choices:
         assert "".join(choice.logprobs.tokens) == choice.text
     chunks = client.completions.create(prompt="1 2 3", stream=True, **options)
-    text = "".join(choice.text for chunk in chunks for choice in chunk.choices)
-    assert text == whole.choices[0].text
+    choices = [choice for chunk in chunks for choice in chunk.choices]
+    assert "".join(choice.text for choice in choices) == whole.choices[0].text
+    told = [choice.logprobs for choice in choices if choice.logprobs]
+    assert len(told) > 1
+    wanted = whole.choices[0].logprobs
+    assert [one for some in told for one in some.tokens] == wanted.tokens
+    assert [one for some in told for one in some.text_offset] == wanted.text_offset
+    logs = [one for some in told for one in some.token_logprobs]
+    assert logs == pytest.approx(wanted.token_logprobs, abs=1e-4)
 
 
 def test_a_response(client):

@@ -6,6 +6,7 @@
 | {"messages"} | the assistant's last message, a text or calls of tools |
 | {"prompt": messages, "completion": messages} | the same, of the completion |
 | {"prompt"} or {"messages"}, and {"calls"} or {"answer"} | the calls, the answer |
+| {..., "answer", "reference"} | the reference, a whole reply of which the answer is the result |
 
 Beside these, a row may have "tools" and "image" or "images". Sources: the dataset formats of TRL's
 documentation (conversational language modelling and prompt-completion, tool calling, vision) and
@@ -34,7 +35,7 @@ LoadImage = Callable[[object], "Image"]
 
 KNOWN = (
     "prompt", "answer", "image", "images", "messages", "completion", "tools", "calls", "functions",
-    "parallel_tool_calls",
+    "parallel_tool_calls", "reference",
 )  # fmt: skip
 """The fields of a row that are read; others are ignored."""
 FOR_REWARDS = ("labels", "must_say", "test", "test_list", "entry_point")
@@ -56,8 +57,10 @@ def examples_of(row: Mapping[str, Any], load: LoadImage, turns: Turns = "last") 
         ConfigError, ModalityError, ImageRefusedError: as `Example`, and where the row is of none
             of the forms; the message names the field.
     """
-    tools = tuple(map(_tool, _list("tools" if row.get("tools") else "functions", row)))
-    other = {name: row[name] for name in FOR_REWARDS if name in row}
+    more = {
+        "tools": tuple(map(_tool, _list("tools" if row.get("tools") else "functions", row))),
+        "other": {name: row[name] for name in FOR_REWARDS if name in row},
+    }
     told = _told(row)
     history, start = _history(row, told is not None)
     history = _placed(history, _images(row, load), load)
@@ -67,7 +70,9 @@ def examples_of(row: Mapping[str, Any], load: LoadImage, turns: Turns = "last") 
                 "the messages end with the assistant's, and an 'answer' or 'calls' is given "
                 "besides; leave one of them out"
             )
-        return [_example(history, tools, other, *told)]
+        if not isinstance(reference := row.get("reference") or "", str):
+            raise ConfigError(f"'reference' is {reference!r:.80}, not a string; {NEEDED}")
+        return [_example(history, {**more, "reference": reference}, *told)]
     wanted = [
         place
         for place, message in enumerate(history)
@@ -83,7 +88,7 @@ def examples_of(row: Mapping[str, Any], load: LoadImage, turns: Turns = "last") 
     else:  # greetings answer nobody
         asked = next((n for n, one in enumerate(history) if one.get("role") == "user"), 0)
         wanted = [place for place in wanted if place > asked] or wanted[-1:]
-    return [_example(history[:at], tools, other, *_reply(history[at], at)) for at in wanted]
+    return [_example(history[:at], more, *_reply(history[at], at)) for at in wanted]
 
 
 def _history(row: Mapping[str, Any], told: bool) -> tuple[list[dict[str, Any]], int]:
@@ -159,13 +164,12 @@ def _refused(_: Mapping[str, Any]) -> dict[str, Any]:
 
 def _example(
     messages: Sequence[Mapping[str, Any]],
-    tools: tuple[Any, ...],
-    other: Mapping[str, Any],
+    more: Mapping[str, Any],
     answer: str,
     calls: Sequence[Any],
 ) -> Example:
     """A user's only message is a prompt, so that one request is the same in all forms."""
-    more: dict[str, Any] = {"tools": tools, "calls": tuple(calls), "other": other}
+    more = {**more, "calls": tuple(calls)}
     if len(messages) == 1 and messages[0].get("role") == "user":
         content = messages[0].get("content")
         match [content] if isinstance(content, str) else content:

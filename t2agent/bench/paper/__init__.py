@@ -116,11 +116,14 @@ def run_suite(
 
 def _plan(quick: bool, sizes: Mapping[str, Any]) -> Plan:
     plan = replace(QUICK if quick else FULL, **sizes)
-    strange = sorted({*plan.methods, *plan.rates} - set(METHODS))
+    strange = sorted({*plan.methods, *plan.rates, plan.taught_by} - set(METHODS))
     if strange:
         raise ConfigError(
             f"unknown method(s) {', '.join(strange)}; known: {', '.join(sorted(METHODS))}"
         )
+    if METHODS[plan.taught_by].kind != "svf":
+        ours = ", ".join(name for name, method in METHODS.items() if method.kind == "svf")
+        raise ConfigError(f"taught_by is {plan.taught_by!r}; needed a method of z: {ours}")
     return plan
 
 

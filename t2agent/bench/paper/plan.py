@@ -37,6 +37,9 @@ class Plan:
         seeds: one set of experts is trained for each.
         requests: test requests a task.
         chosen_on: validation requests on which a weight or a learning rate is chosen.
+        taught_by: the method (`training.METHODS`, one of z) that experts are trained by, at the
+            product's own learning rate. A real model earns no reward for what it has never seen,
+            and wants "svf-sft".
         steps: most training steps.
         shots: examples that a few-shot search has.
         scaling: numbers of examples for few-shot scaling.
@@ -57,6 +60,7 @@ class Plan:
     seeds: _Some[CountOrZero] = (0, 1, 2)
     requests: Count = 300
     chosen_on: Count = 100
+    taught_by: str = "svf"
     steps: Count = 60
     shots: Count = 30
     scaling: _Some[Count] = (3, 5, 10, 30)

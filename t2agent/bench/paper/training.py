@@ -77,9 +77,6 @@ METHODS: Mapping[str, Method] = {
 }
 """Name -> method. Without a suffix, the objective is the policy gradient; "sft" is next token."""
 
-DEFAULT = "svf"
-"""The method that experts are trained by, at the product's own learning rate."""
-
 
 class Trained:
     """Experts and baselines of a suite.
@@ -111,7 +108,7 @@ class Trained:
             return
         for seed in self.plan.seeds:
             for domain in self.suite.domains:
-                yield self._job(DEFAULT, domain, seed, self._own_rate(domain))
+                yield self._job(self.plan.taught_by, domain, seed, self._own_rate(domain))
             yield Job(f"{CLASSIFIER}/{seed}", partial(self._train_classifier, seed))
 
     def rate_jobs(self) -> Iterator[Job]:
@@ -152,7 +149,9 @@ class Trained:
 
     def control(self, task: Task, seed: int) -> Expert:
         """An expert trained on another task, as a control, for all the steps."""
-        return self._expert(task, seed, f"control-{task.name}-{seed}", patience=0)
+        return self._expert(
+            task, seed, f"control-{task.name}-{seed}", method="reinforce", patience=0
+        )
 
     def rate(self, name: str) -> float:
         """The learning rate of a method: the plan's, or that with the best mean reward on
@@ -208,6 +207,10 @@ class Trained:
     def _trains_experts(self) -> bool:
         return self._given is None and self.plan.uses_experts
 
+    @property
+    def _taught(self) -> Method:
+        return METHODS[self.plan.taught_by]
+
     def _folder(self, name: str) -> Path:
         return self.ledger.folder / "trained" / name
 
@@ -216,14 +219,14 @@ class Trained:
 
     def _own_rate(self, domain: str) -> float:
         """The learning rate that a domain's expert is trained at."""
-        usual = options_for("reinforce", self.plan.hyper).learning_rate
+        usual = options_for(self._taught.objective, self.plan.hyper).learning_rate
         return self.suite.rates.get(domain, usual)
 
     def _own_folder(self, name: str, seed: int) -> str:
-        """The name of the folders of an expert, which is what `DEFAULT` trains at its rate."""
+        """The name of the folders of an expert, as it is taught at its rate."""
         if name == CLASSIFIER:
             return f"{CLASSIFIER}-{seed}"
-        return _folder_of(_key(DEFAULT, name, seed, self._own_rate(name)))
+        return _folder_of(_key(self.plan.taught_by, name, seed, self._own_rate(name)))
 
     def _load(self, name: str, seed: int) -> Expert:
         expert = Expert.load(self._folder(self._own_folder(name, seed)))
@@ -254,7 +257,7 @@ class Trained:
             checkpoint=self._work(work),
             progress=False,
             no_signal="keep",  # the base model's figures are what came of it then
-            **{"method": "reinforce", **self.plan.hyper, **hyper},
+            **{"method": self._taught.objective, **self.plan.hyper, **hyper},
         )
 
     def _job(self, name: str, domain: str, seed: int, rate: float) -> Job:

@@ -51,6 +51,7 @@ def test_what_cannot_be_planned(sizes, says):
         ({"colour": 1}, "unknown option.*colour.*known:.*requests"),
         ({"methods": ["svf", "dora"]}, "unknown method.*dora.*known:.*lora-r1"),
         ({"rates": {"dora": 0.1}}, "unknown method.*dora"),
+        ({"taught_by": "lora-r1"}, "taught_by is 'lora-r1'.*svf-sft"),
         ({"task": ["gsm8k"]}, "gsm8k for t2-nano"),
     ],
 )

@@ -164,6 +164,8 @@ def test_what_is_wanted_of_a_conversation() -> None:
     assert [len(example.messages) for example in of(only, "all")] == [3, 5]
     told = {"messages": [USER, ASKED, RESULT], "tools": [TOOL], "answer": "Sunny."}
     assert [(roles(e)[-1], e.answer) for e in of(told)] == [("tool", "Sunny.")]
+    reasoned = {"prompt": "6 * 7 - 2?", "answer": "40", "reference": "42 - 2 = 40."}
+    assert of(reasoned) == [Example("6 * 7 - 2?", "40", reference="42 - 2 = 40.")]
     old = {"role": "function", "name": "weather", "content": "sun"}
     [again] = of({"messages": [USER, {"role": "assistant", "function_call": CALL}, old, SAID]})
     assert again.messages[2]["tool_call_id"] == again.messages[1]["tool_calls"][0]["id"]
@@ -183,6 +185,7 @@ def test_what_is_wanted_of_a_conversation() -> None:
         ({"messages": [USER, {"role": "assistant", "content": None}]}, r"messages\[1\].*neither"),
         ({"prompt": "Rome?", "completion": 3}, "'completion' is 3"),
         ({"prompt": "Rome?", "calls": 3}, "'calls' is 3"),
+        ({"prompt": "Rome?", "answer": "x", "reference": 3}, "'reference' is 3"),
         ({"prompt": "Rome?", "answer": "x", "tools": "[{"}, "'tools' is no JSON"),
         ({"prompt": "Rome?", "answer": "x", "tools": [3]}, "3 is no tool"),
         ({"prompt": "Rome?", "answer": "x", "images": "a.png"}, "'images' is 'a.png'"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +23,9 @@ os.environ["T2AGENT_HOME"] = _SESSION_HOME.name
 os.environ["T2AGENT_MODEL"] = "t2-nano"  # small and fast, and there on every machine
 os.environ["MPLBACKEND"] = "agg"
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+# Importing leaves millions of objects and hardly any garbage, which the collector walks over again
+# and again: a seventh of the time of tests that train.
+gc.disable()
 
 import pytest
 import torch
@@ -28,11 +33,32 @@ from huggingface_hub import constants
 from hypothesis import settings
 
 from tests.folder_hub import TOKEN, FolderHub, folder_hub
+from tests.imported import Imported, imported
 
 torch.set_num_threads(min(2, int(os.environ["OMP_NUM_THREADS"] or 2)))
 # The same examples in every run, and no deadline: a busy machine must not fail a test.
 settings.register_profile("t2agent", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("t2agent")
+_modules = 0  # how many were imported when they were last frozen
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what was imported stays: the collector passes it over
+    gc.enable()
+
+
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()  # libraries complain of what outlives them
+
+
+@pytest.fixture(scope="module", autouse=True)
+def imports_are_frozen() -> None:
+    """Whatever the tests before have imported late, likewise."""
+    global _modules
+    if len(sys.modules) > _modules + 100:
+        _modules = len(sys.modules)
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -77,6 +103,13 @@ def hub(
     with folder_hub(folder / "repos") as running:
         monkeypatch.setenv("HF_ENDPOINT", running.url)
         yield running
+
+
+@pytest.fixture(scope="session")
+def libraries() -> Iterator[Imported]:
+    """Where programs run that need not import the libraries first."""
+    with imported() as process:
+        yield process
 
 
 @pytest.fixture(scope="session")

@@ -118,6 +118,7 @@ class _RefusedError(Exception):
 class _Handler(BaseHTTPRequestHandler):
     server_hub: FolderHub
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # a body would wait 40 ms for its headers' receipt
 
     def log_message(self, *arguments: Any) -> None:
         pass

@@ -110,6 +110,7 @@ def serving(chat: ChatT2, experts: Mapping[str, str] | None = None, **more: Any)
 class _Handler(BaseHTTPRequestHandler):
     ours: OpenAIServer
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # a body would wait 40 ms for its headers' receipt
 
     def log_message(self, *args: Any) -> None:
         pass

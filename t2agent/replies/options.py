@@ -19,19 +19,22 @@ _LINE_WORDS = 30  # of one in a line of its own
 _LEAST_TEXT = 2  # words of what gets a label
 _ASKING_WORDS = 40  # of the sentence around them
 
-_WORD = r"[^\s,;:|/()\[\]{}?!.\"“”]+(?:[./][^\s,;:|/()\[\]{}?!.\"“”]+)*"
+_IN_WORD = r"[^\s,;:|/()\[\]{}?!.\"“”]"
+_WORD = rf"{_IN_WORD}++(?:[./]{_IN_WORD}++)*"
 _ITEM = rf"[\"'“”]?{_WORD}(?: {_WORD}){{0,11}}[\"'“”]?"
 _SHORT = rf"[\"'“”]?{_WORD}(?: {_WORD}){{0,2}}[\"'“”]?"
 _ENDS = r"[.:?!]|$|, (?:which|what|who|how|classify|label|choose|pick|say)\b"
 _BEFORE = r"\b(?:of|from|as|into|between|among|options|labels|choices)"
+# Whatever place of a list a search starts at, it looks at so many options and not at all of them:
+# the time grows with the text's length and not with its square.
 _LISTS = tuple(
     re.compile(form, re.IGNORECASE)
     for form in (
         r"[\[({]([^\[\](){}\n]{3,4000})[\])}]",
         rf"[:=] ?({_ITEM}(?:(?:,|;| \||/) ?{_ITEM})+)(?=[.?]?$|[.;?] )",
-        rf"{_BEFORE} ({_SHORT}(?:, ?{_SHORT})+,?(?: (?:or|and) {_SHORT})?)(?={_ENDS})",
+        rf"{_BEFORE} ({_SHORT}(?:, ?{_SHORT}){{1,{_MOST}}},?(?: (?:or|and) {_SHORT})?)(?={_ENDS})",
         rf"\bbetween ({_SHORT} and {_SHORT})(?=[.:?!]|$)",
-        rf"((?:{_ITEM}, )*{_ITEM},? or {_SHORT})",
+        rf"(?:(?<!{_IN_WORD})|(?=[\"“”]))((?:{_ITEM}, ){{0,{_MOST}}}{_ITEM},? or {_SHORT})",
     )
 )
 _MARKED = re.compile(r"[ \t]*(?:[-*•+]|\(?(?:[A-Za-z]|\d{1,2})[.):])[ \t]+(\S.*?)[ \t]*$")

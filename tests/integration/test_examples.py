@@ -7,14 +7,14 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from t2agent.paths import bundled
-from tests.integration.imported import Imported, imported
+from tests.imported import Imported
 
 ROOT = Path(__file__).resolve().parents[2]
 needs_nano = pytest.mark.skipif(
@@ -37,12 +37,6 @@ def run(cells):
             if shown is not None:
                 print(repr(shown))
 """
-
-
-@pytest.fixture(scope="module")
-def libraries() -> Iterator[Imported]:
-    with imported() as process:
-        yield process
 
 
 @pytest.fixture

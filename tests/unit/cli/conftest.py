@@ -41,16 +41,14 @@ def tiny_vision(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def run() -> Iterator[Run]:
+def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """Run the command line; the result has exit_code, stdout and stderr."""
+    monkeypatch.setattr(gc, "freeze", lambda: None)  # this process goes on
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # as `t2agent.cli.main` does for its own process
 
     def invoke(*args: str, stdin: str | None = None) -> Result:
-        try:
-            return CliRunner().invoke(app, list(args), input=stdin, prog_name="t2agent")
-        finally:
-            gc.unfreeze()  # this process goes on
+        return CliRunner().invoke(app, list(args), input=stdin, prog_name="t2agent")
 
     yield invoke
     if bars:

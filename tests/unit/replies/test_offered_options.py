@@ -50,7 +50,9 @@ def test_no_options_for_a_text(text: str) -> None:
     assert offered_options(text) == ()
 
 
-@pytest.mark.parametrize("part", ["a-b ", "a, ", "a/b.c'd ", "a or ", "(", "- a\n", '"a, b" '])
+@pytest.mark.parametrize(
+    "part", ["a-b ", "a, ", "a/b.c'd ", "a or ", "(", "- a\n", '"a, b" ', "of a, ", "a b, "]
+)
 def test_long_texts_are_read_in_time(part: str) -> None:
     begun = time.process_time()
     offered_options(part * 5_000)

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from t2agent.paths import bundled
+from t2agent.train import Example, ExampleTask, train_expert
 from t2agent.train.metrics import METRICS, read_rows
-from tests.processes import start
+from tests.imported import Imported, ranks
+from tests.models import build_text_model
 
 WEIGHTS = "model.safetensors"
 
-# Both methods in one process each: starting one takes longer than these steps.
+# Both methods in one process each.
 PROGRAM = """
 import sys
 from pathlib import Path
@@ -41,7 +44,7 @@ for method in ("sft", "reinforce"):
 """
 
 
-def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
+def test_two_processes_train_what_one_does(libraries: Imported, tmp_path: Path) -> None:
     # 7 prompts a step of 8 examples and 3 to validate on: the shares of two processes are not
     # equal, and prompts come twice.
     file = tmp_path / "sums.jsonl"
@@ -49,21 +52,16 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     base = double(tmp_path / "base")
     one, two = tmp_path / "one", tmp_path / "two"
-    started = [
-        process
-        for folder, processes in ((one, 1), (two, 2))
-        for process in start(
-            [sys.executable, "-c", PROGRAM, str(file), str(base), str(folder)],
-            processes,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-    ]
-    told = [process.communicate(timeout=300) for process in started]
-    assert [process.returncode for process in started] == [0, 0, 0], told
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    command = [str(program), str(file), str(base)]
+    told = libraries.together(
+        [([*command, str(one)], {}), *(([*command, str(two)], rank) for rank in ranks(2))]
+    )
+    assert [one.returncode for one in told] == [0, 0, 0], told
     # Of several, only the first tells of the result.
-    assert [out.count("Saved in") for out, _ in told] == [2, 2, 0]
-    assert told[2][0] == ""
+    assert [one.stdout.count("Saved in") for one in told] == [2, 2, 0]
+    assert told[2].stdout == ""
     for method in ("sft", "reinforce"):
         alone, together = (last_z(folder / method) for folder in (one, two))
         assert alone.keys() == together.keys()
@@ -95,3 +93,56 @@ def last_z(run: Path) -> dict[str, torch.Tensor]:
     """Of the second step, without the best one and Adam's means."""
     tensors = load_file(run / "step-000002.safetensors")
     return {name: value for name, value in tensors.items() if name.startswith("z:")}
+
+
+def train(folder: Path) -> None:
+    os.environ["ACCELERATE_USE_CPU"] = "true"
+    examples = [Example(f"greet {i}", "abcde" if i % 2 else "xy") for i in range(40)]
+    rank = os.environ.get("RANK", "alone")
+    options: dict[str, Any] = {
+        "prompts": 8, "patience": 0, "validate_every": 2, "max_tokens": 3, "progress": False,
+        "mixed_precision": "no", "negatives": None, "checkpoint": folder / "run",
+    }  # fmt: skip
+    expert = train_expert(
+        build_text_model(), ExampleTask("t", examples), method="sft", steps=3, **options
+    )
+    save_file(dict(expert.z), folder / f"z-{rank}.safetensors")
+
+    # The first process keeps what is compared, and the second alone is rewarded.
+    def there_only(reply: str, example: Example) -> float:
+        return 0.0 if rank == "0" else sum(letter in "aeiou" for letter in reply) / 9
+
+    options["checkpoint"] = folder / "signal"
+    task = ExampleTask("t", examples, there_only)
+    train_expert(build_text_model(), task, method="reinforce", steps=1, **options)
+    run = load_file(folder / "signal" / "step-000001.safetensors")
+    save_file(
+        {name: value for name, value in run.items() if name[:2] == "z:"},
+        folder / f"signal-{rank}.safetensors",
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(libraries: Imported, tmp_path: Path) -> None:
+    # In processes of their own: accelerate keeps the settings of a process for its whole life.
+    pair = tmp_path / "pair"
+    pair.mkdir()
+    done = libraries.together(
+        [([__file__, str(tmp_path)], {}), *(([__file__, str(pair)], rank) for rank in ranks(2))]
+    )
+    assert [one.returncode for one in done] == [0, 0, 0], done
+    alone = load_file(tmp_path / "z-alone.safetensors")
+    first, second = (load_file(pair / f"z-{rank}.safetensors") for rank in range(2))
+    for name, value in alone.items():
+        assert torch.equal(first[name], second[name])
+        torch.testing.assert_close(first[name], value, atol=1e-5, rtol=0)
+        assert not bool((value == 1).all())
+    # A signal in one process alone moves both.
+    first, second = (load_file(pair / f"signal-{rank}.safetensors") for rank in range(2))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    assert any(bool((value != 1).any()) for value in first.values())
+    assert sum(1 for _ in (pair / "run").glob("step-*.safetensors")) == 1
+
+
+if __name__ == "__main__":
+    train(Path(sys.argv[1]))

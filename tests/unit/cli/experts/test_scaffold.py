@@ -21,6 +21,7 @@ from t2agent.errors import ConfigError
 from t2agent.experts.expert import Expert
 from t2agent.models.model import T2Model
 from t2agent.train import Example, ExampleTask
+from tests.imported import imported
 from tests.models import build_text_model, tiny_text_model, tiny_vision_model
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -149,7 +150,7 @@ def test_nothing_is_written_where_it_cannot_be_whole(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_it_installs_into_a_fresh_environment_and_its_expert_answers(
-    tmp_path: Path, t2agent_home: Path
+    tmp_path: Path, t2agent_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """t2agent itself and what it needs are found where they are; the package is pip's work."""
     pytest.importorskip("hatchling")
@@ -172,34 +173,44 @@ def test_it_installs_into_a_fresh_environment_and_its_expert_answers(
         "--no-build-isolation", "--no-deps", package.folder,
     )  # fmt: skip
 
-    def t2(*args: object) -> Any:
-        return json.loads(_run(python, "-m", "t2agent", *args, "--json", "--model", base))
+    with imported(str(python), PYTHONPATH="") as fresh:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("PYTHONPATH", "")
 
-    listed = t2("experts", "list")
-    assert listed["problems"] == []
-    (row,) = listed["experts"]
-    assert row["name"] == "my.letters"
-    assert "Not trained yet" in row["description"]
-    installed = Path(row["origin"])
-    assert installed.is_relative_to(purelib)
-    answer = t2("chat", "Say q.", "--expert", "my.letters")
-    assert answer["dispatch"]["mixture"]["weights"] == {"my.letters": 1.0}
-    assert answer["usage"]["output_tokens"] > 0
+        def program(module: str, *args: object) -> str:
+            done = fresh.run(["-m", module, *map(str, args)])
+            assert done.returncode == 0, f"{args}: {done.stdout[-2000:]} {done.stderr[-2000:]}"
+            return done.stdout
 
-    told = _run(
-        python, "-m", f"{package.module}.train", "--method", "sft", "--steps", "3",
-        "--prompts", "4", "--max-tokens", "4",
-    )  # fmt: skip
-    assert "reward on validation" in told
-    trained = Expert.load(installed)
-    assert trained.card.training["steps"] == 3
-    assert trained.name == "my.letters"
-    assert set(trained.card.examples) == {e.prompt for e in _task(package).split("train")}
-    assert (installed / "curve.png").is_file()
-    assert not list((t2agent_home / "runs").rglob("state.json"))
-    # Its own tests: found by the registry, answers, not worse than the base model.
-    tested = _run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=package.folder)
-    assert "4 passed" in tested
+        def t2(*args: object) -> Any:
+            return json.loads(program("t2agent", *args, "--json", "--model", base))
+
+        listed = t2("experts", "list")
+        assert listed["problems"] == []
+        (row,) = listed["experts"]
+        assert row["name"] == "my.letters"
+        assert "Not trained yet" in row["description"]
+        installed = Path(row["origin"])
+        assert installed.is_relative_to(purelib)
+        answer = t2("chat", "Say q.", "--expert", "my.letters")
+        assert answer["dispatch"]["mixture"]["weights"] == {"my.letters": 1.0}
+        assert answer["usage"]["output_tokens"] > 0
+
+        told = program(
+            f"{package.module}.train", "--method", "sft", "--steps", "3", "--prompts", "4",
+            "--max-tokens", "4",
+        )  # fmt: skip
+        assert "reward on validation" in told
+        trained = Expert.load(installed)
+        assert trained.card.training["steps"] == 3
+        assert trained.name == "my.letters"
+        assert set(trained.card.examples) == {e.prompt for e in _task(package).split("train")}
+        assert (installed / "curve.png").is_file()
+        assert not list((t2agent_home / "runs").rglob("state.json"))
+        # Its own tests: found by the registry, answers, not worse than the base model.
+        monkeypatch.chdir(package.folder)
+        tested = program("pytest", "-q", "-p", "no:cacheprovider")
+        assert "4 passed" in tested
 
 
 def _task(package: Package) -> ExampleTask:
@@ -207,9 +218,9 @@ def _task(package: Package) -> ExampleTask:
     return ExampleTask.from_jsonl(data / "examples.jsonl")
 
 
-def _run(*args: object, cwd: object = None) -> str:
+def _run(*args: object) -> str:
     done = subprocess.run(
-        [str(arg) for arg in args], cwd=cwd or ROOT.parent, capture_output=True, text=True,
+        [str(arg) for arg in args], cwd=ROOT.parent, capture_output=True, text=True,
         env={**os.environ, "PYTHONPATH": ""},
     )  # fmt: skip
     assert done.returncode == 0, f"{args}: {done.stdout[-2000:]} {done.stderr[-2000:]}"

@@ -68,6 +68,6 @@ def test_requests_are_over_none_single_experts_and_a_mixture(tmp_path: Path) -> 
         text = "".join(json.dumps(row) + "\n" for row in rows)
         (tmp_path / f"{file}.jsonl.gz").write_bytes(gzip.compress(text.encode()))
     asked = engines._real(tmp_path, 10)
-    assert len(set(asked_text for _, asked_text in asked)) == 10
+    assert len({text for _, text in asked}) == 10
     assert [dict(mixture) for mixture, _ in asked[:7]] == [dict(one[0]) for one in engines._FILES]
     assert all(len(text) < 300 for _, text in asked)

@@ -265,4 +265,4 @@ def _spent(process: int | None) -> float:
         return 0.0
     known = psutil.Process(process)
     times = [one.cpu_times() for one in (known, *known.children(recursive=True))]
-    return sum(one.user + one.system for one in times)
+    return float(sum(one.user + one.system for one in times))

@@ -147,6 +147,10 @@ BENCHMARKS: Mapping[str, Benchmark] = {
             "call_ratio": Wanted("<=", 0.4),
         },
     ),
+    "engines": Benchmark(
+        "vLLM or llama.cpp with exported experts, beside this engine: replies, sixteen at once",
+        {"equal": Wanted(">=", 0.95)},
+    ),
     "constrained": Benchmark(
         "decoding by a grammar at 151,936 entries, against free decoding",
         {"ratio": Wanted("<=", 1.15)},

@@ -218,7 +218,7 @@ RECIPE = Recipe(
         "RLLA": "Apache-2.0",
     },
     shown=lambda row: row["about"] in ("snips", "e2e"),
-    steps=120,
+    steps=700,
     settings={
         "validation": 48,
         "directions": 192,

@@ -22,7 +22,7 @@ RECIPES = Path(__file__).resolve().parents[2] / "experts" / "recipes"
 NAMES = sorted(
     path.stem
     for path in RECIPES.glob("*.py")
-    if path.stem not in ("recipe", "comparison", "renaming")
+    if path.stem not in ("recipe", "comparison", "paper_tasks", "renaming")
 )
 
 
@@ -81,15 +81,26 @@ def test_the_trainer_reads_what_a_recipe_makes(
     assert recipe.RECIPE.sources
 
 
-def test_the_comparison_has_unseen_tasks_beside_those_it_trains(
-    shared_data: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("script", "trained", "with_unseen"),
+    [
+        ("comparison", ("label", "tools"), ("label", "tools")),
+        ("paper_tasks", ("gsm8k", "mbpp", "arc_easy"), ("gsm8k", "arc_easy")),
+    ],
+)
+def test_unseen_tasks_stand_beside_those_that_are_trained(
+    script: str,
+    trained: tuple[str, ...],
+    with_unseen: tuple[str, ...],
+    shared_data: Path,
+    tmp_path: Path,
 ) -> None:
     if not (shared_data / "real").is_dir():
         pytest.skip("the real data are not beside the repository")
     subprocess.run(
         [
             sys.executable,
-            RECIPES / "comparison.py",
+            RECIPES / f"{script}.py",
             "--data",
             shared_data / "real",
             "--out",
@@ -98,11 +109,10 @@ def test_the_comparison_has_unseen_tasks_beside_those_it_trains(
         check=True,
         cwd=tmp_path,
     )
-    suite = real_suite(
-        build_text_model(), [str(tmp_path / f"{n}.jsonl") for n in ("label", "tools")]
-    )
+    suite = real_suite(build_text_model(), [str(tmp_path / f"{name}.jsonl") for name in trained])
 
-    assert suite.siblings == {"label": "label_unseen", "tools": "tools_unseen"}
+    assert suite.domains == trained
+    assert suite.siblings == {name: f"{name}_unseen" for name in with_unseen}
     for own, unseen in suite.siblings.items():
         seen = {example.prompt for example in suite.tasks[own].split("train")}
         asked = {example.prompt for example in suite.tasks[unseen].split("test")}

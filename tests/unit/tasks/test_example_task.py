@@ -192,5 +192,5 @@ def test_unknown_fields_are_named_once(tmp_path: Path) -> None:
     [warning] = caught
     assert str(warning.message) == (
         "more.jsonl: unknown fields are ignored: 'Image', 'id'; known are prompt, answer, image, "
-        "images, messages, completion, tools, calls, functions, parallel_tool_calls"
+        "images, messages, completion, tools, calls, functions, parallel_tool_calls, reference"
     )

@@ -10,15 +10,11 @@ tools and services of the development rows, none of which is in training.
 
 from __future__ import annotations
 
-import argparse
 import random
 from collections.abc import Iterable
-from pathlib import Path
 
 import label
-from recipe import Data, Row, shown_length, write_examples
-
-from t2agent.bench.datasets import SHARED
+from recipe import Data, Row, shown_length, write_tasks
 
 TRAINED, UNSEEN = 2000, 300  # rows of a file
 FEELINGS = ("emotions", "sentiment")
@@ -34,14 +30,9 @@ def calls(rows: Iterable[Row]) -> list[Row]:
     ]
 
 
-def main() -> None:
-    """Write the four files."""
-    asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("--data", type=Path, default=SHARED / "real")
-    asked.add_argument("--out", type=Path, default=Path("build/compared"))
-    given = asked.parse_args()
-
-    data, rng = Data(given.data), random.Random(0)
+def tasks(data: Data) -> dict[str, list[Row]]:
+    """The four files."""
+    rng = random.Random(0)
     labels = list(label.rows(data, rng))
     files = {
         "label": [row for row in labels if row["about"] not in FEELINGS],
@@ -49,13 +40,12 @@ def main() -> None:
         "tools": calls(data["tool_calls_train"]),
         "tools.unseen": calls(data["tool_calls_dev"]),
     }
-    given.out.mkdir(parents=True, exist_ok=True)
-    for name, rows in files.items():
+    for rows in files.values():
         rng.shuffle(rows)
-        kept = rows[: UNSEEN if name.endswith("unseen") else TRAINED]
-        write_examples(given.out / f"{name}.jsonl", kept)
-        print(f"{name}: {len(kept)} rows")
+    return {
+        name: rows[: UNSEEN if name.endswith("unseen") else TRAINED] for name, rows in files.items()
+    }
 
 
 if __name__ == "__main__":
-    main()
+    write_tasks(__doc__, "build/compared", tasks)

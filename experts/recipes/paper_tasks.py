@@ -10,13 +10,9 @@ MATH, HumanEval and ARC-Challenge, the paper's unseen tasks, are not among the d
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterable
-from pathlib import Path
 
-from recipe import Data, Row, write_examples
-
-from t2agent.bench.datasets import SHARED
+from recipe import Data, Row, write_tasks
 
 UNSEEN = 300  # rows of a file
 
@@ -38,16 +34,10 @@ def plain(rows: Iterable[Row], *more: str) -> list[Row]:
     return [{name: row[name] for name in ("prompt", "answer", *more)} for row in rows]
 
 
-def main() -> None:
-    """Write the five files."""
-    asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("--data", type=Path, default=SHARED / "real")
-    asked.add_argument("--out", type=Path, default=Path("build/paper_tasks"))
-    given = asked.parse_args()
-
-    data = Data(given.data)
+def tasks(data: Data) -> dict[str, list[Row]]:
+    """The five files."""
     programs = [*data["mbpp_train"], *data["mbpp_test"]]
-    files = {
+    return {
         "gsm8k": reasoned(data["gsm8k_train"]),
         "gsm8k.unseen": plain(data["arith_dev"][:UNSEEN]),
         "mbpp": plain(programs, "test", "entry_point"),
@@ -56,11 +46,7 @@ def main() -> None:
             row for row in data["choice_dev"] if row["source"] == "openbookqa"
         )[:UNSEEN],
     }
-    given.out.mkdir(parents=True, exist_ok=True)
-    for name, rows in files.items():
-        write_examples(given.out / f"{name}.jsonl", rows)
-        print(f"{name}: {len(rows)} rows")
 
 
 if __name__ == "__main__":
-    main()
+    write_tasks(__doc__, "build/paper_tasks", tasks)

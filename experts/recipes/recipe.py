@@ -128,6 +128,20 @@ def write_examples(file: Path, rows: Sequence[Row]) -> None:
     write_text(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in plain))
 
 
+def write_tasks(
+    about: str | None, out: str, make: Callable[[Data], Mapping[str, list[Row]]]
+) -> None:
+    """The script of files for `t2agent bench paper`: tasks by name, unseen ones NAME.unseen."""
+    asked = argparse.ArgumentParser(description=about)
+    asked.add_argument("--data", type=Path, default=SHARED / "real")
+    asked.add_argument("--out", type=Path, default=Path(out))
+    given = asked.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    for name, rows in make(Data(given.data)).items():
+        write_examples(given.out / f"{name}.jsonl", rows)
+        print(f"{name}: {len(rows)} rows")
+
+
 def shown_length(tools: Sequence[Mapping[str, Any]]) -> int:
     """How many characters tools take in a prompt."""
     return sum(len(signature(tool["function"])) for tool in tools)

@@ -37,6 +37,7 @@ from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
 from t2agent.models.packed_steps import PackedLlama
 from t2agent.server.served import Served
+from t2agent.svf.low_rank import largest
 
 if TYPE_CHECKING:
     from t2agent.chat.remote import ChatT2Remote
@@ -217,9 +218,8 @@ class _Limited:
             self._model.decompose()
             z = {}
             for name, delta in self._model.deltas(dict(mixture)).items():
-                sizes = delta.double().abs() * self._model.bases[name].s.double()
                 kept = torch.zeros_like(delta)
-                most = sizes.argsort(descending=True, stable=True)[: self._rank]
+                most = largest(self._model.bases[name], delta)[: self._rank]
                 kept[most] = delta[most]
                 z[name] = 1 + kept
             self._made[key] = Expert(ExpertCard("limited"), z)

@@ -107,6 +107,7 @@ class Scheduler:
         """
         self._check()
         seed = self._seed(call, seed)
+        inputs = None
         if like is None:
             [decision] = call.engine.decide([call.prompt], call.choice)
             given = call.choice.what if isinstance(call.choice, Given) else decision.mixture
@@ -123,7 +124,7 @@ class Scheduler:
         else:
             decision = replace(like.decision, seconds=0.0)
             asked = replace(like.row.asked, seed=seed, on_text=on_text, cancel=threading.Event())
-        inputs = None if like is None else like.row.inputs
+            inputs = like.row.inputs
         job = Job(call, decision, Row(self.model, asked, inputs))
         self._take(job)
         return job

@@ -59,6 +59,11 @@ def moved(basis: Basis, delta: Tensor) -> int:
     return int(_sizes(basis, delta).count_nonzero())
 
 
+def largest(basis: Basis, delta: Tensor) -> Tensor:
+    """The directions of delta (r,), those that change the weight most first: (r,) int64."""
+    return _sizes(basis, delta).argsort(descending=True, stable=True)
+
+
 def low_rank(weight: Tensor, basis: Basis, delta: Tensor, rank: int) -> LowRank:
     """The best approximation, of at most that rank, of what delta (r,) changes in W (m, n).
 
@@ -66,7 +71,7 @@ def low_rank(weight: Tensor, basis: Basis, delta: Tensor, rank: int) -> LowRank:
     """
     narrow, q = _narrow(weight, basis)
     sizes = _sizes(basis, delta).to(q.device)
-    order = sizes.argsort(descending=True, stable=True)
+    order = largest(basis, delta).to(q.device)
     count = int(sizes.count_nonzero())
     kept = order[: min(rank, count)]
     ours = q[:, kept]

@@ -29,7 +29,8 @@ import torch
 
 from t2agent.bench.shapes import expert, ratio
 from t2agent.errors import ConfigError
-from t2agent.models.constrained import Constrained, compiled
+from t2agent.models.compiling import compiled
+from t2agent.models.constrained import Constrained
 from t2agent.models.decoding import end_tokens
 from t2agent.models.generate import Prompt, encode, generate
 from t2agent.models.model import T2Model

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from t2agent.models.constrained import Tokens
+from t2agent.models.compiling import Tokens
 from t2agent.models.model import T2Model
 from t2agent.models.sampling import TokenLogprob
 

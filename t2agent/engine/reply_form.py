@@ -10,7 +10,7 @@ from t2agent.dispatch.tool_offers import ToolSimilarity
 from t2agent.engine.shortlist import Shortlist, foreseen, shortlist
 from t2agent.errors import ConfigError
 from t2agent.models.calls import call_marks, reply_format
-from t2agent.models.constrained import compiled, compiled_exactly, room
+from t2agent.models.compiling import compiled, compiled_exactly, room
 from t2agent.models.model import T2Model
 from t2agent.models.prompt import Prompt, open_thoughts
 from t2agent.replies.checking import whole

@@ -15,7 +15,9 @@ from t2agent.engine.batching import Call
 from t2agent.engine.two_passes import Answer, Engine, Given
 from t2agent.errors import BusyError
 from t2agent.models.model import T2Model
+from t2agent.models.plans import Resolved
 from t2agent.models.rows import Asked, Row, Rows
+from t2agent.replies.constraint import Constraint
 
 T = TypeVar("T")
 
@@ -116,7 +118,7 @@ class Scheduler:
                 prompt=call.prompt,
                 options=call.options,
                 what=what,
-                constraint=call.constraint or call.engine.one_of_options(call.prompt, what),
+                constraint=self._held(call, what),
                 keep=call.keep,
                 seed=seed,
                 on_text=on_text,
@@ -136,6 +138,10 @@ class Scheduler:
     def _seed(self, call: Call, given: int | None) -> int | None:  # noqa: ARG002 - of replicas
         """The seed of a reply; None for the options' own."""
         return given
+
+    def _held(self, call: Call, what: Resolved) -> Constraint | None:
+        """What the reply is held to."""
+        return call.engine.held(call.prompt, call.constraint, what)
 
     def _take(self, job: Job) -> None:
         with self._changed:

@@ -26,6 +26,7 @@ from t2agent.errors import ConfigError
 from t2agent.experts.expert import Expert, Mixture, MixtureLike
 from t2agent.models.generate import Cancel, Generation, OnText, Prompt, encode, generate, room
 from t2agent.models.model import T2Model
+from t2agent.models.name_prior import calibrated
 from t2agent.models.options import GenerationOptions
 from t2agent.models.packed_steps import serves
 from t2agent.models.plans import Resolved
@@ -204,7 +205,7 @@ class Engine:
             for one, decision in zip(choices, decisions, strict=True)
         ]
         held = [
-            constraint or self.one_of_options(prompt, what)
+            self.held(prompt, constraint, self.model.resolve(what))
             for prompt, what, constraint in zip(
                 prompts, whats, constraints or [None] * len(prompts), strict=True
             )
@@ -242,14 +243,25 @@ class Engine:
                 answers[row] = Answer(generation, decisions[row], seconds)
         return [answer for answer in answers if answer is not None]
 
-    def one_of_options(
-        self, prompt: Prompt | str, what: MixtureLike | Resolved
+    def held(
+        self, prompt: Prompt | str, constraint: Constraint | None, what: Resolved
     ) -> Constraint | None:
-        """That a reply is one of the labels that the request offers, where the experts that answer
-        are for this step; None where they are not, or where it is not clear which it offers."""
-        if isinstance(prompt, str) or not (experts := self.model.resolve(what)[1]):
-            return None
-        if prompt.tools or any(one.card.step != "labels" for one in experts):
+        """What a reply is held to, where the experts that answer are for one step: a reply with
+        labels to one of those that the request offers, and a call to a tool by what of its name
+        is due to the request (`t2agent.models.name_prior`)."""
+        steps = {one.card.step for one in what.experts}
+        if isinstance(prompt, str) or len(steps) != 1:
+            return constraint
+        if constraint is None:
+            return self._one_of_options(prompt) if steps == {"labels"} else None
+        return (
+            calibrated(self.model, constraint, prompt, what) if steps == {"calls"} else constraint
+        )
+
+    def _one_of_options(self, prompt: Prompt) -> Constraint | None:
+        """That a reply is one of the labels that the request offers; None where it is not clear
+        which it offers."""
+        if prompt.tools:
             return None
         found = {one.options for one in offered_options(request(prompt).text)}
         if len(found) != 1 or open_thoughts(self.model, prompt) is not None:

@@ -5,25 +5,18 @@ Near the budget's end a reply takes the shortest way to the end of its grammar.
 
 from __future__ import annotations
 
-import bisect
 import math
-import os
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
-from t2agent.errors import ConfigError, GrammarError
-from t2agent.models.decoding import end_tokens
-from t2agent.models.lengths import Lengths, accepts, of_bytes
+from t2agent.models.closing import Guard, Speller, ending, forced, free
+from t2agent.models.compiling import Tokens, compiled, compiled_exactly
+from t2agent.models.lengths import Lengths, accepts
 from t2agent.models.model import T2Model
 from t2agent.replies.constraint import Constraint
 
@@ -72,16 +65,17 @@ class Constrained(LogitsProcessor):
         """Scores (rows, vocabulary) with -inf where a row's constraint forbids a token."""
         step = input_ids.shape[1] - self._start
         self._go_on(input_ids, step)
-        active = []
-        for place, row in enumerate(self._rows):
-            if row is None or row.ended:
-                continue
-            active.append(place)
+        rows = enumerate(self._rows)
+        active = {place: row for place, row in rows if row is not None and not row.ended}
+        for place, row in active.items():
             row.fill(self._mask, place, self._limit - step, scores[place])
         if active:
             scores = scores.clone()
             mask = self._mask.to(scores.device)
-            self._xgrammar.apply_token_bitmask_inplace(scores, mask, indices=active)
+            self._xgrammar.apply_token_bitmask_inplace(scores, mask, indices=list(active))
+        for place, row in active.items():
+            for token, weight in row.name_weights().items():
+                scores[place, token] -= weight
         return scores
 
     def guess(self, input_ids: Tensor) -> list[int]:
@@ -122,6 +116,7 @@ class _Row:
         self._tails = tuple(tail.encode() for tail in constraint.tails)
         self._trigger = constraint.trigger.encode()
         self._tail = b""
+        self._prior, self._written = constraint.prior, b""
         # One more token can make so much more necessary: what it does is looked at near the limit.
         self._more = self._speller.count(constraint.part.encode()) + _SPARE
         self._call: float | None = None  # tokens that a call takes which free text begins
@@ -145,6 +140,15 @@ class _Row:
             self._stuck = not self._exact.accept_string(self._tokens.texts[token])
         if self._trigger and not self._stuck:
             self._tail = (self._tail + self._tokens.texts[token])[-len(self._trigger) :]
+        if self._prior is not None:
+            self._written += self._tokens.texts[token]
+
+    def name_weights(self) -> Mapping[int, float]:
+        """What is taken from the scores of the tokens that a tool's name may go on with here."""
+        if self._prior is None:
+            return {}
+        _, anchor, name = self._written.rpartition(self._prior.anchor)
+        return self._prior.weights.get(name, {}) if anchor else {}
 
     def fill(self, mask: Tensor, place: int, left: int, scores: Tensor) -> None:
         """Allow the tokens that may follow, ``left`` of which are left. scores: (vocabulary,).
@@ -166,8 +170,8 @@ class _Row:
         self._trust = min(2 * self._trust, _GUESS) if right and self._guessed else _TRUST
         tokens, end = list(tokens), size + _GUESS
         while (known := len(tokens)) < end:
-            if forced := _forced(matcher):
-                found = self._spelled(tokens, forced)
+            if text := forced(matcher):
+                found = self._spelled(tokens, text)
             else:
                 end = min(end, known + self._trust)
                 found = looked_up(tokens, end - known)
@@ -288,291 +292,6 @@ def _words(tokens: Iterable[int], size: int) -> Tensor:
     return torch.tensor(signed, dtype=torch.int32)
 
 
-_NO_JSON = b"zq~"  # what only a string, or free text, can go on with
-_STRUCTURE = (b"}", b"]", b'"', b",")
-_VALUES = (b"0", b"n", b"f", b"t")
-_OUTSIDE = (
-    (*_STRUCTURE, *_VALUES, b"[", b"{"),
-    (*_STRUCTURE[:2], b",", *_VALUES, b'"', b"[", b"{"),
-)
-"""What may bring a value to its end, in two orders, of which the shorter way counts: a string may
-be shorter than a number, and need not be."""
-_BYTES = tuple(bytes([i]) for i in (*range(32, 127), 10, 9, 13, *range(127, 256)))
-_STEPS = 400  # pieces after which the search for an end is given up
-
-
-def free(matcher: Any) -> bool:
-    """Whether a grammar's matcher is in free text, which may end anywhere."""
-    return bool(matcher.is_completed()) and _in_text(matcher)
-
-
-def ending(matcher: Any, marks: Sequence[bytes], tails: Sequence[bytes] = ()) -> bytes | None:
-    """Text that completes what a grammar's matcher has read; b"" where it is complete.
-
-    marks: texts, other than JSON's own, that end a part of it. tails: what may end its strings and
-    numbers, from any place in them. None where no end was found.
-    """
-    if matcher.is_completed():
-        return b""
-    ways = (_ending(matcher.fork(), marks, tails, order) for order in _OUTSIDE)
-    return min((way for way in ways if way is not None), key=len, default=None)
-
-
-def _ending(
-    matcher: Any, marks: Sequence[bytes], tails: Sequence[bytes], order: Sequence[bytes]
-) -> bytes | None:
-    text = bytearray()
-    for step in range(_STEPS):
-        if matcher.is_completed():
-            return bytes(text)
-        piece = _forced(matcher)
-        if not piece or not matcher.accept_string(piece):
-            whole = (one for one in tails if _ends_part(matcher, one, marks))
-            if _in_text(matcher):
-                # A mark may be text, too: it must lead out of it.
-                ends = [one for one in (*marks, b'"') if _leads_out(matcher, one)]
-                tried: Iterable[bytes] = chain(ends, whole, _turned(step))
-            else:
-                # A number that may end does, before its tails make it longer.
-                tried = chain(marks, order[:2], (b",",), whole, order, _turned(step))
-            piece = next((one for one in tried if matcher.accept_string(one)), b"")
-        if not piece:
-            return None
-        text += piece
-    return None
-
-
-def _in_text(matcher: Any) -> bool:
-    return accepts(matcher, _NO_JSON)
-
-
-def _leads_out(matcher: Any, end: bytes) -> bool:
-    return accepts(matcher, end, lambda: not _in_text(matcher))
-
-
-def _ends_part(matcher: Any, tail: bytes, marks: Sequence[bytes]) -> bool:
-    """Whether a string or number is whole after the tail: digits alone may lead on for ever."""
-
-    def whole() -> bool:
-        after = (b",", b"}", b"]", *marks)
-        ended = tail.endswith(b'"') or matcher.is_completed()
-        return ended or any(accepts(matcher, one) for one in after)
-
-    return accepts(matcher, tail, whole)
-
-
-def _forced(matcher: Any) -> bytes:
-    try:
-        forced: str = matcher.find_jump_forward_string()
-    except UnicodeDecodeError:  # it ends within a character
-        return b""
-    return forced.encode()
-
-
-def _turned(step: int) -> Iterator[bytes]:
-    """All bytes, beginning with another one at each step, so that no loop is for ever."""
-    start = step % 95
-    yield from _BYTES[start:95]
-    yield from _BYTES[:start]
-    yield from _BYTES[95:]
-
-
-class Speller:
-    """Text as tokens: at each place the longest token that spells what comes next.
-
-    keep: special tokens that show in the text.
-    """
-
-    def __init__(self, tokens: Tokens, keep: frozenset[int] = frozenset()) -> None:
-        self._tokens = tokens
-        self._kept = {tokens.texts[one]: one for one in keep if one < len(tokens.texts)}
-
-    def first(self, text: bytes) -> Iterator[int]:
-        """The tokens that the text may begin with, longest first."""
-        for size in range(min(len(text), self._tokens.longest), 0, -1):
-            piece = text[:size]
-            found = self._kept.get(piece, self._tokens.ids.get(piece))
-            if found is not None:
-                yield found
-
-    def count(self, text: bytes) -> int:
-        """How many tokens the text takes."""
-        size = 0
-        while text:
-            one = next(self.first(text), None)
-            text = text[1 if one is None else len(self._tokens.texts[one]) :]
-            size += 1
-        return size
-
-
-class Guard:
-    """Tells the tokens that would complete a text, such as the mark that begins a call."""
-
-    @classmethod
-    def of(cls, tokens: Tokens, text: bytes) -> Guard:
-        """That of a text; made once."""
-        found: Guard | None = tokens.guards.get(text)
-        if found is None:
-            found = tokens.guards[text] = cls(tokens, text)
-        return found
-
-    def __init__(self, tokens: Tokens, text: bytes) -> None:
-        self._text = text
-        ordered = sorted((one, number) for number, one in enumerate(tokens.texts) if one)
-        self._sorted = [one for one, _ in ordered]
-        self._numbers = [number for _, number in ordered]
-        self._whole = [number for one, number in ordered if text in one]
-
-    def forbidden(self, before: bytes) -> list[int]:
-        """Those after which ``before`` and the token hold the text."""
-        found = list(self._whole)
-        for size in range(1, len(self._text)):
-            if before.endswith(self._text[:size]):
-                rest = self._text[size:]
-                start = bisect.bisect_left(self._sorted, rest)
-                end = bisect.bisect_left(self._sorted, rest + b"\xff" * 8)
-                found += self._numbers[start:end]
-        return found
-
-
-_CACHE_BYTES = 128 << 20
-_GRAMMARS = 64  # compiled grammars that a model keeps
-_STATES = 10_000_000  # times tokens: what a core compiles in less than two seconds
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """A model's tokens as xgrammar sees them.
-
-    Attributes:
-        compiler: xgrammar's.
-        texts: the bytes of each token.
-        ids: bytes -> the token that spells them, special tokens left out.
-        special: the tokens that do not show in a text.
-        longest: the length of the longest of ``texts``.
-        made_of: what changes with the tokenizer.
-        guards: text -> what tells the tokens that would complete it; made once, over all tokens.
-        grammars: those that were compiled.
-        exact: those that were compiled for bytes.
-    """
-
-    compiler: Any
-    texts: Sequence[bytes]
-    ids: Mapping[bytes, int]
-    special: frozenset[int]
-    longest: int
-    made_of: tuple[int, frozenset[int]]
-    guards: dict[bytes, Any] = field(default_factory=dict)
-    grammars: Compiled = field(default_factory=lambda: Compiled())
-    exact: Compiled = field(default_factory=lambda: Compiled())
-
-    @classmethod
-    def of(cls, model: T2Model) -> Tokens:
-        """Those of a model; made once."""
-        made_of = _made_of(model)
-        return model.attached(_tokens, lambda known: known.made_of == made_of)
-
-
-def compiled(model: T2Model, constraint: Constraint) -> Any:
-    """The constraint as xgrammar's CompiledGrammar, for a model's tokens.
-
-    Raises GrammarError where it cannot follow the schema, ConfigError for a model without a token
-    that ends replies.
-    """
-    if not end_tokens(model):
-        raise ConfigError(
-            f"{model.name} has no end-of-sequence token, and a constrained reply must end: set "
-            "eos_token_id of its generation config"
-        )
-    tokens = Tokens.of(model)
-    return _made(tokens.grammars, constraint.tag, tokens.compiler)
-
-
-def compiled_exactly(model: T2Model, constraint: Constraint) -> Any:
-    """What `Constraint.exact` holds, for bytes: with few tokens, many states are compiled at once.
-    None where there is none; raises GrammarError as `compiled`."""
-    if not constraint.exact:
-        return None
-    return _made(Tokens.of(model).exact, constraint.exact_tag, of_bytes())
-
-
-def _made(known: Compiled, tag: str, compiler: Any) -> Any:
-    try:
-        return known.of(tag, compiler.compile_structural_tag)
-    except (RuntimeError, ValueError, TypeError) as error:
-        raise GrammarError(
-            f"no grammar can be made of the schema: {' '.join(str(error).split())[:400]}. "
-            "Give a JSON schema without what is named there"
-        ) from error
-
-
-def room(model: T2Model) -> float:
-    """How large a grammar may be for a model's tokens, so that it is compiled within two seconds.
-
-    A state takes up to 0.16 microseconds of a core for each token (measured for Qwen 2's 151,000);
-    xgrammar works on all cores that the process may use, up to 8.
-    """
-    tokens: int = model.model.config.get_text_config().vocab_size
-    own = getattr(os, "sched_getaffinity", None)  # not everywhere
-    cores = len(own(0)) if own is not None else os.cpu_count() or 1
-    return _STATES * min(cores, 8) / int(tokens)
-
-
-class Compiled:
-    """Compiled grammars by their text, the latest of them: each is compiled once, and others can
-    be meanwhile."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._found: OrderedDict[str, Future[Any]] = OrderedDict()
-
-    def of(self, key: str, make: Callable[[str], Any]) -> Any:
-        """That of a text. Raises what ``make`` raises."""
-        with self._lock:
-            found = self._found.get(key)
-            mine = found is None
-            if found is None:
-                found = self._found[key] = Future()
-            self._found.move_to_end(key)
-            while len(self._found) > _GRAMMARS:
-                self._found.popitem(last=False)
-        if mine:
-            try:
-                found.set_result(make(key))
-            except BaseException as error:  # noqa: BLE001 - others wait for it
-                with self._lock:
-                    self._found.pop(key, None)
-                found.set_exception(error)
-        return found.result()
-
-
-def _made_of(model: T2Model) -> tuple[int, frozenset[int]]:
-    return len(model.tokenizer), frozenset(end_tokens(model))
-
-
 def _lengths(model: T2Model) -> Lengths:
     tokens = Tokens.of(model)
     return Lengths(tokens.texts, tokens.made_of[1])
-
-
-def _tokens(model: T2Model) -> Tokens:
-    import xgrammar  # takes a while: only where something is constrained
-
-    made_of = _made_of(model)
-    ends = made_of[1]
-    size = model.model.config.get_text_config().vocab_size
-    with model.tokenizer_lock:
-        info = xgrammar.TokenizerInfo.from_huggingface(
-            model.tokenizer, vocab_size=size, stop_token_ids=sorted(ends)
-        )
-        added = model.tokenizer.added_tokens_decoder.items()
-        special = {number for number, token in added if token.special}
-        special |= set(model.tokenizer.all_special_ids)
-    texts: list[bytes] = list(info.decoded_vocab)
-    ids: dict[bytes, int] = {}
-    for number, text in enumerate(texts):
-        if text and number not in special:
-            ids.setdefault(text, number)
-    compiler = xgrammar.GrammarCompiler(info, cache_limit_bytes=_CACHE_BYTES)
-    longest = max(map(len, texts), default=0)
-    return Tokens(compiler, texts, ids, frozenset(special | ends), longest, made_of)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from t2agent.errors import ConfigError, GrammarError
@@ -20,6 +20,20 @@ from t2agent.replies.kinds import members
 from t2agent.replies.schemas import Schema, is_free, options, parameters
 
 Choice = Literal["auto", "required", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class NamePrior:
+    """How likely a model makes the names of tools of itself: see `t2agent.models.name_prior`.
+
+    Attributes:
+        anchor: the text after which a name begins.
+        weights: what of a name is written -> the tokens that may follow -> what is taken from the
+            logarithms of their probabilities, in nats.
+    """
+
+    anchor: bytes
+    weights: Mapping[bytes, Mapping[int, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +50,9 @@ class Constraint:
         tails: what may end its strings and numbers, from any place in them, shortest first.
         exact: the format with the lengths of long strings, which ``format`` leaves free; "" where
             it holds all.
+        names: what calls begin with, up to their arguments, one of each tool that may be called.
+        before: what the first call begins with before that.
+        prior: what a model makes of the names of itself, which is divided out.
     """
 
     format: str
@@ -44,6 +61,9 @@ class Constraint:
     part: str = ""
     tails: tuple[str, ...] = ()
     exact: str = ""
+    names: tuple[str, ...] = ()
+    before: str = ""
+    prior: NamePrior | None = field(default=None, compare=False)
 
     @property
     def tag(self) -> str:
@@ -148,22 +168,25 @@ def tools_constraint(
     marks = _marks(form, functions)
     part = _part(form, functions, held, whole=several or choice == "auto")
     grammars = [made for one in held for made in one.made]
-    tails = {tail for made in grammars for tail in made.tails}
     if choice != "auto":
-        found = Constraint(json.dumps(section), marks, part=part, tails=_ordered(tails))
-        return found.exactly(grammars)
-    if schema is None:
-        free = json.dumps(_free(form, tags, section, several))
-        return Constraint(free, marks, form.trigger, part, _ordered(tails)).exactly(grammars)
-    made = grammar(schema, room=room)
-    both = {"type": "or", "elements": [section, _grammar(made)]}
-    part = max(part, made.part, key=len)
-    found = Constraint(json.dumps(both), marks, part=part, tails=_ordered(tails | {*made.tails}))
-    return found.exactly([*grammars, made])
-
-
-def _ordered(tails: set[str]) -> tuple[str, ...]:
-    return tuple(sorted(tails, key=lambda one: (len(one), one)))
+        element, trigger = section, ""
+    elif schema is None:
+        element, trigger = _free(form, tags, section, several), form.trigger
+    else:
+        made = grammar(schema, room=room)
+        element, trigger = {"type": "or", "elements": [section, _grammar(made)]}, ""
+        grammars.append(made)
+        part = max(part, made.part, key=len)
+    tails = {tail for made in grammars for tail in made.tails}
+    return Constraint(
+        json.dumps(element),
+        marks,
+        trigger,
+        part,
+        tuple(sorted(tails, key=lambda one: (len(one), one))),
+        names=tuple(tag["begin"] for tag in tags),
+        before=form.before,
+    ).exactly(grammars)
 
 
 @dataclass(frozen=True, slots=True)

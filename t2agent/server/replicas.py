@@ -37,6 +37,7 @@ from t2agent.experts.mixture import Mixture
 from t2agent.models.generate import prompt_key, row_seeds
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
+from t2agent.models.plans import Resolved
 from t2agent.models.prompt import Prompt
 from t2agent.replies.constraint import Constraint
 from t2agent.server.failures import RefusedError
@@ -176,6 +177,10 @@ class Replicas(Scheduler):
         if given is None and call.options.temperature > 0:
             [given] = row_seeds(call.options.seed, [prompt_key(call.prompt)], 1)
         return given
+
+    def _held(self, call: Call, what: Resolved) -> Constraint | None:  # noqa: ARG002
+        """What the caller wants it held to: the replica, which has the weights, adds the rest."""
+        return call.constraint
 
     def run(self, engine: Engine, work: Callable[[Engine], T]) -> T:
         """As of `Scheduler`, by a replica; the work must be one that can be pickled."""

@@ -9,7 +9,7 @@ from typing import Any
 from t2agent.engine.reply_form import ReplyForm
 from t2agent.engine.scheduler import Job
 from t2agent.engine.two_passes import Answer
-from t2agent.models.constrained import Tokens
+from t2agent.models.compiling import Tokens
 from t2agent.models.model import T2Model
 from t2agent.models.prompt import Prompt, open_thoughts
 from t2agent.models.sampling import TokenLogprob

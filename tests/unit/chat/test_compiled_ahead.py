@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from t2agent import ChatT2
-from t2agent.models.constrained import Compiled
+from t2agent.models.once import Once
 from tests.models import build_text_model
 
 
@@ -34,12 +34,12 @@ BINDINGS: list[Callable[[ChatT2], Any]] = [
 @pytest.mark.parametrize("bind", BINDINGS)
 def test_the_first_call_compiles_nothing(bind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
-    known = Compiled.of
+    known = Once.of
 
-    def of(self: Compiled, key: str, make: Callable[[str], Any]) -> Any:
+    def of(self: Once, key: str, make: Callable[[str], Any]) -> Any:
         return known(self, key, lambda text: (made.append(text), make(text))[1])
 
-    monkeypatch.setattr(Compiled, "of", of)
+    monkeypatch.setattr(Once, "of", of)
     chat = ChatT2(build_text_model(3, context=4096), dispatch="off", max_tokens=4, max_tools=None)
     bound = bind(chat)
     assert made

@@ -20,7 +20,7 @@ from t2agent.engine.break_even import BreakEven
 from t2agent.engine.two_passes import Answer, Engine, Given
 from t2agent.errors import ConfigError, ContextLengthError, ExpertNotFoundError
 from t2agent.experts.expert import Expert, Mixture
-from t2agent.models.constrained import Tokens, compiled
+from t2agent.models.compiling import Tokens, compiled
 from t2agent.models.generate import Generation, Prompt, generate
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions

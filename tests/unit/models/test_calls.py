@@ -13,7 +13,7 @@ from t2agent.engine.reply_form import ReplyForm
 from t2agent.images import ImagePolicy, data_url
 from t2agent.models import branching
 from t2agent.models.calls import call_marks, wanted_tokens
-from t2agent.models.constrained import compiled
+from t2agent.models.compiling import compiled
 from t2agent.models.decoding import end_token, end_tokens, reader
 from t2agent.models.model import T2Model
 from t2agent.models.prompt import Prompt, encode

@@ -7,7 +7,8 @@ import xgrammar
 from hypothesis import given
 from hypothesis import strategies as st
 
-from t2agent.models.constrained import Guard, Speller, Tokens, compiled, ending, free
+from t2agent.models.closing import Guard, Speller, ending, free
+from t2agent.models.compiling import Tokens, compiled
 from t2agent.replies.constraint import json_constraint, tools_constraint
 from t2agent.replies.format import ToolFormat
 from t2agent.replies.parsing import ReplyParser

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from concurrent.futures import ThreadPoolExecutor
-from threading import Event
 from typing import Any
 
 import pytest
@@ -15,15 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t2agent.errors import ConfigError, GrammarError
-from t2agent.models.constrained import (
-    Compiled,
-    Constrained,
-    Speller,
-    Tokens,
-    _Row,
-    compiled,
-    room,
-)
+from t2agent.models.closing import Speller
+from t2agent.models.compiling import Tokens, compiled, room
+from t2agent.models.constrained import Constrained, _Row
 from t2agent.models.generate import Prompt, generate
 from t2agent.models.options import GenerationOptions
 from t2agent.replies.constraint import Constraint, json_constraint, tools_constraint
@@ -276,26 +268,6 @@ def test_lengths_beside_the_grammar_are_those_within_it(name: str) -> None:
             text += tokens.texts[token]
         assert rows[0].ended
         assert fits(json.loads(text), LENGTHS[name])
-
-
-def test_others_compile_while_one_does() -> None:
-    kept, inside, go = Compiled(), Event(), Event()
-
-    def slow(key: str) -> str:
-        inside.set()
-        assert go.wait(20)
-        return key
-
-    with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(kept.of, "a", slow)
-        assert inside.wait(20)
-        assert kept.of("b", lambda key: key + key) == "bb"
-        again = pool.submit(kept.of, "a", lambda key: pytest.fail("compiled twice"))
-        go.set()
-        assert first.result(20) == again.result(20) == "a"
-    with pytest.raises(ValueError, match="odd"):
-        kept.of("c", lambda key: (_ for _ in ()).throw(ValueError("odd")))
-    assert kept.of("c", lambda key: key) == "c"
 
 
 def test_many_tokens_leave_less_room() -> None:

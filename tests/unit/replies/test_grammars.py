@@ -14,7 +14,8 @@ import torch
 import xgrammar
 
 from t2agent.errors import GrammarError
-from t2agent.models.constrained import Tokens, ending
+from t2agent.models.closing import ending
+from t2agent.models.compiling import Tokens
 from t2agent.replies.checking import whole
 from t2agent.replies.grammars import grammar
 from t2agent.replies.kinds import members

@@ -35,7 +35,7 @@ from t2agent.models.decoding import end_tokens
 from t2agent.models.generate import Prompt, encode, generate
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
-from t2agent.models.packed_steps import PackedLlama
+from t2agent.models.packed_steps import packed_weights
 from t2agent.replies.constraint import json_constraint
 
 REQUEST = "Tell me about the history of the city of Rome."
@@ -94,7 +94,7 @@ def run(
 
 def measure(model: T2Model, tokens: int, repeats: int, llama: str | None = None) -> dict[str, Any]:
     """`run` with a model that is there."""
-    packed = PackedLlama.of(model)
+    packed = packed_weights(model)
     if packed is None or model.gguf is None:
         raise ConfigError(
             f"{model.name} has no packed weights here: they need a base model of a GGUF file of "

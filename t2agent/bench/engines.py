@@ -35,7 +35,7 @@ from t2agent.experts.expert import Expert, ExpertCard, MixtureLike
 from t2agent.models.generate import Prompt, encode, generate
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
-from t2agent.models.packed_steps import PackedLlama
+from t2agent.models.packed_steps import packed_weights
 from t2agent.server.served import Served
 from t2agent.svf.low_rank import largest
 
@@ -160,7 +160,7 @@ def throughput(
         "theirs": (lambda: _texts(chat, asked), process),
         "plain": (_ours(model, asked, tokens, rank, quantized=False), os.getpid()),
     }
-    if PackedLlama.of(model) is not None:
+    if packed_weights(model) is not None:
         ways["packed"] = (_ours(model, asked, tokens, rank, quantized=True), os.getpid())
     clock: dict[str, list[float]] = {name: [] for name in ways}
     processor: dict[str, list[float]] = {name: [] for name in ways}

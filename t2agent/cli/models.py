@@ -63,9 +63,9 @@ def add(
     folder = installed.add(name, load, file, show=not as_json)
     if not there:
         from t2agent.models.model import T2Model
-        from t2agent.models.packed_steps import PackedLlama
+        from t2agent.models.packed_steps import packed_weights
 
-        PackedLlama.of(T2Model.from_pretrained(name))  # which keeps what it packs
+        packed_weights(T2Model.from_pretrained(name))  # which keeps what it packs
     original = installed.KNOWN[name].original
     experts = _experts(name)
     data: dict[str, Any] = {"name": name, "folder": str(folder), "experts": experts}

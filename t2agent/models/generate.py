@@ -34,7 +34,7 @@ from t2agent.models.decoding import Cancel, FinishReason, OnText, RowText, Stops
 from t2agent.models.drafting import CachedSteps
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
-from t2agent.models.packed_steps import PackedLlama, Steps
+from t2agent.models.packed_steps import Steps, packed_weights
 from t2agent.models.plans import Resolved
 from t2agent.models.prompt import Prompt, encode
 from t2agent.models.reading import in_pieces, read_prompt
@@ -267,7 +267,7 @@ def _steps(
         return None
     if set(inputs) != {"input_ids", "attention_mask"}:
         return None
-    made = PackedLlama.of(model)
+    made = packed_weights(model)
     layers = None if made is None else made.adapted(model)
     if made is None or layers is None:
         return None

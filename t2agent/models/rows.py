@@ -28,8 +28,9 @@ from t2agent.models.generate import Generation, asks_more, prompt_key, room, row
 from t2agent.models.likelihood import position_ids
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
+from t2agent.models.packed_llama import PackedLlama
 from t2agent.models.packed_products import Adapted
-from t2agent.models.packed_steps import PackedLlama, Steps
+from t2agent.models.packed_steps import Steps, packed_weights
 from t2agent.models.plans import Key, Resolved
 from t2agent.models.prefixes import piece_ends
 from t2agent.models.prompt import Prompt, encode
@@ -317,7 +318,7 @@ class Rows:
         kept = [] if old is None else [old.take(at) for at in places]
         size = 1 << (count - 1).bit_length()
         longest = max(held.length for held in (*kept, *new))
-        packed = PackedLlama.of(self._model) if self._quantized else None
+        packed = packed_weights(self._model) if self._quantized else None
         # What packed weights cannot do is seen when they are adapted.
         self._slots = self._made(packed, size, longest, (*kept, *new)[0])
         self._slots.length = longest
@@ -359,7 +360,7 @@ class Rows:
 
     def _pack(self, steps: Steps) -> bool:
         """Give each row the packed weights that it has alone; whether that can be done."""
-        packed = PackedLlama.of(self._model)
+        packed = packed_weights(self._model)
         assert packed is not None
         groups: dict[Key, tuple[list[int], list[Adapted]]] = {}
         for at, row in enumerate(self._rows):

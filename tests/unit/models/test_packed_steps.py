@@ -14,7 +14,7 @@ from t2agent.engine.two_passes import Engine
 from t2agent.models import packed
 from t2agent.models.generate import Prompt, encode, generate
 from t2agent.models.options import GenerationOptions
-from t2agent.models.packed_steps import PackedLlama, Steps
+from t2agent.models.packed_steps import Steps, packed_weights
 from t2agent.models.slots import Held
 from tests.unit.models.test_gguf import write
 
@@ -29,7 +29,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> T2Model:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("T2AGENT_HOME", str(folder / "home"))
         found = T2Model.from_pretrained(write(folder / "tiny.gguf"))
-        assert PackedLlama.of(found) is not None
+        assert packed_weights(found) is not None
         found.decompose(progress=False)
     return found
 
@@ -64,7 +64,7 @@ def compared(
         rounded = whole()
         cache, start = DynamicCache(), inputs["input_ids"].shape[1]
         model.model(**inputs, position_ids=positions[:, :start], past_key_values=cache)
-        made = PackedLlama.of(model)
+        made = packed_weights(model)
         assert made is not None
         layers = made.adapted(model)
         assert layers is not None
@@ -99,13 +99,13 @@ def test_rows_padding_and_experts(model: T2Model) -> None:
 def test_experts_stand_beside_weights_or_are_written_into_them(
     model: T2Model, started: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("t2agent.models.packed_steps._STARTED", started)
+    monkeypatch.setattr("t2agent.models.packed_llama._STARTED", started)
     some, whole = expert(model, "some", 3), expert(model, "whole", 4, directions=64)
     for name in list(some.z)[::2]:
         some.z[name].fill_(1)  # a weight that is left alone beside one that is not
     for one in (some, whole):
         assert compared(model, PROMPTS[:1], one) < 3
-        made = PackedLlama.of(model)
+        made = packed_weights(model)
         assert made is not None
         with model.adapted(one):
             layers = made.adapted(model)
@@ -155,11 +155,11 @@ def test_another_file_s_weights_are_not_used(
     model = T2Model.from_pretrained(write(tmp_path / "tiny.gguf"))
     with torch.no_grad():
         model.model.model.layers[0].mlp.down_proj.weight.neg_()
-    assert PackedLlama.of(model) is None
+    assert packed_weights(model) is None
 
 
 def test_a_row_s_logits_do_not_depend_on_its_company(model: T2Model) -> None:
-    made = PackedLlama.of(model)
+    made = packed_weights(model)
     assert made is not None
     experts = (expert(model, "first", 5), None, expert(model, "second", 6), None)
     draw, shape = torch.Generator().manual_seed(0), (made.keys, made.size)

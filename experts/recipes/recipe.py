@@ -16,12 +16,16 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from t2agent.bench.datasets import SHARED, read_json, read_jsonl
 from t2agent.cli.options import parsed
 from t2agent.files import write_text
 from t2agent.replies.signatures import signature
+
+if TYPE_CHECKING:
+    from t2agent import Expert, T2Model
+    from t2agent.tasks.task import Task
 
 Row = dict[str, Any]
 
@@ -85,6 +89,13 @@ def train(recipe: Recipe) -> None:
     asked.add_argument("--seed", type=int, default=0)
     asked.add_argument("--method", default=recipe.method)
     asked.add_argument("--start", type=Path, help="an expert to go on from")
+    asked.add_argument(
+        "--share",
+        type=float,
+        default=1.0,
+        help="of the way from --start that is gone in the end, such as .5: what was learnt before "
+        "is kept better so (WiSE-FT, Wortsman et al., arXiv 2109.01903)",
+    )
     asked.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     given = asked.parse_args()
 
@@ -95,19 +106,23 @@ def train(recipe: Recipe) -> None:
     file = work / "examples.jsonl"
     write_examples(file, made)
     model = T2Model.from_pretrained("smollm2")
+    start = Expert.load(given.start) if given.start else None
+    task = ExampleTask.from_jsonl(file, reward=recipe.reward)
     expert = train_expert(
         model,
-        ExampleTask.from_jsonl(file, reward=recipe.reward),
+        task,
         name=recipe.name,
         method=given.method,
         steps=given.steps,
         seed=given.seed,
         checkpoint=work / "run",
         description=recipe.description,
-        start=Expert.load(given.start) if given.start else None,
+        start=start,
         negatives=None,
         **{**SETTINGS, **recipe.settings, **parsed(given.set)},
     )
+    if start is not None and given.share < 1:
+        expert = part_of_the_way(model, task, start, expert, given.share)
     requests = [request_of(row) for row in made if recipe.shown(row)]
     card = dataclasses.replace(
         expert.card,
@@ -120,6 +135,24 @@ def train(recipe: Recipe) -> None:
     attach_record(work / "run", folder)
     (folder / REPORT).unlink()  # it shows rows of validation, which are not all for showing
     print(f"{recipe.name}: {dict(card.scores)} in {folder}")
+
+
+def part_of_the_way(model: T2Model, task: Task, start: Expert, end: Expert, share: float) -> Expert:
+    """What lies so far on the way between two experts, with its own scores on validation."""
+    from t2agent import Expert
+    from t2agent.train.evaluation import evaluate
+
+    z = {name: start.z[name].lerp(own, share) for name, own in end.z.items()}
+    n = end.card.training["validation"]
+    found = evaluate(model, task, Expert(end.card, z), n=n, split="val")
+    scores = {
+        "val": found.reward.mean,
+        "val_base": found.base.mean,
+        "val_right": found.right,
+        "val_base_right": found.base_right,
+    }
+    training = {**end.card.training, "share": share}
+    return Expert(dataclasses.replace(end.card, scores=scores, training=training), z)
 
 
 def write_examples(file: Path, rows: Sequence[Row]) -> None:

@@ -36,11 +36,11 @@ def renaming(
         if value.isdigit():
             new[value] = str(rng.randint(10 ** (len(value) - 1), 10 ** len(value) - 1))
         elif NAME.fullmatch(value):
-            new[value] = rng.choice(names) if rng.random() < 0.5 else _invented(rng)
+            new[value] = rng.choice(names) if rng.random() < 0.5 else invented(rng)
     return new
 
 
-def _invented(rng: random.Random) -> str:
+def invented(rng: random.Random) -> str:
     """A name that nobody has."""
     words = [rng.randint(2, 3), *([2] if rng.random() < 0.3 else [])]
     return " ".join("".join(rng.choice(SYLLABLES) for _ in range(n)).title() for n in words)

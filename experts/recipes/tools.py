@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from everyday import everyday
 from recipe import Data, Recipe, Row, base_replies, shown_length, train
 from renaming import names_among, renaming
 
@@ -15,6 +16,9 @@ NONE_FITS = "None of these tools fits the request."
 LONGEST = 2200  # characters of the tools as the prompt shows them, some 500 tokens
 SHORT = 1400  # of three quarters of the rows
 SHARES = {"sealtools": 1342, "rlla": 267, "glaive": 67, "sgd": 1000, "snips": 900}
+VERBS = ("get", "find", "search", "lookup", "retrieve", "fetch", "show", "check", "read", "query")
+"""Which of these a tool's name begins with says nothing, but half of the training data's begin with
+"get": a model that has learnt that calls get_weather for anything that get_... may be for."""
 SMALL_TALK = (
     "Hello!",
     "Hi there, how are you?",
@@ -35,7 +39,8 @@ SMALL_TALK = (
 
 
 def rows(data: Data, rng: random.Random) -> Iterator[Row]:
-    """Calls of five sources; requests whose tool is taken away; questions and small talk."""
+    """Calls of five sources and of everyday tools; requests whose tool is taken away; questions
+    and small talk."""
     made: list[Row] = []
     found = list(data["tool_calls_train"])
     rng.shuffle(found)
@@ -64,7 +69,7 @@ def rows(data: Data, rng: random.Random) -> Iterator[Row]:
                     "about": row["source"],
                 }
             )
-    for row in rng.sample(found, 800):
+    for row in rng.sample(found, 1400):
         called = {call["name"] for call in row["calls"]}
         offered = [tool for tool in row["tools"] if _name(tool) not in called]
         # Half of them see other tools of their own field, half those of any other.
@@ -76,6 +81,9 @@ def rows(data: Data, rng: random.Random) -> Iterator[Row]:
             made.append(
                 {"prompt": row["prompt"], "tools": offered, "answer": NONE_FITS, "about": "none"}
             )
+    for row in everyday(rng, 1100, NONE_FITS):
+        others = rng.choice(offers)[:2] if "calls" in row and rng.random() < 0.25 else []
+        made.append({**row, "tools": _cut([*row["tools"], *others])})
     asked = [row["question"] for row in data["choice_train"] if row["question"].endswith("?")]
     sums = [row["prompt"] for row in data["gsm8k_train"] if len(row["prompt"]) < 200]
     sums += [row["prompt"] for row in data["arith_train"] if len(row["prompt"]) < 200]
@@ -83,7 +91,8 @@ def rows(data: Data, rng: random.Random) -> Iterator[Row]:
     for request, reply in zip(asked, base_replies(asked), strict=True):
         if tools := _cut(rng.choice(offers)[: rng.randint(1, 3)]):
             made.append({"prompt": request, "tools": tools, "answer": reply, "about": "words"})
-    yield from made
+    for row in made:
+        yield row if rng.random() < 0.4 else _other_names(row, rng)
 
 
 def _words(name: str) -> set[str]:
@@ -126,6 +135,40 @@ def _renamed(row: Row, names: list[str], rng: random.Random) -> Row:
         for call in row["calls"]
     ]
     return {**row, "prompt": prompt, "calls": calls}
+
+
+def _other_names(row: Row, rng: random.Random) -> Row:
+    """The tools of a row under names with other verbs, or in another writing."""
+    style = rng.choice(("as is", "snake", "camel", "title"))
+    new: dict[str, str] = {}
+    for tool in row["tools"]:
+        words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", _name(tool))
+        if "".join(words) != re.sub(r"[_-]", "", _name(tool)) or len(words) < 2:
+            continue  # no name of words
+        if words[0].lower() in VERBS:
+            words[0] = rng.choice((*VERBS, *VERBS, ""))
+        elif rng.random() < 0.2:
+            words.insert(0, rng.choice(("do", "run", "get", "tool", "my")))
+        words = [word.lower() for word in words if word]
+        written = style
+        if style == "as is":
+            own = _name(tool)
+            written = "snake" if "_" in own else "title" if own[0].isupper() else "camel"
+        if written == "snake":
+            name = "_".join(words)
+        else:
+            name = "".join(map(str.title, words))
+            name = name if written == "title" else name[0].lower() + name[1:]
+        if name not in new.values() and name not in map(_name, row["tools"]):
+            new[_name(tool)] = name
+    tools = [
+        {**tool, "function": {**tool["function"], "name": new.get(_name(tool), _name(tool))}}
+        for tool in row["tools"]
+    ]
+    called = [
+        {**call, "name": new.get(call["name"], call["name"])} for call in row.get("calls", ())
+    ]
+    return {**row, "tools": tools, **({"calls": called} if called else {})}
 
 
 def _offered(row: Row, offers: list[list[Any]], rng: random.Random) -> list[Any]:

@@ -20,6 +20,8 @@ def main() -> None:
     chat = ChatT2("t2-nano", max_tokens=32)
     if len(sys.argv) > 1:
         path = Path(sys.argv[1])
+        if not path.is_file():
+            sys.exit(f"there is no file {path}")
         data, wanted = path.read_bytes(), "see for yourself"
         kind = "image/jpeg" if path.suffix.lower() in (".jpg", ".jpeg") else "image/png"
     else:

@@ -329,6 +329,8 @@ def _from_file(path: Path, policy: ImagePolicy) -> bytes:
 
 def _file_bytes(path: Path) -> bytes:
     try:
+        if path.is_dir():
+            raise ImageRefusedError(f"the image {str(path)!r} is a folder; give a file's path")
         if not path.is_file():
             raise ImageRefusedError(f"there is no image file {str(path)!r}")
         with path.open("rb") as file:
@@ -345,8 +347,8 @@ def _from_web(url: str, policy: ImagePolicy) -> bytes:
     if not policy.allow_urls:
         raise ImageRefusedError(
             f"the image is the address {url[:100]!r}, and addresses are not opened: put its bytes "
-            "into the message as base64, or allow them with allow_image_urls=True or a list of "
-            "hosts"
+            "into the message as base64, or, in Python, allow them with allow_image_urls=True or "
+            "a list of hosts"
         )
     import httpx
 

@@ -30,6 +30,8 @@ def show(
     from t2agent.experts.mixture import Mixture
     from t2agent.experts.registry import Registry
 
+    if not prompt.strip():
+        raise typer.BadParameter("the prompt is empty", param_hint="PROMPT")
     with starting("Loading the dispatcher", show=not as_json):
         if image is not None:
             picture(image)  # one that cannot be read is an error, as for an answer

@@ -35,6 +35,7 @@ _OPTIONAL = {
     "bitsandbytes": ("bitsandbytes", "base models in 4 and 8 bits: pip install bitsandbytes"),
     "torchao": ("torchao", "quantised base models: pip install torchao"),
 }
+_OF_SMOLLM2 = ("tools", "answer", "extract", "label", "arithmetic")
 _REINSTALL = "install t2agent anew: pip install --force-reinstall t2agent"
 _MARKS = {"ok": "[green]ok[/]", "missing": "[red]missing[/]", "optional": "[dim]optional[/]"}
 
@@ -162,15 +163,19 @@ def _shipped() -> Iterator[Check]:
         f"{', '.join(absent)} not in {base}" if absent else _size(sum(_sizes(base.iterdir()))),
         _REINSTALL if absent else "",
     )
-    registry = registry_of(installed.NANO)
-    for name in DOMAINS:
+    yield from _experts(installed.NANO, DOMAINS, "expert ")
+    yield from _experts("smollm2", _OF_SMOLLM2, "expert smollm2:")
+
+
+def _experts(model: str, wanted: Iterable[str], title: str) -> Iterator[Check]:
+    registry = registry_of(model)
+    for name in wanted:
         if name in registry:
-            yield Check("shipped", f"expert {name}", "ok", registry.source(name))
+            yield Check("shipped", title + name, "ok", registry.source(name))
         else:
-            yield Check("shipped", f"expert {name}", "missing", "not found", _REINSTALL)
+            yield Check("shipped", title + name, "missing", "not found", _REINSTALL)
     for where, error in registry.problems.items():
-        name = f"expert {Path(where).name}"
-        yield Check("shipped", name, "missing", f"unusable: {error}")
+        yield Check("shipped", title + Path(where).name, "missing", f"unusable: {error}")
 
 
 def _encoder() -> Check:

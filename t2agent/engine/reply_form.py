@@ -189,7 +189,7 @@ def chosen(given: object, names: Sequence[str]) -> str:
         return given
     raise ConfigError(
         f"tool_choice is {given!r}, and the tools are {', '.join(names) or 'none'}; give 'auto', "
-        "'any', 'none', or the name of a tool that is bound"
+        "'required' (or 'any'), 'none', or the name of a tool that is bound"
     )
 
 

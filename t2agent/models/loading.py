@@ -154,6 +154,11 @@ def _cause(error: Exception) -> str:
         return f"a package that it needs is not installed: {told}"
     if isinstance(error, SafetensorError):
         return f"a file of weights is damaged or cut short ({told}); get it again"
+    if "huggingface.co" in told or "`model_type` key" in told:
+        return (
+            f"{told:.500}. Give a checkpoint's folder with a config.json, a GGUF file, a name on "
+            "the Hub such as 'Qwen/Qwen2-0.5B', or one that `t2agent models list` shows"
+        )
     if "GGUF model with architecture" in told:
         return f"{told} Take the model's original files (safetensors) instead"
     if "CUDA" in told and not torch.cuda.is_available():

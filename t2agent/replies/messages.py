@@ -111,8 +111,8 @@ def function_tool(given: object) -> Mapping[str, Any]:
     if not isinstance(given, Mapping) or not isinstance(name, str) or not name:
         raise ConfigError(
             f'{given!r:.200} is no tool; needed OpenAI\'s function tools, {{"type": "function", '
-            '"function": {"name": ..., "parameters": {...}}}; bind_tools takes LangChain tools, '
-            "functions and pydantic classes as well"
+            '"function": {"name": ..., "parameters": {...}}}; in Python, bind_tools takes '
+            "LangChain tools, functions and pydantic classes as well"
         )
     return given
 

@@ -21,7 +21,11 @@ Body = TypeVar("Body", bound=BaseModel)
 COPIES = 16
 """Replies to one request at most (``n``)."""
 _EMBEDDED = ImagePolicy()  # images that the message itself holds, and no others
-_ROLES = {"developer": "system", "function": "tool"}
+_ROLES = {
+    **{role: role for role in ("user", "assistant", "system", "tool")},
+    "developer": "system",
+    "function": "tool",
+}
 _TOP = Annotated[int, Field(ge=0, le=20)]
 
 
@@ -222,8 +226,10 @@ def read_conversation(messages: Sequence[Mapping[str, Any]]) -> Prompt:
     found = []
     for number, message in enumerate(messages):
         role = message.get("role")
-        if not isinstance(role, str):
-            raise ConfigError(f"messages[{number}] has no role; give user, assistant, system, tool")
-        given = {**message, "role": _ROLES.get(role, role)}
-        found.append(read_message(given, keep))
+        known = _ROLES.get(role) if isinstance(role, str) else None
+        if known is None:
+            raise ConfigError(
+                f"messages[{number}] has the role {role!r:.40}; give one of {', '.join(_ROLES)}"
+            )
+        found.append(read_message({**message, "role": known}, keep))
     return Prompt(tuple(found), tuple(images))

@@ -62,7 +62,7 @@ def export(
     targets: Targets = "all",
     as_json: bool = False,
 ) -> Report:
-    """Write an expert, or a mixture, as a LoRA adapter or as a full checkpoint."""
+    """Write an expert, or a mixture, as a LoRA adapter (PEFT's or GGUF's) or a full checkpoint."""
     if kind == "merged" and rank is not None:
         raise typer.BadParameter("only a LoRA has a rank", param_hint="--rank")
     mixed = name if mixture is None else mixture_of(mixture)
@@ -89,7 +89,7 @@ def export(
         file = export_gguf(base, mixed, out, **options, progress=not as_json)
         server = (
             f"llama.cpp: llama-server -m {base.gguf or 'BASE.gguf'} --lora {out} "
-            "--lora-init-without-apply --cache-ram 0"
+            "--lora-init-without-apply --cache-ram 0 --jinja"
         )
         text = _adapter_text(file, rank, model, server, out)
         return Report({**file.to_dict(), "file": str(out)}, text)

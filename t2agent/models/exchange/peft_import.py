@@ -262,6 +262,8 @@ def _config(root: Path) -> dict[str, Any]:
         if file.stat().st_size > _MAX_CONFIG_BYTES:
             raise _bad(root, f"{CONFIG_FILE} is larger than {_MAX_CONFIG_BYTES:,} bytes")
         config = json.loads(file.read_bytes())
+    except ExpertFormatError:
+        raise
     except OSError as error:
         raise _bad(root, f"{CONFIG_FILE} cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:

@@ -77,9 +77,12 @@ def test_text_experts_are_not_for_images(run, run_json, tiny, expert_folders, tm
 
 def test_wrong_arguments(run, tiny, tmp_path):
     assert run("dispatch").exit_code == 2
+    assert run("dispatch", " ").exit_code == 2
     no_image = run("dispatch", "Hi", "-m", tiny, "--image", str(tmp_path / "none.png"))
     assert no_image.exit_code == 1
     assert "no image file" in no_image.stderr
+    folder = run("dispatch", "Hi", "-m", tiny, "--image", str(tmp_path))
+    assert "is a folder" in folder.stderr
 
 
 def test_auto_is_the_base_model_that_the_variable_names(run, run_json, tiny, monkeypatch):

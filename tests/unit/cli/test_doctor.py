@@ -58,3 +58,6 @@ def test_all_is_well_with_the_shipped_weights(run_json):
 
     assert report["ok"] is True
     assert _status(report, "expert math")["status"] == "ok"
+    shipped = {path.parent.name for path in bundled("experts").glob("smollm2/*/expert_config.json")}
+    named = {one["name"] for one in report["checks"] if one["name"].startswith("expert smollm2:")}
+    assert named == {f"expert smollm2:{name}" for name in shipped}

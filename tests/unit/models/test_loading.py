@@ -53,8 +53,9 @@ def test_a_path_without_a_folder_is_not_looked_for_on_the_hub(tmp_path: Path) ->
 def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path, config: str | None) -> None:
     if config is not None:
         (tmp_path / "config.json").write_text(config)
-    with pytest.raises(ConfigError, match="cannot load the base model"):
+    with pytest.raises(ConfigError, match="cannot load the base model") as caught:
         load(str(tmp_path), **USUAL)
+    assert config != "{}" or "t2agent models list" in str(caught.value)  # what to give instead
 
 
 @pytest.mark.parametrize("dtype", ["bogus", "nn", ""])

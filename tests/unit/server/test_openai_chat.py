@@ -247,6 +247,8 @@ def test_repetition_is_punished(client):
         ({"top_logprobs": 50, "logprobs": True}, "top_logprobs"),
         ({"frequency_penalty": 1.0}, "repetition_penalty"),
         ({"messages": [{"content": "no role"}]}, "role"),
+        ({"messages": [{"role": "alien", "content": "x"}]}, "role 'alien'; give one of user"),
+        ({"messages": [{"role": "User", "content": "x"}]}, "role 'User'"),
         ({"tools": [{"type": "function"}]}, "no tool"),
         ({"messages": [{"role": "user", "content": "a " * 3000}]}, "tokens"),
         ({"response_format": {"type": "yaml"}}, "response_format"),

@@ -44,6 +44,12 @@ def alter(folder: Path, **changes: Any) -> None:
     (folder / CONFIG).write_text(json.dumps({**config, **changes}))
 
 
+def test_a_folder_without_an_adapter_is_told_as_that(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(ExpertFormatError, match=f"it has no {CONFIG}"):
+            import_lora(folder, build("llama")[0], "x", progress=False)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

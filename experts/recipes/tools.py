@@ -220,6 +220,7 @@ RECIPE = Recipe(
         "ARC-Easy": "CC BY-SA 4.0",
         "OpenBookQA": "Apache-2.0",
         "CommonsenseQA": "MIT",
+        "everyday tools, made for t2agent": "Apache-2.0",
     },
     shown=lambda row: "calls" in row,
     steps=180,

@@ -8,22 +8,22 @@ import json
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
 from t2agent.bench.paper.suite import real_suite
+from t2agent.experts.expert import Expert
 from t2agent.tasks.examples import ExampleTask
+from tests.experts import random_expert
 from tests.models import build_text_model
 
 RECIPES = Path(__file__).resolve().parents[2] / "experts" / "recipes"
-NAMES = sorted(
-    path.stem
-    for path in RECIPES.glob("*.py")
-    if path.stem not in ("recipe", "comparison", "paper_tasks", "renaming")
-)
+NAMES = sorted(path.stem for path in RECIPES.glob("*.py") if "\nRECIPE = " in path.read_text())
 
 
 @pytest.fixture
@@ -118,3 +118,38 @@ def test_unseen_tasks_stand_beside_those_that_are_trained(
         asked = {example.prompt for example in suite.tasks[unseen].split("test")}
         assert len(asked) > 100
         assert not seen & asked
+
+
+def test_everyday_requests_say_what_their_calls_want(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(RECIPES))
+    rows = importlib.import_module("everyday").everyday(random.Random(0), 600, "none fits")
+    called = [row for row in rows if "calls" in row]
+    assert 300 < len(called) < 500
+    assert {row["answer"] for row in rows if "calls" not in row} == {"none fits"}
+    assert any(len(row["calls"]) == 2 for row in called)
+    for row in called:
+        offered = {tool["function"]["name"]: tool["function"] for tool in row["tools"]}
+        for call in row["calls"]:
+            schema = offered[call["name"]]["parameters"]
+            assert set(schema["required"]) <= set(call["arguments"]) <= set(schema["properties"])
+            for value in call["arguments"].values():
+                assert str(value).lower() in row["prompt"].lower()
+
+
+def test_part_of_the_way_has_its_own_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(RECIPES))
+    model = build_text_model()
+    start, end = (random_expert(model, "any", seed) for seed in (1, 2))
+    end = Expert(replace(end.card, training={"validation": 4}, scores={"val": 1.0}), end.z)
+    file = tmp_path / "examples.jsonl"
+    rows = ({"prompt": f"Say {n}.", "answer": str(n)} for n in range(40))
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = ExampleTask.from_jsonl(file)
+    half = importlib.import_module("recipe").part_of_the_way(model, task, start, end, 0.5)
+    for name, own in half.z.items():
+        assert torch.allclose(own, (start.z[name] + end.z[name]) / 2)
+    assert half.card.training["share"] == 0.5
+    assert set(half.card.scores) == {"val", "val_base", "val_right", "val_base_right"}
+    assert half.card.scores["val"] < 1.0

@@ -9,7 +9,7 @@ from t2agent import ChatT2
 
 COMPLAINT = """My parcel is a week late and nobody answers the phone.
 
-Which of these labels fits the text: praise, complaint, question? Answer with the label only."""
+Which of these labels fits it: damaged, late, wrong item, praise? Answer with the label only."""
 QUESTIONS = (
     "There are 6 boxes with 8 oranges each. How many oranges are there in all?",
     COMPLAINT,

@@ -6,6 +6,7 @@ import random
 
 from everyday_tools import KINDS, VALUES, WEATHER, Kind
 from recipe import Row
+from renaming import camel
 
 
 def everyday(rng: random.Random, count: int, none_fits: str) -> list[Row]:
@@ -56,11 +57,11 @@ def _row(rng: random.Random, none_fits: str) -> Row:
 
 def _tool(kind: Kind, rng: random.Random) -> Row:
     """A tool, and under "takes" which of its arguments takes which value."""
-    camel = rng.random() < 0.2
+    as_camel = rng.random() < 0.2
     takes, properties = {}, {}
     for value, (names, kind_of_value, text) in kind.takes.items():
         name = rng.choice([n for n in names if n not in properties])
-        takes[value] = _camel(name) if camel else name
+        takes[value] = camel(name) if as_camel else name
         properties[takes[value]] = {"type": kind_of_value, "description": text}
     always = [
         takes[value]
@@ -70,17 +71,12 @@ def _tool(kind: Kind, rng: random.Random) -> Row:
     name = rng.choice(kind.names)
     return {
         "function": {
-            "name": _camel(name) if camel else name,
+            "name": camel(name) if as_camel else name,
             "description": rng.choice(kind.about),
             "parameters": {"type": "object", "properties": properties, "required": always},
         },
         "takes": takes,
     }
-
-
-def _camel(name: str) -> str:
-    first, *others = name.split("_")
-    return first + "".join(word.title() for word in others)
 
 
 def _plain(tool: Row) -> Row:

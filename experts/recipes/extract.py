@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from recipe import Data, Recipe, Row, train
-from renaming import names_among, renaming
+from renaming import camel, names_among, renaming
 
 from t2agent.bench.datasets import read_json
 from t2agent.bench.real.forms import field_schema
@@ -138,7 +138,7 @@ def _row(row: Row, known: list[str], few: dict[str, list[str]], rng: random.Rand
         for name in names
     }
     if rng.random() < 0.2:
-        called = {name: _camel(new) for name, new in called.items()}
+        called = {name: camel(new) for name, new in called.items()}
     if len(set(called.values())) < len(called):
         called = {name: name for name in names}
     listed = row["source"] in ("wnut17", "sec_ner")
@@ -191,11 +191,6 @@ def _row(row: Row, known: list[str], few: dict[str, list[str]], rng: random.Rand
         "answer": json.dumps(answer, ensure_ascii=False),
         "about": row["source"],
     }
-
-
-def _camel(name: str) -> str:
-    first, *rest = re.split(r"[ _-]", name)
-    return first + "".join(map(str.title, rest))
 
 
 def _plain(name: str) -> str:

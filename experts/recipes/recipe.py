@@ -142,7 +142,7 @@ def part_of_the_way(model: T2Model, task: Task, start: Expert, end: Expert, shar
     from t2agent import Expert
     from t2agent.train.evaluation import evaluate
 
-    z = {name: start.z[name].lerp(own, share) for name, own in end.z.items()}
+    z = ((1 - share) * start + share * end).z
     n = end.card.training["validation"]
     found = evaluate(model, task, Expert(end.card, z), n=n, split="val")
     scores = {

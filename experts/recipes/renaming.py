@@ -44,3 +44,9 @@ def invented(rng: random.Random) -> str:
     """A name that nobody has."""
     words = [rng.randint(2, 3), *([2] if rng.random() < 0.3 else [])]
     return " ".join("".join(rng.choice(SYLLABLES) for _ in range(n)).title() for n in words)
+
+
+def camel(name: str) -> str:
+    """A name of words as oneWordOfSeveral."""
+    first, *rest = re.split(r"[ _-]", name)
+    return first + "".join(map(str.title, rest))

@@ -25,11 +25,12 @@ from transformers import DynamicCache
 
 from t2agent.models.branching import branches
 from t2agent.models.compiling import Tokens
+from t2agent.models.generate import prompt_key
 from t2agent.models.likelihood import rows_per_pass
 from t2agent.models.model import T2Model
 from t2agent.models.once import Once
 from t2agent.models.plans import Resolved
-from t2agent.models.prompt import Prompt, RenderedPrompt, encode, render
+from t2agent.models.prompt import Prompt, RenderedPrompt, encode, image_parts, render
 from t2agent.models.reading import read_prompt
 from t2agent.replies.constraint import Constraint, NamePrior
 
@@ -50,9 +51,11 @@ def calibrated(
     if len(constraint.names) < 2 or constraint.prior is not None:
         return constraint
     system = tuple(one for one in prompt.messages[:1] if one["role"] == "system")
+    images = prompt.images[: image_parts(system)]
     empty = {"role": "user", "content": ""}
-    blank = render(model, Prompt((*system, empty), tools=prompt.tools))
-    key = (what.key, model.rewritten, constraint.before, constraint.names, blank.text)
+    blank = render(model, Prompt((*system, empty), images, prompt.tools))
+    read = (blank.text, prompt_key(blank))  # by the template of now, and with its images
+    key = (what.key, model.rewritten, constraint.before, constraint.names, *read)
     prior = model.attached(_priors).of(key, lambda _: _prior(model, constraint, blank, what))
     return constraint if prior is None else replace(constraint, prior=prior)
 
@@ -75,7 +78,8 @@ def _prior(
     anchor = shared[len(before.encode()) :] or shared  # calls after the first have other beginnings
     inputs = encode(model, [blank])
     longest = inputs["input_ids"].shape[1] + max(map(len, rows))
-    if not anchor or not branches(model.model, longest):
+    # Of tools that are too long for the context, the request is refused when it is read.
+    if not anchor or longest > model.context_length or not branches(model.model, longest):
         return None
     with model.adapted(what):
         logs = _log_likelihoods(model, inputs, rows, what)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -55,12 +55,7 @@ class Prompt:
     def __post_init__(self) -> None:
         for message in self.messages:
             _check_message(message)
-        parts = sum(
-            part.get("type") == "image"
-            for message in self.messages
-            if not isinstance(message["content"], str)
-            for part in message["content"]
-        )
+        parts = image_parts(self.messages)
         if parts != len(self.images):
             raise ConfigError(
                 f"the messages have {parts} image parts, but {len(self.images)} images were "
@@ -92,6 +87,16 @@ class Prompt:
         else:
             asked = cls.user(example.prompt, example.image)
         return cls((*asked.messages, *map(dict, example.steps)), asked.images, example.tools)
+
+
+def image_parts(messages: Iterable[Message]) -> int:
+    """How many parts of messages are images."""
+    return sum(
+        part.get("type") == "image"
+        for message in messages
+        if not isinstance(message["content"], str)
+        for part in message["content"]
+    )
 
 
 def _bare(message: Mapping[str, Any]) -> Message:

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from t2agent.engine.batching import Call, answer_together
 from t2agent.engine.scheduler import Scheduler
 from t2agent.engine.two_passes import Engine, Given
+from t2agent.errors import ContextLengthError
 from t2agent.experts.expert import Expert
 from t2agent.models import name_prior
 from t2agent.models.compiling import Tokens
@@ -25,7 +27,7 @@ from t2agent.models.prompt import render
 from t2agent.replies.constraint import Constraint, tools_constraint
 from t2agent.replies.format import GENERAL, ToolFormat
 from tests.experts import random_expert
-from tests.models import build_text_model
+from tests.models import build_text_model, build_vision_model
 from tests.unit.replies.test_parsing import FORMATS
 
 NAMES = ("get_weather", "get_time", "convert")
@@ -129,6 +131,45 @@ def test_it_is_read_once_for_tools_and_a_mixture(
     one = tools_constraint(GENERAL, tools("one"))
     assert calibrated(model, one, prompt, model.resolve("caller")) is one  # nothing to choose
     assert len(read) == 1
+
+
+def test_a_system_message_may_hold_an_image() -> None:
+    model = build_vision_model(context=2048)
+    own = random_expert(model, "caller")
+    model.registry.register(Expert(replace(own.card, step="calls"), own.z))
+    messages = (
+        {"role": "system", "content": [{"type": "image"}, {"type": "text", "text": "Look."}]},
+        {"role": "user", "content": "?"},
+    )
+    constraint = tools_constraint(GENERAL, tools(*NAMES))
+    priors = [
+        calibrated(
+            model,
+            constraint,
+            Prompt(messages, (Image.new("RGB", (64, 64), colour),), tools(*NAMES)),
+            model.resolve("caller"),
+        ).prior
+        for colour in ("red", "blue")
+    ]
+    assert None not in priors
+    assert priors[0] != priors[1]  # each image's own
+
+
+def test_tools_that_are_too_long_are_not_run_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(name_prior, "read_prompt", lambda *_: pytest.fail("they were run"))
+    model = callers()
+    many = tools(*(f"tool_{number}" for number in range(200)))
+    call = Call(
+        Engine(model, "off"),
+        replace(Prompt.user("?"), tools=many),
+        GenerationOptions(max_tokens=8),
+        Given("caller"),
+        tools_constraint(GENERAL, many[:2]),
+    )
+    with pytest.raises(ContextLengthError):
+        answer_together([call])
+    with pytest.raises(ContextLengthError):
+        Scheduler(model).submit(call)
 
 
 def test_experts_for_calls_answer_by_it_alone_and_on_a_server(

@@ -89,7 +89,7 @@ def run(
     Raises:
         ConfigError: the model has no packed weights here, or that Python has no llama_cpp.
     """
-    return measure(T2Model.from_pretrained(model), tokens, repeats, llama)
+    return measure(T2Model.from_pretrained(model, dtype="bfloat16"), tokens, repeats, llama)
 
 
 def measure(model: T2Model, tokens: int, repeats: int, llama: str | None = None) -> dict[str, Any]:

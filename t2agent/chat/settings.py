@@ -83,10 +83,12 @@ class Settings(KeptHere, BaseModel):
     seed: int | None = None
     device_map: Any = None
     dtype: Any = "auto"
+    """Of the base model: "auto" is the checkpoint's, but float32 on a CPU that has to emulate
+    bfloat16 (`t2agent.models.precision.widen`)."""
     quantized: StrictBool = True
     """Whether replies are decoded by the 4-bit weights of the base model's GGUF file, where it has
     one and runs on a CPU, which is as exact as bfloat16 and three times as fast. False: in
-    bfloat16, as it is trained."""
+    ``dtype``, as it is trained."""
     allow_models: StrictBool | list[str] = True
     """Which other base models a call may name as its ``model``, and so have loaded: any, none
     (False), or those of a list. Refuse them where calls come from strangers."""

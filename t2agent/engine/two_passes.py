@@ -62,7 +62,7 @@ class Engine:
         faster. The answer can then differ in the last digits of its arithmetic.
     strategies: the model's dispatchers by name, and so the experts, where another engine has them.
     quantized: decode by the 4-bit weights of the model's GGUF file, where it has one and runs on a
-        CPU: see `t2agent.models.packed_steps`. False: in bfloat16, as it is trained.
+        CPU: see `t2agent.models.packed_steps`. False: as it is trained.
 
     Raises ConfigError for a strategy that does not exist.
     """

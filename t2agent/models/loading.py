@@ -27,6 +27,7 @@ from transformers.utils.hub import cached_file
 from t2agent.errors import ConfigError
 from t2agent.models import gguf, installed
 from t2agent.models.installed import NANO
+from t2agent.models.precision import widen
 from t2agent.paths import bundled, check_there, is_gguf, is_path
 from t2agent.progress import no_transformers_bars
 
@@ -59,8 +60,9 @@ def load(
     """The model and its processor (tokenizer, for text), as the Hugging Face classes load them.
 
     gguf_file: the GGUF file in the folder or repository; a name that is one's path needs none.
-        Without a ``quantization_config`` of transformers, its weights are dequantised, to bfloat16
-        where ``dtype`` is "auto".
+        Without a ``quantization_config`` of transformers, its weights are dequantised.
+    dtype: "auto" is that of the checkpoint, for a GGUF file bfloat16; see `precision.widen` for
+        processors that have no bfloat16.
     common: further options, which the config and the processor are loaded with as well.
 
     Raises ConfigError where there is no such model, it is of a class that does not generate, its
@@ -79,6 +81,7 @@ def load(
         named = getattr(torch, dtype, None)
         if not isinstance(named, torch.dtype):
             raise ConfigError(f"dtype is {dtype!r}; give 'auto', 'bfloat16' or another of torch's")
+    widens = dtype == "auto" and quantization_config is None
     if gguf_file is not None:
         quantization_config = quantization_config or GgufConfig(dequantize=True)
         dtype = torch.bfloat16 if dtype == "auto" else dtype
@@ -114,6 +117,8 @@ def load(
         )
     if rule is not None:
         gguf.split_as(processor, rule)
+    if widens and getattr(config, "quantization_config", None) is None:
+        widen(model)
     return model, processor
 
 
@@ -129,8 +134,8 @@ def dequantised_file(name: str, gguf_file: str | None, common: Mapping[str, Any]
 
 
 def load_gguf(file: Path) -> tuple[PreTrainedModel, Any]:
-    """The model and tokenizer of a GGUF file, dequantised. Raises as `load`."""
-    return load(str(file), device_map=None, dtype="auto", quantization_config=None)
+    """The model and tokenizer of a GGUF file, dequantised to bfloat16. Raises as `load`."""
+    return load(str(file), device_map=None, dtype=torch.bfloat16, quantization_config=None)
 
 
 def _gguf_path(place: str, file: str, common: Mapping[str, Any]) -> Path:

@@ -120,7 +120,8 @@ class T2Model:
         gguf_file: str | None = None,
         trust_remote_code: bool = False,
     ) -> T2Model:
-        """Load a base model by name or path, with its processor. Options as in transformers.
+        """Load a base model by name or path, with its processor. Options as in transformers, but
+        that a ``dtype`` of "auto" is float32 where bfloat16 is emulated (`precision.widen`).
 
         "auto" is the base model that ``$T2AGENT_MODEL`` names, else smollm2 where it is installed,
         else t2-nano (`t2agent.models.installed.default`).

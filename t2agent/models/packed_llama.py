@@ -14,11 +14,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from threading import Lock
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from transformers import LlamaForCausalLM
 
 from t2agent.models.model import T2Model
@@ -83,7 +85,12 @@ class PackedLlama:
             )
             for at, layer in enumerate(hf.model.layers)
         ]
-        self.head: Callable[[Tensor], Tensor] = weights.get("head", hf.lm_head.forward)
+        self.head: Callable[[Tensor], Tensor]
+        if "head" in weights:
+            self.head = weights["head"]
+        else:  # in float32 a row's rounding would depend on how many rows there are
+            head = hf.lm_head.weight.detach().bfloat16()
+            self.head = partial(functional.linear, weight=head)
         self._rotary = hf.model.rotary_emb
         # Attention's scale is that of the queries; values are not rotated.
         self._scale = torch.ones(self.queries + 2 * self.keys, 1)

@@ -2,7 +2,7 @@
 
 One token of a small model takes its time in starting operations: some 1,500 in transformers, 700
 here (`t2agent.models.packed_llama`); what a step writes lies in memory that is there from the
-start. The prompt is read by transformers' model in bfloat16, by which many tokens take less time.
+start. The prompt is read by transformers' model, by which many tokens take less time.
 
 Numbers between layers are float32; what goes into a product is rounded to bfloat16. Rows of
 different mixtures are adapted each as it is alone (`Steps.adapt`): the kernels round a row the same
@@ -47,6 +47,7 @@ from t2agent.models.slots import Held
 
 ROWS = 16
 """Rows of a batch up to which steps by packed weights take less time."""
+_DTYPES = (torch.bfloat16, torch.float32)
 _ROTATIONS = frozenset({"default", "linear", "llama3"})  # which depend on the position alone
 _CLOSE = 0.05  # of the logits' norm, between packed weights and the model's
 
@@ -321,8 +322,8 @@ def _made(model: T2Model) -> tuple[PackedLlama | None]:
 
 
 def _fits(hf: Any) -> bool:
-    """Whether the model is of the shape that is computed here, in bfloat16 on a CPU."""
-    if type(hf) is not LlamaForCausalLM or hf.device.type != "cpu" or hf.dtype != torch.bfloat16:
+    """Whether the model is of the shape that is computed here, on a CPU."""
+    if type(hf) is not LlamaForCausalLM or hf.device.type != "cpu" or hf.dtype not in _DTYPES:
         return False
     config: Any = hf.config
     plain = config.hidden_act == "silu" and not (config.attention_bias or config.mlp_bias)

@@ -4,7 +4,6 @@ of its layers are trained.
 
 from __future__ import annotations
 
-import functools
 import re
 import warnings
 from collections import Counter
@@ -20,6 +19,7 @@ from t2agent.errors import ConfigError, ModalityError
 from t2agent.experts.card import Modality, Step
 from t2agent.models.installed import NANO
 from t2agent.models.model import T2Model
+from t2agent.models.precision import has_bfloat16_units
 from t2agent.models.prompt import Prompt
 from t2agent.replies.messages import asks_json, calls_so_far
 from t2agent.replies.options import offered_options
@@ -72,18 +72,6 @@ def autocast(accelerator: Accelerator, options: TrainOptions) -> AbstractContext
     if options.mixed_precision == "auto":
         wanted = has_bfloat16_units(device)
     return torch.autocast(device, torch.bfloat16, enabled=wanted)
-
-
-@functools.cache
-def has_bfloat16_units(device: str) -> bool:
-    """Whether matrix products in bfloat16 are faster there than in float32, not emulated."""
-    if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    ask = getattr(torch.cpu, "get_capabilities", None)  # not in every version of torch
-    if device != "cpu" or ask is None:
-        return False
-    found = ask()
-    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
 def modality_of(model: T2Model, examples: Sequence[Example]) -> Modality:

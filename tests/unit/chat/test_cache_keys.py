@@ -108,7 +108,8 @@ def test_the_base_model_is_in_the_key(kind: type[Any], checkpoint: str) -> None:
     plain: dict[str, Any] = {"dispatch": "off", "max_tokens": 2}
     first = key(kind(checkpoint, **plain))
     assert key(kind(checkpoint, **plain)) == first
-    assert key(kind(checkpoint, **plain, dtype="float32")) != first
+    both = [key(kind(checkpoint, **plain, dtype=dtype)) for dtype in ("float32", "bfloat16")]
+    assert both[0] != both[1]
     assert key(kind(build_text_model(seed=1), **plain)) != first
 
 

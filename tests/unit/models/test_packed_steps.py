@@ -23,12 +23,14 @@ pytestmark = pytest.mark.skipif(not packed.available(), reason="no fast kernel h
 PROMPTS = [Prompt.user("ab 12 cd"), Prompt.user("a longer prompt, with more tokens: 1 2 3")]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> T2Model:
+@pytest.fixture(scope="module", params=[True, False], ids=["bfloat16", "widened"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> T2Model:
     folder = tmp_path_factory.mktemp("gguf")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("T2AGENT_HOME", str(folder / "home"))
+        patch.setattr("t2agent.models.precision.has_bfloat16_units", lambda device: request.param)
         found = T2Model.from_pretrained(write(folder / "tiny.gguf"))
+        assert found.model.dtype == (torch.bfloat16 if request.param else torch.float32)
         assert packed_weights(found) is not None
         found.decompose(progress=False)
     return found
@@ -60,8 +62,8 @@ def compared(
         out = model.model(input_ids=ids, attention_mask=mask, position_ids=positions)
         return out.logits[:, -sum(sizes) :].float()
 
+    own = model.model.dtype
     with model.adapted(what), torch.no_grad():  # type: ignore[arg-type]
-        rounded = whole()
         cache, start = DynamicCache(), inputs["input_ids"].shape[1]
         model.model(**inputs, position_ids=positions[:, :start], past_key_values=cache)
         made = packed_weights(model)
@@ -73,11 +75,13 @@ def compared(
         again = steps.length = start
         steps(new[:, :1])
         assert steps.length == again + 1
-        model.model.float()
         try:
+            model.model.float()
             exact = whole()
-        finally:
             model.model.bfloat16()
+            rounded = whole()
+        finally:
+            model.model.to(own)
     assert (exact - rounded).norm() > 0
     return float((found - exact).norm() / (rounded - exact).norm())
 

@@ -14,12 +14,13 @@ from t2agent.errors import TrainingError
 from t2agent.experts.expert import Expert
 from t2agent.models.generate import encode
 from t2agent.models.model import T2Model
+from t2agent.models.precision import has_bfloat16_units
 from t2agent.models.prompt import Prompt
 from t2agent.replies.messages import JSON_BY_SCHEMA
 from t2agent.train import Example, TrainOptions
 from t2agent.train.adapters import SvfAdapter
 from t2agent.train.learner import Learner, reply_seeds
-from t2agent.train.setup import frozen_base, has_bfloat16_units, step_of
+from t2agent.train.setup import frozen_base, step_of
 from tests.models import build_text_model, tiny_text_model, tiny_vision_model
 from tests.unit.train import policies
 from tests.unit.train.policies import ROWS, learner_of, moved

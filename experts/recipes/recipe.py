@@ -58,6 +58,7 @@ class Recipe:
         reward: of `t2agent train --reward`.
         sources: names and licences of the data, for the card.
         settings: of `t2agent train --set`, beside `SETTINGS`.
+        caution: of the card.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Recipe:
     steps: int = 60
     method: str = "sft"
     settings: Mapping[str, Any] = field(default_factory=dict)
+    caution: float = 0.0
     shown: Callable[[Row], bool] = lambda _: True
     """Whether a row's request may stand on the card."""
 
@@ -128,6 +130,7 @@ def train(recipe: Recipe) -> None:
         expert.card,
         examples=tuple(dict.fromkeys(requests))[:CARD],
         license="other",
+        caution=recipe.caution,
         training={**expert.card.training, "sources": dict(recipe.sources)},
     )
     folder = given.out / recipe.name

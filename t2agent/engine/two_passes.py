@@ -10,9 +10,10 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING, Any, Unpack
 from weakref import ref
 
@@ -248,15 +249,16 @@ class Engine:
     ) -> Constraint | None:
         """What a reply is held to, where the experts that answer are for one step: a reply with
         labels to one of those that the request offers, and a call to a tool by what of its name
-        is due to the request (`t2agent.models.name_prior`)."""
+        is due to the request (`t2agent.models.name_prior`), begun with the experts' caution."""
         steps = {one.card.step for one in what.experts}
         if isinstance(prompt, str) or len(steps) != 1:
             return constraint
         if constraint is None:
             return self._one_of_options(prompt) if steps == {"labels"} else None
-        return (
-            calibrated(self.model, constraint, prompt, what) if steps == {"calls"} else constraint
-        )
+        if steps != {"calls"}:
+            return constraint
+        caution = mean(one.card.caution for one in what.experts)
+        return replace(calibrated(self.model, constraint, prompt, what), caution=caution)
 
     def _one_of_options(self, prompt: Prompt) -> Constraint | None:
         """That a reply is one of the labels that the request offers; None where it is not clear

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -46,6 +47,8 @@ class ExpertCard:
     "calls" for an expert that calls tools: the dispatcher chooses it there alone. ``base`` and
     ``base_fingerprint`` tell the base model; an empty fingerprint fits every base model whose
     layers have the same shapes.
+    ``caution`` is of experts for "calls": nats that are taken from the logarithm of the probability
+    that a reply begins with a call, where it may be words instead. Above 0 there are fewer calls.
     ``training`` and ``scores`` are free, in plain JSON.
 
     Raises:
@@ -63,6 +66,7 @@ class ExpertCard:
     license: str = ""
     negatives: tuple[str, ...] = ()
     step: Step = "text"
+    caution: float = 0.0
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -78,6 +82,13 @@ class ExpertCard:
             raise ConfigError(
                 f"step of expert {self.name!r} is {self.step!r}; give one of "
                 f"{', '.join(get_args(Step))}"
+            )
+        caution = self.caution
+        if isinstance(caution, bool) or not isinstance(caution, int | float):
+            caution = math.nan
+        if not math.isfinite(caution):
+            raise ConfigError(
+                f"caution of expert {self.name!r} is {self.caution!r:.80}; give a finite number"
             )
         for key in ("examples", "negatives"):
             object.__setattr__(self, key, self._strings(key))

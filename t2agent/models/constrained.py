@@ -74,7 +74,7 @@ class Constrained(LogitsProcessor):
             mask = self._mask.to(scores.device)
             self._xgrammar.apply_token_bitmask_inplace(scores, mask, indices=list(active))
         for place, row in active.items():
-            for token, weight in row.name_weights().items():
+            for token, weight in row.weights().items():
                 scores[place, token] -= weight
         return scores
 
@@ -117,6 +117,7 @@ class _Row:
         self._trigger = constraint.trigger.encode()
         self._tail = b""
         self._prior, self._written = constraint.prior, b""
+        self._caution, self._begun = constraint.caution, False
         # One more token can make so much more necessary: what it does is looked at near the limit.
         self._more = self._speller.count(constraint.part.encode()) + _SPARE
         self._call: float | None = None  # tokens that a call takes which free text begins
@@ -132,7 +133,7 @@ class _Row:
 
     def accept(self, token: int, ends: frozenset[int]) -> None:
         """Go on by a token; one of the end ends the row."""
-        self.ended = token in ends
+        self.ended, self._begun = token in ends, True
         if self.ended or self._stuck:
             return
         self._stuck = not self._matcher.accept_token(token)
@@ -143,8 +144,11 @@ class _Row:
         if self._prior is not None:
             self._written += self._tokens.texts[token]
 
-    def name_weights(self) -> Mapping[int, float]:
-        """What is taken from the scores of the tokens that a tool's name may go on with here."""
+    def weights(self) -> Mapping[int, float]:
+        """What is taken from the scores of the tokens by which a call may begin here, or a tool's
+        name go on."""
+        if self._caution and not self._begun:
+            return dict.fromkeys(self._speller.first(self._trigger), self._caution)
         if self._prior is None:
             return {}
         _, anchor, name = self._written.rpartition(self._prior.anchor)

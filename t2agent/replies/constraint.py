@@ -53,6 +53,8 @@ class Constraint:
         names: what calls begin with, up to their arguments, one of each tool that may be called.
         before: what the first call begins with before that.
         prior: what a model makes of the names of itself, which is divided out.
+        caution: nats that are taken from the logarithm of the probability that a free reply begins
+            with a call.
     """
 
     format: str
@@ -64,6 +66,7 @@ class Constraint:
     names: tuple[str, ...] = ()
     before: str = ""
     prior: NamePrior | None = field(default=None, compare=False)
+    caution: float = field(default=0.0, compare=False)
 
     @property
     def tag(self) -> str:

@@ -26,6 +26,7 @@ FULL = ExpertCard(
     training={"method": "reinforce", "steps": 25},
     scores={"math": 0.97},
     license="apache-2.0",
+    caution=0.5,
 )
 
 
@@ -59,6 +60,9 @@ def test_names_that_are_refused(name: object) -> None:
         ("scores", {"x": object()}),
         ("scores", {"x": "\ud800"}),
         ("license", 2),
+        ("caution", float("nan")),
+        ("caution", True),
+        ("caution", "much"),
     ],
 )
 def test_a_wrong_field_is_refused_by_name(field: str, value: object) -> None:

@@ -172,6 +172,47 @@ def test_tools_that_are_too_long_are_not_run_first(monkeypatch: pytest.MonkeyPat
         Scheduler(model).submit(call)
 
 
+def test_a_cautious_expert_begins_fewer_calls() -> None:
+    model = callers()
+    own = model.registry.get("caller")
+    cards = {"bold": -20.0, "timid": 20.0}
+    for name, caution in cards.items():
+        card = replace(own.card, name=name, caution=caution)
+        model.registry.register(Expert(card, own.z))
+    prompt = replace(Prompt.user("?"), tools=tools(*NAMES))
+    engine = Engine(model, "off")
+    free, must = (tools_constraint(GENERAL, prompt.tools, choice=c) for c in ("auto", "required"))
+
+    def begins(who: str, held: Constraint) -> bool:
+        call = Call(engine, prompt, GenerationOptions(max_tokens=60), Given(who), held)
+        [answer] = answer_together([call])
+        first = Tokens.of(model).texts[answer.generation.token_ids[0]]
+        return GENERAL.begin.encode().startswith(first)
+
+    assert begins("bold", free)
+    assert not begins("timid", free)
+    assert begins("timid", must)  # a call that has to come does not hang on it
+    both = engine.held(prompt, free, model.resolve({"bold": 0.5, "timid": 0.5}))
+    assert both is not None
+    assert both.caution == 0
+
+
+def test_caution_is_of_a_reply_s_first_token_alone(model: T2Model) -> None:
+    constraint = tools_constraint(GENERAL, tools(*NAMES))
+    rows = [
+        Constrained(model, [one], ends=frozenset(), limit=2000, start=0)
+        for one in (constraint, replace(constraint, caution=3.0))
+    ]
+    tokens = model.tokenizer(GENERAL.begin, add_special_tokens=False)["input_ids"]
+    for at in range(len(tokens)):
+        ids, scores = torch.tensor([tokens[:at]]), torch.zeros(1, len(model.tokenizer))
+        plain, cautious = (row(ids, scores)[0] for row in rows)
+        changed = (plain - cautious).nan_to_num().nonzero()[:, 0].tolist()
+        assert bool(changed) == (at == 0)
+        assert all(float(plain[one] - cautious[one]) == 3.0 for one in changed)
+        assert at or tokens[0] in changed
+
+
 def test_experts_for_calls_answer_by_it_alone_and_on_a_server(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -263,7 +263,7 @@ def digests(given: Mapping[str, Any]) -> dict[str, Any]:
 
     def digest(name: str, value: Any) -> Any:
         if isinstance(value, Expert):
-            return value.name, value.digest()
+            return value.name, value.answering()
         if isinstance(value, T2Model):
             return value.name, value.fingerprint
         known = name != "dispatch" or value is None or isinstance(value, str)

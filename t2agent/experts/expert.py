@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import math
 import os
 import tempfile
@@ -124,6 +125,12 @@ class Expert:
     def digest(self) -> str:
         """SHA-256 of the vectors as they are now: that of the file that `save` would write."""
         return hashlib.sha256(expert_folder.pack(self.z)).hexdigest()
+
+    def answering(self) -> str:
+        """A hash of what answers depend on: the vectors, and the card's step and caution. For
+        caches."""
+        told = [self.digest(), self.card.step, self.card.caution]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
     @classmethod
     def identity(cls, model: Adaptable, name: str) -> Expert:

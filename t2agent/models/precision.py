@@ -29,7 +29,9 @@ def widen(model: PreTrainedModel) -> None:
     bfloat16: there a prompt takes five times as long (AVX-512 without its bfloat16 instructions).
 
     Models whose float32 weights would take more than a quarter of the machine's memory stay as
-    they are, and so do quantised ones and those on another device.
+    they are, and so do those on another device.
+
+    model: not quantised.
     """
     weights = list(model.parameters())
     if model.dtype not in _HALF or any(weight.device.type != "cpu" for weight in weights):

@@ -127,13 +127,12 @@ class Replies:
     def _model(self) -> list[Any]:
         return [_VERSION, self._chat.t2.fingerprint, self._chat.t2.answering]
 
-    def _who(self, who: str) -> list[Any]:
+    def _who(self, who: str) -> list[str]:
         if who == BASE:
             return [who]
         if who == DISPATCHED:
             return [who, version_of(self._chat.engine.dispatcher), self._chat.registry.fingerprint]
-        expert = self._chat.registry.get(who)
-        return ["expert", expert.digest(), expert.card.step, expert.card.caution]
+        return ["expert", self._chat.registry.get(who).answering()]
 
 
 def _bound(chat: ChatT2, asked: Asked, option: Mapping[str, Any]) -> Runnable[Any, Any]:

@@ -157,6 +157,8 @@ def test_experts_of_a_call_are_told_by_their_content(model: T2Model) -> None:
         chat = kind(model, dispatch="off", max_tokens=2)
         one, same, other = (random_expert(model, "mine", seed) for seed in (5, 5, 6))
         assert key(chat, expert=one) == key(chat, expert=same) != key(chat, expert=other)
+        careful = Expert(dataclasses.replace(one.card, caution=1.0), one.z)
+        assert key(chat, expert=careful) != key(chat, expert=one)
 
 
 def test_fitted_dispatchers_are_told_apart(model: T2Model) -> None:

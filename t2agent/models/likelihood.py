@@ -282,7 +282,8 @@ def _states(model: T2Model, **inputs: Any) -> Tensor:
         return logits
     with _head_input(hf.get_output_embeddings()) as seen:
         hf(**inputs)
-    return seen[0]
+    # Taken out: layers that are to run again hold this context, and so would never be let go of.
+    return seen.pop(0)
 
 
 _HEAD_IS_ALL: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()

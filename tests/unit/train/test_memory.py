@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 from typing import Any
+from weakref import ref
 
 import pytest
 import torch
 
 from t2agent.errors import ConfigError
 from t2agent.experts.expert import Expert
+from t2agent.models.likelihood import Batch, completion_states
 from t2agent.models.model import T2Model
 from t2agent.models.options import bytes_of
 from t2agent.train import TrainOptions
@@ -178,6 +181,19 @@ def test_recomputing_leaves_the_model_as_it_was() -> None:
         assert any(module.training for module in hf.modules())
     assert not any(module.training for module in hf.modules())
     assert not any(getattr(module, "gradient_checkpointing", False) for module in hf.modules())
+
+
+def test_recomputed_layers_that_nothing_runs_again_are_let_go_of() -> None:
+    model = tiny_text_model()
+    layer = next(iter(model.targets.layers.values()))
+    own = layer.weight
+    layer.weight = torch.nn.Parameter(own.detach().clone())
+    held = ref(layer.weight)
+    with recomputed(model.model):
+        assert completion_states(model, Batch.made_up(model, 8, 1, 4)).requires_grad
+    layer.weight = own
+    gc.collect()
+    assert held() is None
 
 
 def test_peak_memory_is_measured_where_it_is_estimated() -> None:

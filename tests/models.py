@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -103,6 +104,13 @@ def build_text_model(seed: int = 0, *, context: int = CONTEXT) -> T2Model:
         _spread(model)
     model.generation_config = GenerationConfig(**_ids(tokenizer))
     return T2Model(model, tokenizer, name="tiny-text")
+
+
+def save_bfloat16(folder: Path) -> None:
+    """Write `build_text_model` there as a checkpoint in bfloat16."""
+    made = build_text_model()
+    made.model.to(torch.bfloat16).save_pretrained(folder)
+    made.processor.save_pretrained(folder)
 
 
 def build_vision_model(seed: int = 0, *, context: int = CONTEXT) -> T2Model:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeGuard, get_args
 
 from t2agent.errors import ConfigError
 from t2agent.paths import public_name
@@ -83,10 +83,7 @@ class ExpertCard:
                 f"step of expert {self.name!r} is {self.step!r}; give one of "
                 f"{', '.join(get_args(Step))}"
             )
-        caution = self.caution
-        if isinstance(caution, bool) or not isinstance(caution, int | float):
-            caution = math.nan
-        if not math.isfinite(caution):
+        if not (_is_number(self.caution) and math.isfinite(self.caution)):
             raise ConfigError(
                 f"caution of expert {self.name!r} is {self.caution!r:.80}; give a finite number"
             )
@@ -230,12 +227,16 @@ def front_matter(base: str, relation: str, license_name: str, **facts: Any) -> s
     return f"---\n{ModelCardData(**plain).to_yaml()}\n---\n"
 
 
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _numbers(scores: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
     """The numbers in scores, with their keys joined by dots; what is nested deeply is left out."""
     for key, value in scores.items():
         if isinstance(value, Mapping) and prefix.count(".") < _README_DEPTH:
             yield from _numbers(value, f"{prefix}{key}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
+        elif _is_number(value):
             yield f"{prefix}{key}", value
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from langchain_core.caches import InMemoryCache
 from langchain_core.messages import HumanMessage
 from PIL import Image
@@ -22,7 +21,7 @@ from t2agent.errors import ImageRefusedError
 from t2agent.experts.expert import Expert
 from t2agent.models.model import T2Model
 from tests.experts import WordDispatcher, random_expert
-from tests.models import build_text_model, build_vision_model
+from tests.models import build_text_model, build_vision_model, save_bfloat16
 
 # What changes no answer: LangChain's own, and what only says how an answer is handed out.
 NO_ANSWER = {
@@ -52,9 +51,7 @@ def model() -> T2Model:
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("base")
-    model = build_text_model()
-    model.model.to(torch.bfloat16).save_pretrained(folder)
-    model.tokenizer.save_pretrained(folder)
+    save_bfloat16(folder)
     return str(folder)
 
 

@@ -9,15 +9,13 @@ import torch
 
 from t2agent.models import precision
 from t2agent.models.model import T2Model
-from tests.models import build_text_model
+from tests.models import save_bfloat16
 
 
 @pytest.fixture(scope="module")
 def halved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    made = build_text_model()
-    made.model.to(torch.bfloat16).save_pretrained(folder)
-    made.processor.save_pretrained(folder)
+    save_bfloat16(folder)
     return folder
 
 

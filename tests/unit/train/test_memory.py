@@ -23,7 +23,7 @@ from t2agent.train.memory import kept_bytes
 from t2agent.train.passes import Costs, Size, recomputed
 from t2agent.train.peft import PeftAdapter
 from t2agent.train.setup import frozen_base
-from tests.models import tiny_text_model
+from tests.models import build_text_model, tiny_text_model
 from tests.unit.train.policies import EXAMPLES, ROWS, learner_of, moved
 
 COSTS = Costs(
@@ -184,7 +184,7 @@ def test_recomputing_leaves_the_model_as_it_was() -> None:
 
 
 def test_recomputed_layers_that_nothing_runs_again_are_let_go_of() -> None:
-    model = tiny_text_model()
+    model = build_text_model()
     layer = next(iter(model.targets.layers.values()))
     own = layer.weight
     layer.weight = torch.nn.Parameter(own.detach().clone())

@@ -60,10 +60,7 @@ def base_slug(name: str) -> str:
     given: object = name
     if not isinstance(given, str):
         raise ConfigError(f"a base model is named by a string, but {given!r:.80} was given")
-    stem = name.strip()
-    if is_path(stem):
-        stem = os.path.basename(os.path.abspath(os.path.expanduser(stem)))
-    slug = _UNSAFE.sub("-", stem.replace("/", "--")).lstrip(".-")
+    slug = _slug(name.strip())
     if not slug:
         raise ConfigError(
             f"{name!r} does not name a base model; give a Hub name such as 'Qwen/Qwen2-0.5B', "
@@ -73,8 +70,15 @@ def base_slug(name: str) -> str:
 
 
 def public_name(name: str) -> str:
-    """A base model's name for others to read: the path of this machine would help nobody."""
-    return base_slug(name) if is_path(name) else name
+    """A base model's name for others to read: the path of this machine would help nobody. "" for a
+    path whose last part names nothing, such as "/"."""
+    return _slug(name.strip()) if is_path(name) else name
+
+
+def _slug(name: str) -> str:
+    if is_path(name):
+        name = os.path.basename(os.path.abspath(os.path.expanduser(name)))
+    return _UNSAFE.sub("-", name.replace("/", "--")).lstrip(".-")
 
 
 def bundled(kind: Literal["experts", "tools"]) -> Path:

@@ -216,8 +216,8 @@ def front_matter(base: str, relation: str, license_name: str, **facts: Any) -> s
     """
     from huggingface_hub import ModelCardData
 
-    if base:
-        facts |= {"base_model": public_name(base), "base_model_relation": relation}
+    if public := public_name(base):
+        facts |= {"base_model": public, "base_model_relation": relation}
     if _HUB_LICENSES.fullmatch(license_name.lower()):
         facts["license"] = license_name.lower()
     elif license_name:

@@ -48,6 +48,7 @@ def test_a_name_for_others_tells_no_path() -> None:
     assert public_name("/home/me/models/tiny") == "tiny"
     assert public_name("Qwen/Qwen2-0.5B") == "Qwen/Qwen2-0.5B"
     assert public_name("") == ""
+    assert public_name("/") == ""
 
 
 @pytest.mark.parametrize("name", ["", "  ", "/", "...", "é"])

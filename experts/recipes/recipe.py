@@ -58,7 +58,7 @@ class Recipe:
         reward: of `t2agent train --reward`.
         sources: names and licences of the data, for the card.
         settings: of `t2agent train --set`, beside `SETTINGS`.
-        caution: of the card.
+        caution, beams: of the card.
     """
 
     name: str
@@ -70,6 +70,7 @@ class Recipe:
     method: str = "sft"
     settings: Mapping[str, Any] = field(default_factory=dict)
     caution: float = 0.0
+    beams: int = 1
     shown: Callable[[Row], bool] = lambda _: True
     """Whether a row's request may stand on the card."""
 
@@ -131,6 +132,7 @@ def train(recipe: Recipe) -> None:
         examples=tuple(dict.fromkeys(requests))[:CARD],
         license="other",
         caution=recipe.caution,
+        beams=recipe.beams,
         training={**expert.card.training, "sources": dict(recipe.sources)},
     )
     folder = given.out / recipe.name

@@ -23,7 +23,8 @@ from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions, config_errors
 
 _GENERATION = (
-    "max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed",
+    "max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "num_beams",
+    "seed",
 )  # fmt: skip
 _OTHERS = 3  # other base models that are kept for calls that name them
 CHOICE = ("expert", "mixture", "dispatch")
@@ -77,6 +78,10 @@ class Settings(KeptHere, BaseModel):
     """Of the likeliest tokens so many are drawn; 0 for all."""
     min_p: float = 0.0
     repetition_penalty: float = 1.0
+    num_beams: int | None = None
+    """How many beginnings of a greedy reply that a grammar holds (a schema's JSON, a call, a label)
+    are written at once, of which the likeliest whole reply is given: 1 is fastest; None is as many
+    as the experts that answer ask for."""
     stop: list[str] | None = Field(
         default=None, validation_alias=AliasChoices("stop", "stop_sequences")
     )

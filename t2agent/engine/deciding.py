@@ -53,6 +53,7 @@ from t2agent.models.likelihood import (
 )
 from t2agent.models.model import T2Model
 from t2agent.models.options import config_errors
+from t2agent.models.plans import Resolved
 from t2agent.models.prompt import Prompt, encode, render
 
 Content: TypeAlias = str | dict[str, Any] | list[Any]
@@ -155,7 +156,7 @@ def answer_questions(
     odds: dict[int, list[float]] = {}
     tokens = _lengths(engine.model, prompts, asked)
     for mixture, rows in alike.items():
-        what: MixtureLike = choice.what if isinstance(choice, Given) else mixture
+        what = choice.what if isinstance(choice, Given) else mixture
         with torch.no_grad(), engine.model.adapted(what):
             scorer = _Scorer(engine.model, what, images or {})
             found = scorer.odds([prompts[i] for i in rows], [asked[i] for i in rows])
@@ -297,7 +298,9 @@ class _Unstated:
 class _Scorer:
     """Scores the options of questions by the model as it is adapted where this is used."""
 
-    def __init__(self, model: T2Model, what: MixtureLike, images: Mapping[str, Image]) -> None:
+    def __init__(
+        self, model: T2Model, what: MixtureLike | Resolved, images: Mapping[str, Image]
+    ) -> None:
         self._model, self._images = model, images
         mixture, experts = model.resolve(what)
         # Weak: what is known of a mixture is kept for longer than its experts are.

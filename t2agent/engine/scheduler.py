@@ -61,7 +61,8 @@ class Job:
 class Scheduler:
     """Answers the requests to one model in a thread of its own, `rows` of them at once.
 
-    Replies that a batch of rows that come and go cannot hold (`Rows.takes`) run by themselves.
+    Replies that a batch of rows that come and go cannot hold (`Rows.takes`) run by themselves, as
+    do those that are searched (`t2agent.models.beams`).
 
     waiting: requests that wait at most; more are refused.
     """
@@ -219,7 +220,7 @@ class Scheduler:
         for job in self._beginning:
             job.begun, job.rows = time.perf_counter(), len(self._running) + len(together) + 1
             try:
-                if Rows.takes(self.model, job.row.longest):
+                if not job.row.searched and Rows.takes(self.model, job.row.longest):
                     together.append(job)
                 else:
                     job.future.set_result(self._alone(job))
@@ -244,7 +245,7 @@ class Scheduler:
         [answer] = job.call.engine.answer(
             [asked.prompt],
             asked.options,
-            choice=Given(asked.what.mixture),
+            choice=Given(asked.what),
             cancel=asked.cancel,
             on_text=None if hand_out is None else lambda _, piece: hand_out(piece),
             constraints=[asked.constraint],

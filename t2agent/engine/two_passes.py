@@ -25,6 +25,7 @@ from t2agent.engine.break_even import BreakEven
 from t2agent.engine.threads import pieces
 from t2agent.errors import ConfigError
 from t2agent.experts.expert import Expert, Mixture, MixtureLike
+from t2agent.models.beams import beams
 from t2agent.models.generate import Cancel, Generation, OnText, Prompt, encode, generate, room
 from t2agent.models.model import T2Model
 from t2agent.models.name_prior import calibrated
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 class Given:
     """A mixture that the caller chose, instead of a dispatcher."""
 
-    what: MixtureLike
+    what: MixtureLike | Resolved
 
 
 Choice = Given | Dispatcher | str | None
@@ -195,13 +196,14 @@ class Engine:
         """Both passes for a batch; arguments as in `decide` and `generate`.
 
         All prompts run as one batch, except that those for which the context is shorter than
-        `max_tokens` run apart, as do different mixtures where the model cannot take them in one.
+        `max_tokens` run apart, as do different mixtures where the model cannot take them in one,
+        and each whose reply is searched (`t2agent.models.beams`).
         """
         if not prompts:
             return []
         decisions = self.decide(prompts, choice)
         choices = choice if isinstance(choice, list) else [choice] * len(prompts)
-        whats: list[MixtureLike] = [
+        whats: list[MixtureLike | Resolved] = [
             one.what if isinstance(one, Given) else decision.mixture
             for one, decision in zip(choices, decisions, strict=True)
         ]
@@ -217,7 +219,8 @@ class Engine:
         for row, left in enumerate(room(self.model, inputs)):
             tight = left if left < options.max_tokens else None
             apart = None if self.model.per_row else decisions[row].mixture
-            groups.setdefault((tight, apart), []).append(row)
+            searched = row if beams(options, held[row]) > 1 else None
+            groups.setdefault((tight, apart, searched), []).append(row)
         answers: list[Answer | None] = [None] * len(prompts)
         for rows in groups.values():
             part = [prompts[row] for row in rows]
@@ -247,9 +250,20 @@ class Engine:
     def held(
         self, prompt: Prompt | str, constraint: Constraint | None, what: Resolved
     ) -> Constraint | None:
-        """What a reply is held to, where the experts that answer are for one step: a reply with
-        labels to one of those that the request offers, and a call to a tool by what of its name
-        is due to the request (`t2agent.models.name_prior`), begun with the experts' caution."""
+        """What a reply is held to, and how widely it is searched, by the experts that answer.
+
+        Where they are for one step, a reply with labels is held to one of those that the request
+        offers, and a call to a tool by what of its name is due to the request
+        (`t2agent.models.name_prior`), begun with the experts' caution.
+        """
+        found = self._held(prompt, constraint, what)
+        if found is None or not what.experts:
+            return found
+        return replace(found, beams=max(one.card.beams for one in what.experts))
+
+    def _held(
+        self, prompt: Prompt | str, constraint: Constraint | None, what: Resolved
+    ) -> Constraint | None:
         steps = {one.card.step for one in what.experts}
         if isinstance(prompt, str) or len(steps) != 1:
             return constraint
@@ -303,7 +317,7 @@ class Engine:
     def _second_pass(
         self,
         run: Callable[..., list[Generation]],
-        whats: Sequence[MixtureLike],
+        whats: Sequence[MixtureLike | Resolved],
         mixtures: Sequence[Mixture],
         max_tokens: int,
     ) -> list[Generation]:

@@ -21,6 +21,8 @@ with tools on offer, a tool's result that just came, a reply that must be JSON, 
 
 NAME_LENGTH = 64
 """The most characters of an expert's name."""
+MOST_BEAMS = 16
+"""The most beginnings of a reply that are written at once."""
 
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{NAME_LENGTH - 1}}}")
 _README_EXAMPLES = 8
@@ -49,6 +51,8 @@ class ExpertCard:
     layers have the same shapes.
     ``caution`` is of experts for "calls": nats that are taken from the logarithm of the probability
     that a reply begins with a call, where it may be words instead. Above 0 there are fewer calls.
+    ``beams``: how many beginnings of a greedy reply that a grammar holds (JSON, a call, a label)
+    are written at once, of which the likeliest whole reply is given.
     ``training`` and ``scores`` are free, in plain JSON.
 
     Raises:
@@ -67,6 +71,7 @@ class ExpertCard:
     negatives: tuple[str, ...] = ()
     step: Step = "text"
     caution: float = 0.0
+    beams: int = 1
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -86,6 +91,11 @@ class ExpertCard:
         if not (_is_number(self.caution) and math.isfinite(self.caution)):
             raise ConfigError(
                 f"caution of expert {self.name!r} is {self.caution!r:.80}; give a finite number"
+            )
+        if type(self.beams) is not int or not 1 <= self.beams <= MOST_BEAMS:
+            raise ConfigError(
+                f"beams of expert {self.name!r} is {self.beams!r:.80}; give a whole number from 1 "
+                f"to {MOST_BEAMS}"
             )
         for key in ("examples", "negatives"):
             object.__setattr__(self, key, self._strings(key))

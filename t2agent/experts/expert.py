@@ -127,9 +127,9 @@ class Expert:
         return hashlib.sha256(expert_folder.pack(self.z)).hexdigest()
 
     def answering(self) -> str:
-        """A hash of what answers depend on: the vectors, and the card's step and caution. For
-        caches."""
-        told = [self.digest(), self.card.step, self.card.caution]
+        """A hash of what answers depend on: the vectors, and the card's step, caution and beams.
+        For caches."""
+        told = [self.digest(), self.card.step, self.card.caution, self.card.beams]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
     @classmethod

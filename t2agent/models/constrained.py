@@ -5,8 +5,9 @@ Near the budget's end a reply takes the shortest way to the end of its grammar.
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -74,9 +75,22 @@ class Constrained(LogitsProcessor):
             mask = self._mask.to(scores.device)
             self._xgrammar.apply_token_bitmask_inplace(scores, mask, indices=list(active))
         for place, row in active.items():
-            for token, weight in row.weights().items():
-                scores[place, token] -= weight
+            row.weigh(scores[place])
         return scores
+
+    @property
+    def free(self) -> list[bool]:
+        """Which rows, as far as they were last asked for, are in free text."""
+        return [row is None or row.free for row in self._rows]
+
+    def branch(self, sources: Sequence[int]) -> None:
+        """Go on with these of the rows; some may come several times."""
+        rows = [self._rows[at] for at in sources]
+        self._rows = [
+            row and (row.fork() if row in rows[:at] else row) for at, row in enumerate(rows)
+        ]
+        if len(rows) != len(self._mask):
+            self._mask = self._mask.new_empty(len(rows), self._mask.shape[1])
 
     def guess(self, input_ids: Tensor) -> list[int]:
         """Tokens that may follow the only row's (1, length), all allowed by its grammar: where it
@@ -131,6 +145,19 @@ class _Row:
         self._stuck = False  # whether the grammar cannot go on: only an end may follow
         self.ended = False
 
+    @property
+    def free(self) -> bool:
+        """Whether it is in free text, which may end anywhere."""
+        return not self._stuck and free(self._matcher)
+
+    def fork(self) -> _Row:
+        """A row that goes on from here by itself."""
+        new = copy.copy(self)
+        new._matcher = self._matcher.fork()
+        if self._exact is not None:
+            new._exact = self._exact.fork()
+        return new
+
     def accept(self, token: int, ends: frozenset[int]) -> None:
         """Go on by a token; one of the end ends the row."""
         self.ended, self._begun = token in ends, True
@@ -144,15 +171,20 @@ class _Row:
         if self._prior is not None:
             self._written += self._tokens.texts[token]
 
-    def weights(self) -> Mapping[int, float]:
-        """What is taken from the scores of the tokens by which a call may begin here, or a tool's
-        name go on."""
+    def weigh(self, scores: Tensor) -> None:
+        """Take from the scores (vocabulary,) of tokens the caution, where a call may begin with
+        them, or the prior, where a tool's name may go on with them."""
         if self._caution and not self._begun:
-            return dict.fromkeys(self._speller.first(self._trigger), self._caution)
+            scores[list(self._speller.first(self._trigger))] -= self._caution
         if self._prior is None:
-            return {}
+            return
         _, anchor, name = self._written.rpartition(self._prior.anchor)
-        return self._prior.weights.get(name, {}) if anchor else {}
+        if anchor and (weights := self._prior.weights.get(name)):
+            # Together they stay as likely as they were: else a reply with more calls would gain by
+            # it where several are compared (`t2agent.models.beams`).
+            before = scores.logsumexp(-1)
+            scores[list(weights)] -= scores.new_tensor(list(weights.values()))
+            scores += before - scores.logsumexp(-1)
 
     def fill(self, mask: Tensor, place: int, left: int, scores: Tensor) -> None:
         """Allow the tokens that may follow, ``left`` of which are left. scores: (vocabulary,).

@@ -188,14 +188,20 @@ class Watcher(StoppingCriteria):
             for row, token in enumerate(input_ids[:, -1].tolist()):
                 if not self._done[row] and row not in self._cancelled:
                     self._see(row, token, self.texts[row])
-        for row, cancel in enumerate(self.cancels):
-            if row not in self._cancelled and cancel.is_set():
-                self._cancelled[row] = input_ids.shape[1] - self.start
+        self.cancelled(input_ids.shape[1])
         if self.texts is None and not self._cancelled:
             return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
         done = self._done or [False] * len(input_ids)
         ended = [one or row in self._cancelled for row, one in enumerate(done)]
         return torch.tensor(ended, device=input_ids.device)
+
+    def cancelled(self, length: int) -> bool:
+        """Whether a row is cancelled; one that was not before ends here, where sequences have so
+        many tokens."""
+        for row, cancel in enumerate(self.cancels):
+            if row not in self._cancelled and cancel.is_set():
+                self._cancelled[row] = length - self.start
+        return bool(self._cancelled)
 
     def length(self, row: int) -> int | None:
         """The tokens of the row, where it is known; more may be padding."""

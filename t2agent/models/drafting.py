@@ -34,13 +34,13 @@ class Steps(Protocol):
 
 
 class CachedSteps:
-    """Steps of transformers' own model, of one row without padding.
+    """Steps of transformers' own model, of one prompt without padding.
 
     For models that `branching.branches` is true of: their cache can be cut.
     """
 
     def __init__(self, hf: PreTrainedModel, cache: DynamicCache) -> None:
-        self._hf, self._cache = hf, cache
+        self._hf, self._cache, self._rows = hf, cache, 1
 
     @property
     def length(self) -> int:
@@ -51,6 +51,12 @@ class CachedSteps:
     def length(self, length: int) -> None:
         if length < self.length:
             self._cache.crop(length - self.length)
+
+    def branch(self, sources: Sequence[int]) -> None:
+        """As of `t2agent.models.beams.Steps`."""
+        if list(sources) != list(range(self._rows)):
+            self._cache.batch_select_indices(torch.tensor(sources, device=self._hf.device))
+            self._rows = len(sources)
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """As of `Steps`."""

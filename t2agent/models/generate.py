@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from t2agent.errors import ContextLengthError
-from t2agent.models import branching, drafting, packed_steps
+from t2agent.models import beams, branching, drafting, packed_steps
 from t2agent.models.constrained import Constrained
 from t2agent.models.decoding import Cancel, FinishReason, OnText, RowText, Stops, Watcher, reader
 from t2agent.models.drafting import CachedSteps
@@ -159,20 +159,37 @@ def generate(
             start=start,
         )
         processors.append(sampler)
+    width = 1
+    if rows == 1 and constraints is not None:
+        width = beams.beams(options, constraints[0])
     guess = None
     if rows == 1 and constrained is not None and len(processors) == 1:
         guess = constrained.guess
     alone = rows == 1 and (guess is not None or in_pieces(model.model, inputs))
     branched = copies > 1 and len(processors) == 1
-    steps = _steps(model, config, inputs, rows, limit) if quantized else None
-    if steps is None and (alone or branched) and not _branches(model, config, start + limit):
+    packed = _steps(model, config, inputs, rows, limit, width) if quantized else None
+    if packed is None and (alone or branched) and not _branches(model, config, start + limit):
         alone = branched = False
-    if steps is not None or alone:
+    if packed is not None or alone:
         logits, cache = read_prompt(model, inputs, what)
+        steps = CachedSteps(model.model, cache) if packed is None else packed(cache)
+    if alone and constrained is not None and width > 1:
+        sequences = beams.search(
+            inputs["input_ids"],
+            logits,
+            steps,
+            constrained,
+            width=width,
+            limit=limit,
+            ends=stops.tokens,
+            done=lambda tokens: bool(watcher(tokens, tokens).any()),
+            cancelled=watcher.cancelled,
+        )
+    elif packed is not None or alone:
         sequences = drafting.decode(
             inputs["input_ids"],
             logits,
-            CachedSteps(model.model, cache) if steps is None else steps(cache),
+            steps,
             limit=limit,
             pad=config.pad_token_id,
             ends=stops.tokens,
@@ -260,9 +277,15 @@ def asks_more(config: GenerationConfig) -> bool:
 
 
 def _steps(
-    model: T2Model, config: GenerationConfig, inputs: BatchFeature, rows: int, limit: int
+    model: T2Model,
+    config: GenerationConfig,
+    inputs: BatchFeature,
+    rows: int,
+    limit: int,
+    width: int,
 ) -> Callable[[DynamicCache], Steps] | None:
-    """What decodes the batch by packed weights; None where that is not possible, or slower."""
+    """What decodes the batch by packed weights, up to ``width`` beginnings of its only row; None
+    where that is not possible, or slower."""
     if rows != len(inputs["input_ids"]) or rows > packed_steps.ROWS or asks_more(config):
         return None
     if set(inputs) != {"input_ids", "attention_mask"}:
@@ -271,7 +294,8 @@ def _steps(
     layers = None if made is None else made.adapted(model)
     if made is None or layers is None:
         return None
-    return partial(Steps.after, made, layers, attention=inputs["attention_mask"], room=limit)
+    attention = inputs["attention_mask"].repeat_interleave(width, 0)
+    return partial(Steps.after, made, layers, attention=attention, room=limit)
 
 
 def _repeated(

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import transformers
+from huggingface_hub import constants, get_session
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -69,6 +70,8 @@ def load(
     files are damaged or lack weights, or what it needs (a package, a device) is not there.
     """
     place = source(name)
+    if place == name and not is_path(name) and not _hub_answers():
+        common["local_files_only"] = True
     if is_gguf(place):
         if gguf_file is not None:
             raise ConfigError(f"{name!r} is a GGUF file itself: leave out gguf_file={gguf_file!r}")
@@ -129,7 +132,9 @@ def dequantised_file(name: str, gguf_file: str | None, common: Mapping[str, Any]
     if is_gguf(place):
         return Path(place)
     return (
-        installed.gguf(Path(place)) if gguf_file is None else _gguf_path(place, gguf_file, common)
+        installed.gguf(Path(place))
+        if gguf_file is None
+        else _gguf_path(place, gguf_file, {**common, "local_files_only": True})
     )
 
 
@@ -140,7 +145,8 @@ def load_gguf(file: Path) -> tuple[PreTrainedModel, Any]:
 
 def _gguf_path(place: str, file: str, common: Mapping[str, Any]) -> Path:
     """Where a GGUF file lies, taken from the Hub if need be."""
-    options = {name: common[name] for name in ("revision", "cache_dir") if name in common}
+    known = ("revision", "cache_dir", "local_files_only")
+    options = {name: common[name] for name in known if name in common}
     try:
         found = cached_file(place, file, **options)
     except OSError as error:
@@ -148,6 +154,17 @@ def _gguf_path(place: str, file: str, common: Mapping[str, Any]) -> Path:
             f"cannot load the base model {place!r}: no GGUF file {file!r} there ({_cause(error)})"
         ) from error
     return Path(str(found))
+
+
+def _hub_answers() -> bool:
+    """Whether the Hub can be reached: asked once, since without it the libraries that load would
+    try each file again for half a minute, those that the cache has as well."""
+    try:
+        get_session().head(constants.ENDPOINT, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    # The errors are those of the HTTP library that the Hub's client happens to use.
+    except Exception:  # noqa: BLE001
+        return False
+    return True
 
 
 def _cause(error: Exception) -> str:
@@ -161,8 +178,8 @@ def _cause(error: Exception) -> str:
         return f"a file of weights is damaged or cut short ({told}); get it again"
     if "huggingface.co" in told or "`model_type` key" in told:
         return (
-            f"{told:.500}. Give a checkpoint's folder with a config.json, a GGUF file, a name on "
-            "the Hub such as 'Qwen/Qwen2-0.5B', or one that `t2agent models list` shows"
+            f"{told.rstrip('.'):.500}. Give a checkpoint's folder with a config.json, a GGUF file, "
+            "a name on the Hub such as 'Qwen/Qwen2-0.5B', or one that `t2agent models list` shows"
         )
     if "GGUF model with architecture" in told:
         return f"{told} Take the model's original files (safetensors) instead"

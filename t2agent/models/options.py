@@ -29,6 +29,7 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
 from t2agent.errors import ConfigError
+from t2agent.experts.card import MOST_BEAMS
 
 T = TypeVar("T")
 
@@ -135,7 +136,8 @@ class GenerationOptions:
     ``top_k`` likeliest tokens are drawn (0: all), and those at least ``min_p`` times as likely as
     the likeliest; ``repetition_penalty`` above 1 makes tokens that stand before less likely.
     ``logprobs``: how many of the likeliest tokens are told for each place, with the probability of
-    the token itself; None tells nothing.
+    the token itself; None tells nothing. ``num_beams``: how many beginnings of a greedy reply that
+    a grammar holds are written at once (`t2agent.models.beams`); None is as the experts say.
 
     Raises:
         ConfigError: a value is outside its range.
@@ -157,6 +159,10 @@ class GenerationOptions:
     repetition_penalty: Positive = 1.0
     logprobs: Annotated[
         Annotated[Whole, Field(ge=0, le=20)] | None, needs("None or a whole number in [0, 20]")
+    ] = None
+    num_beams: Annotated[
+        Annotated[Whole, Field(ge=1, le=MOST_BEAMS)] | None,
+        needs(f"None or a whole number in [1, {MOST_BEAMS}]"),
     ] = None
 
     @property

@@ -70,6 +70,7 @@ class Steps:
         self._padding = torch.zeros(rows, dtype=torch.int64)
         # (layers, keys or values, rows, heads, tokens, size); what no row sees must be finite
         self._known = torch.zeros(len(packed.layers), 2, rows, packed.keys, total, packed.size)
+        self._room, self._alike = self._known, 0
         self._turns = packed.rotations(torch.arange(total))
         self._hidden: Tensor | None = None
         self._order = torch.arange(rows)  # the rows as the layers take them, by their numbers
@@ -86,13 +87,15 @@ class Steps:
     ) -> Steps:
         """Those after some prompts.
 
-        cache: transformers', of the prompts. attention: (rows, prompt) which of their tokens are
-        not padding. room: tokens that may still come.
+        cache: transformers', of the prompts, or of one that all rows begin with. attention: (rows,
+        prompt) which of their tokens are not padding. room: tokens that may still come.
         """
         rows, length = attention.shape
         made = cls(packed, layers, rows, length + room)
         made.length = length
         prompts: Any = cache.layers
+        if len(prompts[0].keys) == 1:
+            made._alike = length
         for known, layer in zip(made._known, prompts, strict=True):
             known[0, :, :, :length] = side_by_side(layer.keys, packed.size)
             known[1, :, :, :length] = layer.values
@@ -107,6 +110,17 @@ class Steps:
         self.layers = [below(counts, layers) for layers in each]
         self._order = torch.tensor(order)
         self._space = _Space(self._packed, self.rows, 1, len(order))
+
+    def branch(self, sources: Sequence[int]) -> None:
+        """Go on with these rows alone, of which some may come several times, but no more than there
+        were at first; for rows that began alike, under one mixture."""
+        live, new = len(sources), slice(self._alike, self.length)
+        if list(sources) != list(range(live)):
+            self._room[:, :, :live, :, new] = self._room[:, :, list(sources), :, new]
+        if live != self.rows:
+            self.rows, self._known = live, self._room[:, :, :live]
+            self._padding, self._order = torch.zeros(live, dtype=torch.int64), torch.arange(live)
+            self._space = _Space(self._packed, live, 1, live)
 
     def put(self, row: int, held: Held) -> None:
         """Begin a row anew after the tokens that are held, of which it has at most ``length``."""

@@ -21,6 +21,7 @@ from torch.nn.functional import pad
 from transformers import BatchFeature, LogitsProcessor
 
 from t2agent.models import packed_steps
+from t2agent.models.beams import beams
 from t2agent.models.branching import branches
 from t2agent.models.constrained import Constrained
 from t2agent.models.decoding import RowText, Stops, Watcher, end_tokens, reader
@@ -116,6 +117,11 @@ class Row:
         return () if self._logprobs is None else self._logprobs.so_far(0)
 
     @property
+    def searched(self) -> bool:
+        """Whether several beginnings of it are written at once, which runs by itself."""
+        return beams(self.asked.options, self.asked.constraint) > 1
+
+    @property
     def guesses(self) -> bool:
         """Whether it can tell what may come next."""
         return self._constrained is not None and len(self._processors) == 1
@@ -147,8 +153,7 @@ class Row:
 
     def cancelled(self) -> bool:
         """Whether nobody wants the rest; the row has ended then."""
-        if not self.ended and self.asked.cancel.is_set():
-            self._watcher(self.tokens, self.tokens)
+        if not self.ended and self._watcher.cancelled(self.tokens.shape[1]):
             self.ended = True
         return self.ended
 

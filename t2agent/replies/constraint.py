@@ -55,6 +55,7 @@ class Constraint:
         prior: what a model makes of the names of itself, which is divided out.
         caution: nats that are taken from the logarithm of the probability that a free reply begins
             with a call.
+        beams: beginnings of a greedy reply that are written at once: see `t2agent.models.beams`.
     """
 
     format: str
@@ -67,6 +68,7 @@ class Constraint:
     before: str = ""
     prior: NamePrior | None = field(default=None, compare=False)
     caution: float = field(default=0.0, compare=False)
+    beams: int = field(default=1, compare=False)
 
     @property
     def tag(self) -> str:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from t2agent.engine.reply_form import ReplyForm
 from t2agent.errors import ConfigError
+from t2agent.experts.card import MOST_BEAMS
 from t2agent.images import ImagePolicy, read_image
 from t2agent.models.options import GenerationOptions
 from t2agent.models.prompt import Prompt
@@ -56,6 +57,7 @@ class Sampled(BaseModel):
     top_k: int | None = Field(default=None, ge=-1)
     min_p: float | None = Field(default=None, ge=0, le=1)
     repetition_penalty: float | None = Field(default=None, gt=0)
+    num_beams: int | None = Field(default=None, ge=1, le=MOST_BEAMS)
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     max_tokens: int | None = Field(default=None, ge=1)
@@ -94,6 +96,7 @@ class Sampled(BaseModel):
             top_k=max(0, self.top_k or 0),
             min_p=self.min_p or 0.0,
             repetition_penalty=self.repetition_penalty or 1.0,
+            num_beams=self.num_beams,
             stop=tuple(stops),
             seed=None if self.seed is None else self.seed % 2**63,
             logprobs=logprobs,

@@ -145,7 +145,8 @@ class Router:
         endpoint must be asked and fails.
         """
         if isinstance(choice, Given):
-            return self._given(as_mixture(choice.what)[0])
+            named: Any = choice.what  # nothing is resolved without the base model
+            return self._given(as_mixture(named)[0])
         dispatcher = self.dispatcher(choice)
         if dispatcher is None:
             return self._to({}, Decision(Mixture(), "off", {}, True, 0.0))

@@ -82,6 +82,7 @@ FIELD_VALUES: dict[str, Any] = {
     "top_k": 2,
     "min_p": 0.5,
     "repetition_penalty": 1.5,
+    "num_beams": 2,
     "n": 2,
     "logprobs": True,
     "top_logprobs": 2,
@@ -117,6 +118,7 @@ OPTION_VALUES: dict[str, Any] = {
     "top_k": 2,
     "min_p": 0.5,
     "repetition_penalty": 1.5,
+    "num_beams": 2,
     "seed": 1,
     "expert": "beta",
     "mixture": {"alpha": 0.5},
@@ -154,8 +156,9 @@ def test_experts_of_a_call_are_told_by_their_content(model: T2Model) -> None:
         chat = kind(model, dispatch="off", max_tokens=2)
         one, same, other = (random_expert(model, "mine", seed) for seed in (5, 5, 6))
         assert key(chat, expert=one) == key(chat, expert=same) != key(chat, expert=other)
-        careful = Expert(dataclasses.replace(one.card, caution=1.0), one.z)
-        assert key(chat, expert=careful) != key(chat, expert=one)
+        for setting in ({"caution": 1.0}, {"beams": 2}):
+            changed = Expert(dataclasses.replace(one.card, **setting), one.z)  # type: ignore[arg-type]
+            assert key(chat, expert=changed) != key(chat, expert=one)
 
 
 def test_fitted_dispatchers_are_told_apart(model: T2Model) -> None:

@@ -68,11 +68,29 @@ def test_what_leaves_one_token_is_greedy(chat, options):
     assert chat.invoke(ASK, temperature=3.0, **options).content == chat.invoke(ASK).content
 
 
+def test_beams_search_a_reply_by_a_schema(chat):
+    schema = {
+        "title": "Found",
+        "type": "object",
+        "properties": {"a": {"enum": ["x", "yz", 12]}, "b": {"type": "boolean"}},
+        "required": ["a", "b"],
+    }
+    asked = ["a", "b b", "1 2 3", "x or yz", "the text"]
+
+    def found(**options):
+        held = chat.with_structured_output(schema, max_tokens=60, **options)
+        return [held.invoke(one) for one in asked]
+
+    assert found(num_beams=8) != found() == found(num_beams=1)
+
+
 def test_repetition_is_punished(chat):
     assert chat.invoke(ASK, repetition_penalty=3.0).content != chat.invoke(ASK).content
 
 
-@pytest.mark.parametrize("options", [{"n": 0}, {"top_k": -1}, {"min_p": 2}, {"top_logprobs": 30}])
+@pytest.mark.parametrize(
+    "options", [{"n": 0}, {"top_k": -1}, {"min_p": 2}, {"top_logprobs": 30}, {"num_beams": 0}]
+)
 def test_options_out_of_range_are_told(model, options):
     with pytest.raises(ConfigError, match=next(iter(options)).removeprefix("top_log")):
         ChatT2(model, **options).invoke(ASK)

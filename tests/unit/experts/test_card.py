@@ -27,6 +27,7 @@ FULL = ExpertCard(
     scores={"math": 0.97},
     license="apache-2.0",
     caution=0.5,
+    beams=4,
 )
 
 
@@ -63,6 +64,10 @@ def test_names_that_are_refused(name: object) -> None:
         ("caution", float("nan")),
         ("caution", True),
         ("caution", "much"),
+        ("beams", 0),
+        ("beams", 17),
+        ("beams", True),
+        ("beams", 2.0),
     ],
 )
 def test_a_wrong_field_is_refused_by_name(field: str, value: object) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,25 @@ def test_a_missing_embedded_base_is_told(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_path_without_a_folder_is_not_looked_for_on_the_hub(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such folder"):
         load(str(tmp_path / "nowhere"), **USUAL)
+
+
+def test_without_the_hub_the_cache_is_read_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Path
+) -> None:
+    looked_up: list[Any] = []
+
+    def fail(host: Any, *_args: Any, **_options: Any) -> None:
+        looked_up.append(host)
+        raise socket.gaierror("no network")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    shutil.copytree(whole, tmp_path / "models--org--model" / "snapshots" / "one")
+    (tmp_path / "models--org--model" / "refs").mkdir()
+    (tmp_path / "models--org--model" / "refs" / "main").write_text("one")
+    load("org/model", **{**USUAL, "cache_dir": tmp_path})
+    with pytest.raises(ConfigError, match="t2agent models list"):
+        load("org/other", **{**USUAL, "cache_dir": tmp_path})
+    assert len(looked_up) <= 2  # else each file is tried again and again, for half a minute
 
 
 @pytest.mark.parametrize("config", [None, "{", '{"model_type": "nothing"}', "{}"])

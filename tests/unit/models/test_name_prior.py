@@ -102,9 +102,8 @@ def test_the_prior_holds_at_the_names_of_every_call_and_nowhere_else(
         given, wanted = row(ids, scores), free(ids, scores)
         if not torch.equal(given, wanted):
             changed.append(written)
-            differ = (given != wanted)[0].nonzero()[:, 0].tolist()
-            assert tokens[at] in differ
-            assert bool((given > wanted)[0, differ].all())  # log-probabilities are taken away
+            # A call as such becomes no likelier by it.
+            assert torch.allclose(given.logsumexp(-1), wanted.logsumexp(-1), atol=1e-5)
         written += Tokens.of(model).texts[tokens[at]]
     heads = [form.begin + form.name(name) for name, _ in calls[: 1 + form.parallel]]
     ends = [text.index(head) + len(head) for head in heads]

@@ -12,6 +12,7 @@ from transformers import DynamicCache
 from t2agent import Expert, ExpertCard, T2Model
 from t2agent.engine.two_passes import Engine
 from t2agent.models import packed
+from t2agent.models.drafting import CachedSteps
 from t2agent.models.generate import Prompt, encode, generate
 from t2agent.models.options import GenerationOptions
 from t2agent.models.packed_steps import Steps, packed_weights
@@ -97,6 +98,42 @@ def test_rows_padding_and_experts(model: T2Model) -> None:
     assert compared(model, PROMPTS, one) < 3
     assert compared(model, PROMPTS, [one, two]) < 3
     assert compared(model, PROMPTS, [two, None]) < 3
+
+
+@pytest.mark.parametrize("packed_ones", [True, False])
+def test_beginnings_go_on_as_each_alone(model: T2Model, packed_ones: bool) -> None:
+    inputs = encode(model, PROMPTS[:1])
+    made = packed_weights(model)
+    assert made is not None
+
+    def begun(rows: int) -> Steps | CachedSteps:
+        cache = DynamicCache()
+        with torch.no_grad():
+            model.model(**inputs, past_key_values=cache)
+        if not packed_ones:
+            return CachedSteps(model.model, cache)
+        layers = made.adapted(model)
+        assert layers is not None
+        mask = inputs["attention_mask"].repeat_interleave(rows, 0)
+        return Steps.after(made, layers, cache, mask, 8)
+
+    with model.adapted(expert(model, "any", 5)), torch.no_grad():
+        steps = begun(4)
+        said: list[list[int]] = [[]]
+        draw = torch.Generator().manual_seed(0)
+        for sources in ([0, 0, 0], [2, 0, 2, 1], [0, 1, 2, 3], [3, 1], [1], [0, 0]):
+            new = torch.randint(3, 200, (len(sources), 1), generator=draw)
+            steps.branch(sources)
+            found = steps(new)
+            said = [[*said[at], *token] for at, token in zip(sources, new.tolist(), strict=True)]
+            for tokens, logits in zip(said, found, strict=True):
+                alone = begun(1)
+                for token in tokens:
+                    wanted = alone(torch.tensor([[token]]))[0]
+                if packed_ones:
+                    assert torch.equal(logits, wanted)
+                else:
+                    torch.testing.assert_close(logits, wanted, rtol=0, atol=0.1)
 
 
 @pytest.mark.parametrize("started", [-(10**9), 10**9], ids=["beside", "written"])

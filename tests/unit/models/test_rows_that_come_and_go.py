@@ -82,6 +82,18 @@ def test_a_row_that_leaves_makes_room_at_once(model):
     batch.close()
 
 
+def test_a_cancelled_row_s_pieces_are_its_text(model):
+    batch, pieces = Rows(model), []
+    options = GenerationOptions(max_tokens=40, temperature=2.0, seed=1)
+    one = row(model, Prompt.user("Hello"), None, options, on_text=pieces.append)
+    batch.join(one)
+    batch.step()
+    one.asked.cancel.set()
+    assert batch.step() == [one]
+    found = one.generation()
+    assert "".join(pieces) == found.text == model.tokenizer.decode(found.token_ids)
+
+
 def test_a_cancelled_row_leaves_with_what_it_has(model):
     batch = Rows(model)
     one = row(

@@ -233,6 +233,30 @@ def test_what_leaves_one_token_is_greedy(client, options):
     assert asked(client, temperature=2.0, seed=1, **options).choices[0].message.content == greedy
 
 
+def test_beams_search_a_reply_by_a_schema(client):
+    schema = {
+        "type": "object",
+        "properties": {"a": {"enum": ["x", "yz", 12]}, "b": {"type": "boolean"}},
+        "required": ["a", "b"],
+    }
+    form = {"type": "json_schema", "json_schema": {"name": "found", "schema": schema}}
+
+    def found(beams):
+        return [
+            asked(
+                client,
+                messages=[{"role": "user", "content": text}],
+                response_format=form,
+                extra_body={"num_beams": beams},
+            )
+            .choices[0]
+            .message.content
+            for text in ("a", "b b", "1 2 3", "x or yz", "the text")
+        ]
+
+    assert found(8) != found(1)
+
+
 def test_repetition_is_punished(client):
     plain = asked(client, max_tokens=24).choices[0].message.content
     other = asked(client, max_tokens=24, extra_body={"repetition_penalty": 3.0})
@@ -244,6 +268,7 @@ def test_repetition_is_punished(client):
     [
         ({"temperature": -1}, "temperature"),
         ({"n": 0}, "n is 0"),
+        ({"extra_body": {"num_beams": 99}}, "num_beams is 99"),
         ({"top_logprobs": 50, "logprobs": True}, "top_logprobs"),
         ({"frequency_penalty": 1.0}, "repetition_penalty"),
         ({"messages": [{"content": "no role"}]}, "role"),

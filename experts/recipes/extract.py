@@ -214,6 +214,7 @@ RECIPE = Recipe(
     },
     shown=lambda row: row["about"] in ("snips", "e2e"),
     steps=700,
+    beams=4,
     settings={
         "validation": 48,
         "directions": 192,

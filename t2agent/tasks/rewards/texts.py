@@ -80,10 +80,14 @@ def label(labels: Iterable[str]) -> RewardFunction:
     ("spam" in "not spam") is not named by it.
     """
     known = tuple(dict.fromkeys(labels))
+    among = frozenset(known)
 
     def one_label(reply: str, example: Example) -> float:
-        options = options_of(example) or known
-        pattern = _any_of((*options, example.answer))
+        own = options_of(example)
+        options = own or known
+        if example.answer not in (own or among):  # else one pattern serves all the examples
+            options = (*options, example.answer)
+        pattern = _any_of(options)
         return sign(_named(pattern, reply) == {folded(example.answer)})
 
     return one_label

@@ -28,13 +28,20 @@ from t2agent.experts.expert import Expert, Mixture, MixtureLike
 from t2agent.models.beams import beams
 from t2agent.models.generate import Cancel, Generation, OnText, Prompt, encode, generate, room
 from t2agent.models.model import T2Model
-from t2agent.models.name_prior import calibrated
+from t2agent.models.name_prior import calibrated, fitting
 from t2agent.models.options import GenerationOptions
 from t2agent.models.packed_steps import serves
 from t2agent.models.plans import Resolved
 from t2agent.models.prompt import open_thoughts, render
 from t2agent.replies.constraint import Constraint, options_constraint
-from t2agent.replies.messages import Message, asking, asks_json, calls_so_far, text_of
+from t2agent.replies.messages import (
+    Message,
+    asking,
+    asks_json,
+    calls_so_far,
+    said_since_result,
+    text_of,
+)
 from t2agent.replies.options import offered_options
 
 if TYPE_CHECKING:
@@ -269,10 +276,15 @@ class Engine:
             return constraint
         if constraint is None:
             return self._one_of_options(prompt) if steps == {"labels"} else None
-        if steps != {"calls"}:
+        if steps != {"calls"} or constraint.prior is not None:  # which is held already
             return constraint
         caution = mean(one.card.caution for one in what.experts)
-        return replace(calibrated(self.model, constraint, prompt, what), caution=caution)
+        found = replace(calibrated(self.model, constraint, prompt, what), caution=caution)
+        asked = said_since_result(prompt.messages)  # of what came before, something is done
+        if found.prior is None or not asked:
+            return found
+        fits = self.similarity.of(asked, prompt.tools)
+        return replace(found, prior=fitting(found.prior, fits))
 
     def _one_of_options(self, prompt: Prompt) -> Constraint | None:
         """That a reply is one of the labels that the request offers; None where it is not clear

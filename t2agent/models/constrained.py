@@ -178,8 +178,11 @@ class _Row:
             scores[list(self._speller.first(self._trigger))] -= self._caution
         if self._prior is None:
             return
-        _, anchor, name = self._written.rpartition(self._prior.anchor)
-        if anchor and (weights := self._prior.weights.get(name)):
+        called, anchor, name = self._written.rpartition(self._prior.anchor)
+        known = self._prior.weights
+        if self._prior.first and self._prior.anchor not in called:
+            known = self._prior.first
+        if anchor and (weights := known.get(name)):
             # Together they stay as likely as they were: else a reply with more calls would gain by
             # it where several are compared (`t2agent.models.beams`).
             before = scores.logsumexp(-1)

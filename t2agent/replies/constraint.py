@@ -30,10 +30,14 @@ class NamePrior:
         anchor: the text after which a name begins.
         weights: what of a name is written -> the tokens that may follow -> what is taken from the
             logarithms of their probabilities, in nats.
+        first: the same for the first call of a reply, where that is another.
+        ways: of each of the constraint's names, what of it is written -> the token that follows.
     """
 
     anchor: bytes
     weights: Mapping[bytes, Mapping[int, float]]
+    first: Mapping[bytes, Mapping[int, float]] = field(default_factory=dict)
+    ways: tuple[Mapping[bytes, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

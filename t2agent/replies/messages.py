@@ -163,6 +163,14 @@ def asking(messages: Sequence[Mapping[str, Any]]) -> int:
     return asks
 
 
+def said_since_result(messages: Sequence[Mapping[str, Any]]) -> str:
+    """All that the user has said since a tool's result last came, so that "Yes, for two" is read
+    with what it adds to; "" where nothing was said since."""
+    results = [place for place, one in enumerate(messages) if one["role"] == "tool"]
+    since = messages[results[-1] + 1 :] if results else messages
+    return "\n".join(text_of(one) for one in since if one["role"] == "user")
+
+
 def asks_json(messages: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the reply must be JSON, as the system says where a call has a response_format."""
     said = text_of(messages[0]) if messages and messages[0]["role"] == "system" else ""

@@ -225,6 +225,7 @@ RECIPE = Recipe(
     shown=lambda row: "calls" in row,
     steps=180,
     caution=0.72,
+    beams=4,
     settings={
         "directions": 192,
         "prompts": 12,

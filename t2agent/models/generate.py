@@ -161,7 +161,8 @@ def generate(
         processors.append(sampler)
     width = 1
     if rows == 1 and constraints is not None:
-        width = beams.beams(options, constraints[0])
+        most = max(1, beams.TOKENS // (start + limit))
+        width = min(beams.beams(options, constraints[0]), most)
     guess = None
     if rows == 1 and constrained is not None and len(processors) == 1:
         guess = constrained.guess

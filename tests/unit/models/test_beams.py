@@ -13,6 +13,7 @@ from t2agent import Expert
 from t2agent.engine.batching import Call, answer_together
 from t2agent.engine.scheduler import Scheduler
 from t2agent.engine.two_passes import Engine, Given
+from t2agent.models import beams as models_beams
 from t2agent.models.beams import beams
 from t2agent.models.generate import Generation, Prompt, encode, generate
 from t2agent.models.model import T2Model
@@ -74,7 +75,10 @@ def test_a_reply_is_likelier_than_the_greedy_one(model: T2Model, held: Constrain
     assert sum(gain > 0.5 for gain in gains) >= 6
 
 
-def test_it_is_the_likeliest_of_all(model: T2Model) -> None:
+def test_it_is_the_likeliest_of_all_where_none_is_given_up(
+    model: T2Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models_beams, "_FAR", 1e9)
     for prompt in PROMPTS:
         each = [searched(model, prompt, options_constraint([one])) for one in OPTIONS]
         best = max(each, key=lambda one: likelihood(model, prompt, one))
@@ -115,6 +119,18 @@ def test_free_text_is_as_without_a_search(model: T2Model) -> None:
     held = tools_constraint(GENERAL, [tool])
     for prompt in PROMPTS:
         assert searched(model, prompt, held) == searched(model, prompt, held, GREEDY)
+
+
+def test_a_long_prompt_has_fewer_beginnings(
+    model: T2Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = json_constraint(SCHEMA)
+    wide, greedy = (
+        [searched(model, prompt, held, options).text for prompt in PROMPTS]
+        for options in (WIDE, GREEDY)
+    )
+    monkeypatch.setattr(models_beams, "TOKENS", 100)
+    assert [searched(model, prompt, held).text for prompt in PROMPTS] == greedy != wide
 
 
 def test_where_nothing_is_searched(model: T2Model) -> None:

@@ -281,7 +281,8 @@ class Engine:
         caution = mean(one.card.caution for one in what.experts)
         found = replace(calibrated(self.model, constraint, prompt, what), caution=caution)
         asked = said_since_result(prompt.messages)  # of what came before, something is done
-        if found.prior is None or not asked:
+        all_of_them = len(found.names) == len(prompt.tools)  # which may be called
+        if found.prior is None or not asked or not all_of_them:
             return found
         fits = self.similarity.of(asked, prompt.tools)
         return replace(found, prior=fitting(found.prior, fits))

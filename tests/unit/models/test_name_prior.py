@@ -264,6 +264,12 @@ def test_the_request_counts_until_a_tool_has_answered(monkeypatch: pytest.Monkey
     after = {called(user(text), *result) for text in asked.values()}
     assert len(after) == 1  # whatever was asked
     assert called(user(asked["weather"]), *result, back, user(asked["money"])) == "money"
+    # Of tools that are shown and may not be called, nothing is known: nobody is favoured.
+    more = replace(Prompt.user(asked["money"]), tools=(*offered, *tools("look")))
+    some = engine.held(more, tools_constraint(GENERAL, offered), model.resolve("caller"))
+    assert some is not None
+    assert some.prior is not None
+    assert not some.prior.first
 
 
 def test_experts_for_calls_answer_by_it_alone_and_on_a_server(

@@ -164,3 +164,4 @@ def test_an_expert_s_beams_hold_alone_in_a_batch_and_on_a_server(model: T2Model)
     assert together[4:] != alone  # with one beam
     jobs = [scheduler.submit(call) for call in mixed]
     assert [job.future.result(60).generation for job in jobs] == together
+    scheduler.close()

@@ -244,7 +244,9 @@ def test_the_request_counts_until_a_tool_has_answered(monkeypatch: pytest.Monkey
             tools_constraint(GENERAL, offered, choice="required", parallel=False),
         )
         [answer] = answer_together([call])
-        scheduled = Scheduler(model).submit(call).future.result(60)
+        scheduler = Scheduler(model)
+        scheduled = scheduler.submit(call).future.result(60)
+        scheduler.close()
         assert scheduled.generation == answer.generation
         [name] = re.findall("weather|money", answer.generation.text)[:1]
         return str(name)

@@ -276,7 +276,7 @@ class Engine:
             return constraint
         if constraint is None:
             return self._one_of_options(prompt) if steps == {"labels"} else None
-        if steps != {"calls"} or constraint.prior is not None:  # which is held already
+        if steps != {"calls"}:
             return constraint
         caution = mean(one.card.caution for one in what.experts)
         found = replace(calibrated(self.model, constraint, prompt, what), caution=caution)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Protocol
 
 import torch
@@ -71,49 +72,49 @@ def search(
     """
     certain = prompt.shape[1]
     live, known = prompt, torch.zeros(1, device=prompt.device)
-    whole, best = prompt, -math.inf  # the likeliest reply that has ended
-    for left in reversed(range(limit)):
+    whole: list[Tensor] = []  # the likeliest reply that has ended
+    best = -math.inf
+    left = limit
+    while True:
+        left -= 1
         scores = constrained(live, torch.log_softmax(logits[:, -1].float(), -1)) + known[:, None]
         going: list[tuple[float, int, int]] = []
         for score, at, token in _likeliest(scores, constrained.free, width + len(ends)):
             if score <= best or len(going) == width or (going and score < going[0][0] - _FAR):
                 break
             if token in ends:
-                whole, best = torch.cat([live[at], live.new_tensor([token])])[None], score
+                whole, best = [torch.cat([live[at], live.new_tensor([token])])], score
             else:
                 going.append((score, at, token))
         sources = [at for _, at, _ in going]
         new = live.new_tensor([token for *_, token in going]).view(-1, 1)
         live = torch.cat([live[sources], new], dim=1)
         known = torch.tensor([score for score, *_ in going], device=prompt.device)
-        ended = not going or (not left and best > -math.inf)
-        result = whole if ended else live[:1]
-        agreed = result.shape[1]
-        if left and going:
-            agreed = _agreed([*live, *whole] if best > -math.inf else [*live])
-        for end in range(certain + 1, agreed + 1):
+        each: list[Tensor] = [*whole, *live]
+        result: Tensor = each[0][None]
+        last = not left or not going
+        for end in range(certain + 1, (len(each[0]) if last else _agreed(each)) + 1):
             certain = end
             if done(result[:, :end]):
                 return result[:, :end]
-        if not left or not going:
+        if last:
             return result
         if cancelled(certain):
             return result[:, :certain]
         constrained.branch(sources)
         steps.branch(sources)
         logits = steps(new)
-    return live  # where there is no room for a token
 
 
 def _likeliest(scores: Tensor, free: Sequence[bool], count: int) -> list[tuple[float, int, int]]:
     """The best ways to go on: a score, a beginning and its next token. scores: (beginnings,
     vocabulary). free: which beginnings are in free text. count: at most of each."""
     top = scores.topk(min(count, scores.shape[1]), dim=1)
-    top_lists = top.values.tolist(), top.indices.tolist()
+    rows = zip(free, top.values.tolist(), top.indices.tolist(), strict=True)
     found = [
         (score, at, token)
-        for at, (values, tokens) in enumerate(zip(*top_lists, strict=True))
-        for score, token in list(zip(values, tokens, strict=True))[: 1 if free[at] else None]
+        for at, (alone, values, tokens) in enumerate(rows)
+        for score, token in islice(zip(values, tokens, strict=True), 1 if alone else None)
     ]
     return sorted(found, key=lambda one: -one[0])
 

@@ -40,7 +40,7 @@ class CachedSteps:
     """
 
     def __init__(self, hf: PreTrainedModel, cache: DynamicCache) -> None:
-        self._hf, self._cache, self._rows = hf, cache, 1
+        self._hf, self._cache = hf, cache
 
     @property
     def length(self) -> int:
@@ -54,9 +54,9 @@ class CachedSteps:
 
     def branch(self, sources: Sequence[int]) -> None:
         """As of `t2agent.models.beams.Steps`."""
-        if list(sources) != list(range(self._rows)):
+        layers: Any = self._cache.layers
+        if list(sources) != list(range(len(layers[0].keys))):
             self._cache.batch_select_indices(torch.tensor(sources, device=self._hf.device))
-            self._rows = len(sources)
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """As of `Steps`."""

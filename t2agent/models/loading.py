@@ -26,6 +26,7 @@ from transformers.utils import logging as hf_logging
 from transformers.utils.hub import cached_file
 
 from t2agent.errors import ConfigError
+from t2agent.experts.hub import is_unreachable
 from t2agent.models import gguf, installed
 from t2agent.models.installed import NANO
 from t2agent.models.precision import widen
@@ -161,9 +162,8 @@ def _hub_answers() -> bool:
     try each file again for half a minute, those that the cache has as well."""
     try:
         get_session().head(constants.ENDPOINT, timeout=constants.HF_HUB_ETAG_TIMEOUT)
-    # The errors are those of the HTTP library that the Hub's client happens to use.
-    except Exception:  # noqa: BLE001
-        return False
+    except Exception as error:  # noqa: BLE001 - others are for what loads to tell
+        return not is_unreachable(error)
     return True
 
 

@@ -102,6 +102,12 @@ def test_the_prior_holds_at_the_names_of_every_call_and_nowhere_else(
         given, wanted = row(ids, scores), free(ids, scores)
         if not torch.equal(given, wanted):
             changed.append(written)
+            weights = constraint.prior.weights[written.rpartition(constraint.prior.anchor)[2]]
+            moved, named = (given - wanted)[0], list(weights)
+            assert tokens[at] in weights
+            assert max(weights.values()) <= 0  # log-probabilities are taken away
+            shift = moved[named] + torch.tensor(list(weights.values()))
+            assert torch.allclose(shift, shift[0].expand(len(named)), atol=1e-5)
             # A call as such becomes no likelier by it.
             assert torch.allclose(given.logsumexp(-1), wanted.logsumexp(-1), atol=1e-5)
         written += Tokens.of(model).texts[tokens[at]]

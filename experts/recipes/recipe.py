@@ -58,7 +58,7 @@ class Recipe:
         reward: of `t2agent train --reward`.
         sources: names and licences of the data, for the card.
         settings: of `t2agent train --set`, beside `SETTINGS`.
-        caution, beams: of the card.
+        caution, beams, grounding: of the card.
     """
 
     name: str
@@ -71,6 +71,7 @@ class Recipe:
     settings: Mapping[str, Any] = field(default_factory=dict)
     caution: float = 0.0
     beams: int = 1
+    grounding: float = 0.0
     shown: Callable[[Row], bool] = lambda _: True
     """Whether a row's request may stand on the card."""
 
@@ -133,6 +134,7 @@ def train(recipe: Recipe) -> None:
         license="other",
         caution=recipe.caution,
         beams=recipe.beams,
+        grounding=recipe.grounding,
         training={**expert.card.training, "sources": dict(recipe.sources)},
     )
     folder = given.out / recipe.name

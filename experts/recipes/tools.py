@@ -226,6 +226,7 @@ RECIPE = Recipe(
     steps=180,
     caution=0.72,
     beams=4,
+    grounding=4.0,
     settings={
         "directions": 192,
         "prompts": 12,

@@ -17,6 +17,7 @@ from t2agent.dispatch.encoder import Vectors
 from t2agent.dispatch.fitting import Fitted
 from t2agent.dispatch.pieces import Piece, asks, pieces
 from t2agent.dispatch.tool_offers import ToolSimilarity, without_offer
+from t2agent.replies.tool_fit import Part, ToolFit
 
 # Cosines of a request with the tool that is closest to it. Small talk stayed below the first, most
 # requests for tools above. Questions that experts answer without tools stayed below the second.
@@ -26,19 +27,10 @@ _LIKELY = 0.05  # probability of the experts for tools from which they may be me
 _CLEARLY = -1.0  # log odds, beyond the cut, of a request that is not for the experts for tools
 _SLACK = 0.05  # how much less like their examples a request may be than to be in scope
 
-# Chosen on real requests with two to five tools on offer. Of others, .98 of those for several calls
-# were seen to want another before the last one and nothing after it, and all for one call nothing.
-_ASKED_FOR = 0.35  # cosine of a part of a request with a tool that was not called
-_RATHER = 0.12  # how much closer it is than those that were
 _PART_WORDS = 3
+_ENDS = 12  # parts at either end of a long request
 _PARTS = re.compile(
     r"(?<=[.!?;])\s+|,?\s+\b(?:and|then|also|after that|afterwards)\b\s+", re.IGNORECASE
-)
-_NAME_OR_NUMBER = r"(?:[A-Z]\w+(?: [A-Z]\w+)*|\d[\w.]*\w|\d)"
-_ONE = re.compile(_NAME_OR_NUMBER)
-_BESIDE = re.compile(
-    rf"(?:, {_NAME_OR_NUMBER})*,? (?:and|or|&|as well as) "
-    rf"(?:(?:in|for|to|at|of|from|the) )*{_NAME_OR_NUMBER}"
 )
 
 
@@ -103,47 +95,24 @@ class ToolRequests:
 
 
 def goes_on(request: Request, similarity: ToolSimilarity) -> bool:
-    """Whether a request wants another call after those that were made.
-
-    It does where a part of it (a sentence, or what "and" and "then" set off) is about a tool that
-    was not called, and less about those that were: clearly so, or where it asks of what no call
-    was passed; and where a value that was passed stands in it beside another one, "Paris and
-    Rome", that was not.
-    """
-    called = {str(call["name"]) for call in request.called}
+    """Whether a request wants another call after those that were made."""
     names = [str(tool["function"]["name"]) for tool in request.tools]
-    if called.isdisjoint(names):
-        return False
-    passed = " ".join(str(call.get("arguments", "")) for call in request.called).casefold()
-    if _another_value(request.text, passed):
-        return True
-    if called.issuperset(names):
-        return False
-    parts = [part for part in _PARTS.split(request.text) if len(part.split()) >= _PART_WORDS]
-    for part in parts or [request.text]:
-        close = list(zip(names, similarity.of(part, request.tools), strict=True))
-        left = max(cosine for name, cosine in close if name not in called)
-        done = max(cosine for name, cosine in close if name in called)
-        if left >= _ASKED_FOR and left - done >= _RATHER:
-            return True
-        if left > done and len(parts) > 1 and _of_others(part, passed):
-            return True
-    return False
+    made = {str(call["name"]) for call in request.called}
+    called = {place for place, name in enumerate(names) if name in made}
+    passed = " ".join(str(call.get("arguments", "")) for call in request.called)
+    return bool(called) and tool_fit(request.text, request.tools, similarity).goes_on(
+        called, passed
+    )
 
 
-def _of_others(part: str, passed: str) -> bool:
-    """Whether a part of a request asks, and names values, none of which was passed to a tool."""
-    named = [one.casefold() for one in _ONE.findall(part.partition(" ")[2])]
-    return asks(part) and bool(named) and not any(one in passed for one in named)
+def tool_fit(text: str, tools: Sequence[Mapping[str, Any]], similarity: ToolSimilarity) -> ToolFit:
+    """How well tools fit a request and its parts: its sentences, cut at "and" and "then". Of very
+    many, the first and the last; what is too short to ask is none."""
 
+    def fits(one: str) -> tuple[float, ...]:
+        return tuple(similarity.of(one, tools))
 
-def _another_value(text: str, passed: str) -> bool:
-    """Whether a value that was passed to a tool stands beside another one that was not."""
-    for found in _ONE.finditer(text):
-        if found[0].casefold() not in passed:
-            continue
-        beside = _BESIDE.match(text, found.end())
-        others = _ONE.findall(beside[0]) if beside else []
-        if any(other.casefold() not in passed for other in others):
-            return True
-    return False
+    parts = [part for part in _PARTS.split(text) if len(part.split()) >= _PART_WORDS] or [text]
+    if len(parts) > 2 * _ENDS:
+        parts = [*parts[:_ENDS], *parts[-_ENDS:]]
+    return ToolFit(text, fits(text), tuple(Part(one, asks(one), fits(one)) for one in parts))

@@ -21,6 +21,7 @@ from t2agent.dispatch import Decision, Dispatcher, Request, ToolAware
 from t2agent.dispatch.encoder import Encoder
 from t2agent.dispatch.strategies import Strategies
 from t2agent.dispatch.tool_offers import RanksTools, ToolSimilarity
+from t2agent.dispatch.tool_requests import tool_fit
 from t2agent.engine.break_even import BreakEven
 from t2agent.engine.threads import pieces
 from t2agent.errors import ConfigError
@@ -28,17 +29,19 @@ from t2agent.experts.expert import Expert, Mixture, MixtureLike
 from t2agent.models.beams import beams
 from t2agent.models.generate import Cancel, Generation, OnText, Prompt, encode, generate, room
 from t2agent.models.model import T2Model
-from t2agent.models.name_prior import calibrated, fitting
+from t2agent.models.name_prior import calibrated
 from t2agent.models.options import GenerationOptions
 from t2agent.models.packed_steps import serves
 from t2agent.models.plans import Resolved
 from t2agent.models.prompt import open_thoughts, render
-from t2agent.replies.constraint import Constraint, options_constraint
+from t2agent.replies.constraint import Constraint, options_constraint, text_constraint
 from t2agent.replies.messages import (
     Message,
     asking,
     asks_json,
     calls_so_far,
+    result_values,
+    said_by_others,
     said_since_result,
     text_of,
 )
@@ -260,13 +263,25 @@ class Engine:
         """What a reply is held to, and how widely it is searched, by the experts that answer.
 
         Where they are for one step, a reply with labels is held to one of those that the request
-        offers, and a call to a tool by what of its name is due to the request
-        (`t2agent.models.name_prior`), begun with the experts' caution.
+        offers, a call to a tool by what of its name is due to the request
+        (`t2agent.models.name_prior`), begun with the experts' caution, and a reply about tools'
+        results to what those say, as far as the experts are grounded (`t2agent.models.grounding`).
         """
         found = self._held(prompt, constraint, what)
-        if found is None or not what.experts:
+        if not what.experts:
             return found
-        return replace(found, beams=max(one.card.beams for one in what.experts))
+        cards = [one.card for one in what.experts]
+        if found is not None:
+            found = replace(found, beams=max(card.beams for card in cards))
+        grounding = mean(card.grounding for card in cards)
+        if not grounding or isinstance(prompt, str):
+            return found
+        if found is not None:
+            return replace(found, said=said_by_others(prompt.messages), grounding=grounding)
+        values = tuple(result_values(prompt.messages))
+        if not values or any(card.step != "results" for card in cards):
+            return None
+        return replace(text_constraint(), values=values, grounding=grounding)
 
     def _held(
         self, prompt: Prompt | str, constraint: Constraint | None, what: Resolved
@@ -284,8 +299,7 @@ class Engine:
         all_of_them = len(found.names) == len(prompt.tools)  # which may be called
         if found.prior is None or not asked or not all_of_them:
             return found
-        fits = self.similarity.of(asked, prompt.tools)
-        return replace(found, prior=fitting(found.prior, fits))
+        return replace(found, fit=tool_fit(asked, prompt.tools, self.similarity))
 
     def _one_of_options(self, prompt: Prompt) -> Constraint | None:
         """That a reply is one of the labels that the request offers; None where it is not clear

@@ -53,6 +53,8 @@ class ExpertCard:
     that a reply begins with a call, where it may be words instead. Above 0 there are fewer calls.
     ``beams``: how many beginnings of a greedy reply that a grammar holds (JSON, a call, a label)
     are written at once, of which the likeliest whole reply is given.
+    ``grounding``: nats that a value of such a reply loses, a string or a number, which is not in
+    what was said (`t2agent.models.grounding`).
     ``training`` and ``scores`` are free, in plain JSON.
 
     Raises:
@@ -72,6 +74,7 @@ class ExpertCard:
     step: Step = "text"
     caution: float = 0.0
     beams: int = 1
+    grounding: float = 0.0
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -88,10 +91,12 @@ class ExpertCard:
                 f"step of expert {self.name!r} is {self.step!r}; give one of "
                 f"{', '.join(get_args(Step))}"
             )
-        if not (_is_number(self.caution) and math.isfinite(self.caution)):
-            raise ConfigError(
-                f"caution of expert {self.name!r} is {self.caution!r:.80}; give a finite number"
-            )
+        for key in ("caution", "grounding"):
+            value = getattr(self, key)
+            if not (_is_number(value) and math.isfinite(value)):
+                raise ConfigError(
+                    f"{key} of expert {self.name!r} is {value!r:.80}; give a finite number"
+                )
         if type(self.beams) is not int or not 1 <= self.beams <= MOST_BEAMS:
             raise ConfigError(
                 f"beams of expert {self.name!r} is {self.beams!r:.80}; give a whole number from 1 "

@@ -127,9 +127,10 @@ class Expert:
         return hashlib.sha256(expert_folder.pack(self.z)).hexdigest()
 
     def answering(self) -> str:
-        """A hash of what answers depend on: the vectors, and the card's step, caution and beams.
-        For caches."""
-        told = [self.digest(), self.card.step, self.card.caution, self.card.beams]
+        """A hash of what answers depend on: the vectors, and of the card what generation reads. For
+        caches."""
+        card = self.card
+        told = [self.digest(), card.step, card.caution, card.beams, card.grounding]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
     @classmethod

@@ -25,7 +25,7 @@ _STEPS = 400  # pieces after which the search for an end is given up
 
 def free(matcher: Any) -> bool:
     """Whether a grammar's matcher is in free text, which may end anywhere."""
-    return bool(matcher.is_completed()) and _in_text(matcher)
+    return bool(matcher.is_completed()) and in_text(matcher)
 
 
 def ending(matcher: Any, marks: Sequence[bytes], tails: Sequence[bytes] = ()) -> bytes | None:
@@ -50,7 +50,7 @@ def _ending(
         piece = forced(matcher)
         if not piece or not matcher.accept_string(piece):
             whole = (one for one in tails if _ends_part(matcher, one, marks))
-            if _in_text(matcher):
+            if in_text(matcher):
                 # A mark may be text, too: it must lead out of it.
                 ends = [one for one in (*marks, b'"') if _leads_out(matcher, one)]
                 tried: Iterable[bytes] = chain(ends, whole, _turned(step))
@@ -64,12 +64,13 @@ def _ending(
     return None
 
 
-def _in_text(matcher: Any) -> bool:
+def in_text(matcher: Any) -> bool:
+    """Whether it is in text that may go on with anything: free, or a string."""
     return accepts(matcher, _NO_JSON)
 
 
 def _leads_out(matcher: Any, end: bytes) -> bool:
-    return accepts(matcher, end, lambda: not _in_text(matcher))
+    return accepts(matcher, end, lambda: not in_text(matcher))
 
 
 def _ends_part(matcher: Any, tail: bytes, marks: Sequence[bytes]) -> bool:

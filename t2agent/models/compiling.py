@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from t2agent.errors import ConfigError, GrammarError
@@ -15,12 +16,13 @@ from t2agent.models.model import T2Model
 from t2agent.models.once import Once
 from t2agent.replies.constraint import Constraint
 
+_NUMBER = re.compile(rb"\s?-?\d")
 _CACHE_BYTES = 128 << 20
 _GRAMMARS = 64  # compiled grammars that a model keeps
 _STATES = 10_000_000  # times tokens: what a core compiles in less than two seconds
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tokens:
     """A model's tokens as xgrammar sees them.
 
@@ -45,6 +47,16 @@ class Tokens:
     guards: dict[bytes, Any] = field(default_factory=dict)
     grammars: Once[str, Any] = field(default_factory=partial(Once, _GRAMMARS))
     exact: Once[str, Any] = field(default_factory=partial(Once, _GRAMMARS))
+
+    @cached_property
+    def quotes(self) -> frozenset[int]:
+        """The tokens that a string of JSON ends with."""
+        return frozenset(at for at, text in enumerate(self.texts) if text.startswith(b'"'))
+
+    @cached_property
+    def digits(self) -> frozenset[int]:
+        """The tokens that begin a number."""
+        return frozenset(at for at, text in enumerate(self.texts) if _NUMBER.match(text))
 
     @classmethod
     def of(cls, model: T2Model) -> Tokens:

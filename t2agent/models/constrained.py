@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
+from t2agent.models.call_weights import CallWeights
 from t2agent.models.closing import Guard, Speller, ending, forced, free
 from t2agent.models.compiling import Tokens, compiled, compiled_exactly
+from t2agent.models.grounding import Copying, Grounding
 from t2agent.models.lengths import Lengths, accepts
 from t2agent.models.model import T2Model
 from t2agent.replies.constraint import Constraint
@@ -130,8 +132,17 @@ class _Row:
         self._tails = tuple(tail.encode() for tail in constraint.tails)
         self._trigger = constraint.trigger.encode()
         self._tail = b""
-        self._prior, self._written = constraint.prior, b""
-        self._caution, self._begun = constraint.caution, False
+        self._calls = CallWeights(self._tokens, self._speller, constraint)
+        self._grounding: Grounding | Copying | None = None
+        if constraint.values:
+            self._grounding = Copying(
+                self._tokens, self._speller, constraint.values, constraint.grounding
+            )
+        elif constraint.grounding:
+            names = [name.encode() for name in constraint.names]
+            self._grounding = Grounding(
+                self._tokens, self._speller, names, constraint.said, constraint.grounding
+            )
         # One more token can make so much more necessary: what it does is looked at near the limit.
         self._more = self._speller.count(constraint.part.encode()) + _SPARE
         self._call: float | None = None  # tokens that a call takes which free text begins
@@ -153,14 +164,19 @@ class _Row:
     def fork(self) -> _Row:
         """A row that goes on from here by itself."""
         new = copy.copy(self)
-        new._matcher = self._matcher.fork()
+        new._matcher, new._calls = self._matcher.fork(), copy.copy(self._calls)
+        if self._grounding is not None:
+            new._grounding = self._grounding.fork()
         if self._exact is not None:
             new._exact = self._exact.fork()
         return new
 
     def accept(self, token: int, ends: frozenset[int]) -> None:
         """Go on by a token; one of the end ends the row."""
-        self.ended, self._begun = token in ends, True
+        self.ended = token in ends
+        self._calls.accept(token)
+        if self._grounding is not None:
+            self._grounding.accept(token)
         if self.ended or self._stuck:
             return
         self._stuck = not self._matcher.accept_token(token)
@@ -168,26 +184,13 @@ class _Row:
             self._stuck = not self._exact.accept_string(self._tokens.texts[token])
         if self._trigger and not self._stuck:
             self._tail = (self._tail + self._tokens.texts[token])[-len(self._trigger) :]
-        if self._prior is not None:
-            self._written += self._tokens.texts[token]
 
     def weigh(self, scores: Tensor) -> None:
-        """Take from the scores (vocabulary,) of tokens the caution, where a call may begin with
-        them, or the prior, where a tool's name may go on with them."""
-        if self._caution and not self._begun:
-            scores[list(self._speller.first(self._trigger))] -= self._caution
-        if self._prior is None:
-            return
-        called, anchor, name = self._written.rpartition(self._prior.anchor)
-        known = self._prior.weights
-        if self._prior.first and self._prior.anchor not in called:
-            known = self._prior.first
-        if anchor and (weights := known.get(name)):
-            # Together they stay as likely as they were: else a reply with more calls would gain by
-            # it where several are compared (`t2agent.models.beams`).
-            before = scores.logsumexp(-1)
-            scores[list(weights)] -= scores.new_tensor(list(weights.values()))
-            scores += before - scores.logsumexp(-1)
+        """Take from the scores (vocabulary,) of the tokens what they lose."""
+        if not self._stuck:
+            self._calls.weigh(scores, self._matcher)
+            if self._grounding is not None:
+                self._grounding.weigh(scores)
 
     def fill(self, mask: Tensor, place: int, left: int, scores: Tensor) -> None:
         """Allow the tokens that may follow, ``left`` of which are left. scores: (vocabulary,).

@@ -9,11 +9,6 @@ that one looks for a restaurant before one books it.
 
 With smollm2 and its expert for calls, of 60 requests with tools never seen .78 get the right tools
 rather than .70, and of 50 with three everyday tools 49 rather than 36.
-
-How well a tool fits the request, as a sentence encoder finds (`t2agent.dispatch.tool_offers`),
-counts beside it (`fitting`): that errs elsewhere than the model. Of the 42 requests for one call it
-ranks the right tool first for 40, the model alone for 37, both together for 40; of all 60, .83
-rather than .78 get the right tools.
 """
 
 from __future__ import annotations
@@ -41,8 +36,6 @@ from t2agent.replies.constraint import Constraint, NamePrior
 
 SHARE = 0.5
 """Of the logarithm of what the model makes of the names where nothing is asked."""
-FIT = 40.0
-"""Nats for the cosine between a request and a tool, in a reply's first call."""
 _KEPT = 256  # priors of a model, each of some tools and a mixture
 
 
@@ -65,24 +58,6 @@ def calibrated(
     key = (what.key, model.rewritten, constraint.before, constraint.names, *read)
     prior = model.attached(_priors).of(key, lambda _: _prior(model, constraint, blank, what))
     return constraint if prior is None else replace(constraint, prior=prior)
-
-
-def fitting(prior: NamePrior, fits: Sequence[float]) -> NamePrior:
-    """The prior for a request that the tools fit so well (cosines, in the order of the names).
-
-    Of the first call alone: what fits the request best is not called again for its other parts. A
-    token of a name is worth as much as the best of the tools that it may still become.
-    """
-    best: dict[bytes, dict[int, float]] = {written: {} for written in prior.weights}
-    for way, fit in zip(prior.ways, fits, strict=True):
-        for written, token in way.items():
-            if written in best:
-                best[written][token] = max(fit, best[written].get(token, -1.0))
-    first = {
-        written: {token: one - FIT * best[written][token] for token, one in tokens.items()}
-        for written, tokens in prior.weights.items()
-    }
-    return replace(prior, first=first)
 
 
 def _priors(_model: T2Model) -> Once[Any, NamePrior | None]:
@@ -118,7 +93,8 @@ def _prior(
                 weights.setdefault(written, {})[token] = SHARE * one
                 ways[-1][written] = token
     chosen = {text: one for text, one in weights.items() if len(one) > 1}
-    return NamePrior(anchor, chosen, ways=tuple(ways))
+    names = tuple((before + name).encode()[len(shared) :] for name in constraint.names)
+    return NamePrior(anchor, chosen, names, tuple(ways))
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ from t2agent.replies.format import Parameters, ToolFormat
 from t2agent.replies.grammars import grammar
 from t2agent.replies.kinds import members
 from t2agent.replies.schemas import Schema, is_free, options, parameters
+from t2agent.replies.tool_fit import ToolFit
 
 Choice = Literal["auto", "required", "none"]
 
@@ -30,14 +31,23 @@ class NamePrior:
         anchor: the text after which a name begins.
         weights: what of a name is written -> the tokens that may follow -> what is taken from the
             logarithms of their probabilities, in nats.
-        first: the same for the first call of a reply, where that is another.
-        ways: of each of the constraint's names, what of it is written -> the token that follows.
+        names: of each of the constraint's names, what follows the anchor.
+        ways: of each of them, what of it is written -> the token that follows.
     """
 
     anchor: bytes
     weights: Mapping[bytes, Mapping[int, float]]
-    first: Mapping[bytes, Mapping[int, float]] = field(default_factory=dict)
-    ways: tuple[Mapping[bytes, int], ...] = ()
+    names: tuple[bytes, ...]
+    ways: tuple[Mapping[bytes, int], ...]
+
+    def called(self, written: bytes) -> frozenset[int]:
+        """Which of the names a reply so far has."""
+        calls = written.split(self.anchor)[1:]
+        return frozenset(
+            place
+            for place, name in enumerate(self.names)
+            if any(call.startswith(name) for call in calls)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +66,13 @@ class Constraint:
             it holds all.
         names: what calls begin with, up to their arguments, one of each tool that may be called.
         before: what the first call begins with before that.
+        end: what ends a call, from the end of its last argument.
+        separator: what stands between two calls; None where there may be but one.
         prior: what a model makes of the names of itself, which is divided out.
+        fit: how well the tools fit the request, in the order of the names.
+        said: the texts that values may be from.
+        values: what a text copies, where that is all that it is held to.
+        grounding: nats that a value loses which is not in it: see `t2agent.models.grounding`.
         caution: nats that are taken from the logarithm of the probability that a free reply begins
             with a call.
         beams: beginnings of a greedy reply that are written at once: see `t2agent.models.beams`.
@@ -70,7 +86,13 @@ class Constraint:
     exact: str = ""
     names: tuple[str, ...] = ()
     before: str = ""
+    end: str = ""
+    separator: str | None = None
     prior: NamePrior | None = field(default=None, compare=False)
+    fit: ToolFit | None = field(default=None, compare=False)
+    said: str = field(default="", compare=False)
+    values: tuple[str, ...] = field(default=(), compare=False)
+    grounding: float = field(default=0.0, compare=False)
     caution: float = field(default=0.0, compare=False)
     beams: int = field(default=1, compare=False)
 
@@ -131,6 +153,11 @@ def options_constraint(options: Sequence[str]) -> Constraint:
     """One of some texts and nothing else."""
     either = _either([{"type": "const_string", "value": option} for option in options])
     return Constraint(json.dumps(either), part=max(options, key=len))
+
+
+def text_constraint() -> Constraint:
+    """Any text."""
+    return Constraint(json.dumps({"type": "any_text"}))
 
 
 def tools_constraint(
@@ -195,6 +222,8 @@ def tools_constraint(
         tuple(sorted(tails, key=lambda one: (len(one), one))),
         names=tuple(tag["begin"] for tag in tags),
         before=form.before,
+        end=("}" if form.parameters is None else "") + form.end,
+        separator=form.separator if several else None,
     ).exactly(grammars)
 
 

@@ -6,8 +6,9 @@ very tokens that it is asked with.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from t2agent.errors import ConfigError, ModalityError
@@ -163,12 +164,35 @@ def asking(messages: Sequence[Mapping[str, Any]]) -> int:
     return asks
 
 
+def said_by_others(messages: Sequence[Mapping[str, Any]]) -> str:
+    """All that was said but by the model."""
+    return "\n".join(text_of(one) for one in messages if one["role"] != "assistant")
+
+
 def said_since_result(messages: Sequence[Mapping[str, Any]]) -> str:
     """All that the user has said since a tool's result last came, so that "Yes, for two" is read
     with what it adds to; "" where nothing was said since."""
     results = [place for place, one in enumerate(messages) if one["role"] == "tool"]
     since = messages[results[-1] + 1 :] if results else messages
     return "\n".join(text_of(one) for one in since if one["role"] == "user")
+
+
+def result_values(messages: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The texts in the tools' results since the user last asked, where those are JSON."""
+    found: dict[str, None] = {}
+    for one in messages[asking(messages) :]:
+        if one["role"] == "tool":
+            with contextlib.suppress(ValueError, RecursionError):
+                found |= dict.fromkeys(_texts(json.loads(text_of(one))))
+    return list(found)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _texts(one)
 
 
 def asks_json(messages: Sequence[Mapping[str, Any]]) -> bool:

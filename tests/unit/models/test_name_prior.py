@@ -21,7 +21,7 @@ from t2agent.models.constrained import Constrained
 from t2agent.models.generate import Prompt
 from t2agent.models.likelihood import log_likelihoods
 from t2agent.models.model import T2Model
-from t2agent.models.name_prior import FIT, SHARE, calibrated, fitting
+from t2agent.models.name_prior import SHARE, calibrated
 from t2agent.models.options import GenerationOptions
 from t2agent.models.prompt import render
 from t2agent.replies.constraint import Constraint, tools_constraint
@@ -200,84 +200,6 @@ def test_a_cautious_expert_begins_fewer_calls() -> None:
     both = engine.held(prompt, free, model.resolve({"bold": 0.5, "timid": 0.5}))
     assert both is not None
     assert both.caution == 0
-
-
-def test_caution_is_of_a_reply_s_first_token_alone(model: T2Model) -> None:
-    constraint = tools_constraint(GENERAL, tools(*NAMES))
-    rows = [
-        Constrained(model, [one], ends=frozenset(), limit=2000, start=0)
-        for one in (constraint, replace(constraint, caution=3.0))
-    ]
-    tokens = model.tokenizer(GENERAL.begin, add_special_tokens=False)["input_ids"]
-    for at in range(len(tokens)):
-        ids, scores = torch.tensor([tokens[:at]]), torch.zeros(1, len(model.tokenizer))
-        plain, cautious = (row(ids, scores)[0] for row in rows)
-        changed = (plain - cautious).nan_to_num().nonzero()[:, 0].tolist()
-        assert bool(changed) == (at == 0)
-        assert all(float(plain[one] - cautious[one]) == 3.0 for one in changed)
-        assert at or tokens[0] in changed
-
-
-def test_a_tool_that_fits_the_request_is_likelier(model: T2Model) -> None:
-    prior = held(model).prior
-    assert prior is not None
-    for fits in ([0.9, 0.1, -0.2], [0.1, 0.9, 0.2], [-0.2, 0.1, 0.9]):
-        found = fitting(prior, fits)
-        for written, tokens in prior.weights.items():
-            for token, weight in tokens.items():
-                through = [
-                    fit
-                    for way, fit in zip(prior.ways, fits, strict=True)
-                    if way.get(written) == token
-                ]
-                taken = weight - found.first[written][token]
-                assert taken == pytest.approx(FIT * max(through))
-
-
-def test_the_request_counts_until_a_tool_has_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(name_prior, "FIT", 1000.0)
-    model = callers()
-    offered = tools("get_weather", "exchange_money")
-    engine = Engine(model, "off")
-    asked = {"weather": "Is it raining in Oslo today?", "money": "Change 30 euros into dollars."}
-
-    def called(*messages: dict[str, Any]) -> str:
-        call = Call(
-            engine,
-            Prompt(tuple(messages), tools=offered),
-            GenerationOptions(max_tokens=80),
-            Given("caller"),
-            tools_constraint(GENERAL, offered, choice="required", parallel=False),
-        )
-        [answer] = answer_together([call])
-        scheduler = Scheduler(model)
-        scheduled = scheduler.submit(call).future.result(60)
-        scheduler.close()
-        assert scheduled.generation == answer.generation
-        [name] = re.findall("weather|money", answer.generation.text)[:1]
-        return str(name)
-
-    def user(text: str) -> dict[str, Any]:
-        return {"role": "user", "content": text}
-
-    back = {"role": "assistant", "content": "Certainly?"}
-    for name, text in asked.items():
-        assert called(user(text)) == name
-        assert called(user(text), back, user("Yes, please.")) == name
-    call = {"id": "one", "type": "function", "function": {"name": "look", "arguments": {}}}
-    result = (
-        {"role": "assistant", "content": "", "tool_calls": [call]},
-        {"role": "tool", "tool_call_id": "one", "content": "done"},
-    )
-    after = {called(user(text), *result) for text in asked.values()}
-    assert len(after) == 1  # whatever was asked
-    assert called(user(asked["weather"]), *result, back, user(asked["money"])) == "money"
-    # Of tools that are shown and may not be called, nothing is known: nobody is favoured.
-    more = replace(Prompt.user(asked["money"]), tools=(*offered, *tools("look")))
-    some = engine.held(more, tools_constraint(GENERAL, offered), model.resolve("caller"))
-    assert some is not None
-    assert some.prior is not None
-    assert not some.prior.first
 
 
 def test_experts_for_calls_answer_by_it_alone_and_on_a_server(

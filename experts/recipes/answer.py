@@ -278,6 +278,7 @@ RECIPE = Recipe(
         "Seal-Tools": "Apache-2.0",
     },
     steps=80,
+    grounding=3.0,
     settings={
         "validation": 32,
         "directions": 192,

@@ -276,12 +276,13 @@ class Engine:
         grounding = mean(card.grounding for card in cards)
         if not grounding or isinstance(prompt, str):
             return found
-        if found is not None:
-            return replace(found, said=said_by_others(prompt.messages), grounding=grounding)
+        if any(card.step != "results" for card in cards):
+            said = said_by_others(prompt.messages)
+            return found and replace(found, said=said, grounding=grounding)
         values = tuple(result_values(prompt.messages))
-        if not values or any(card.step != "results" for card in cards):
-            return None
-        return replace(text_constraint(), values=values, grounding=grounding)
+        if values and found is None and open_thoughts(self.model, prompt) is None:
+            found = text_constraint()
+        return found and replace(found, values=values, grounding=grounding if values else 0.0)
 
     def _held(
         self, prompt: Prompt | str, constraint: Constraint | None, what: Resolved

@@ -76,9 +76,10 @@ class CallWeights:
     def _done(self, scores: Tensor, matcher: Any) -> list[int]:
         """The tokens by which the calls end while something of the request is left."""
         assert self._prior is not None
+        if self._fit is None or not self._next:
+            return []
         _, anchor, last = self._written.rpartition(self._prior.anchor)
-        named = anchor and any(last.startswith(name) for name in self._prior.names)
-        if self._fit is None or not named:
+        if not anchor or not any(last.startswith(name) for name in self._prior.names):
             return []
         end, ways = self._ways(matcher)
         called = self._prior.called(self._written)
@@ -86,27 +87,27 @@ class CallWeights:
         if not ways or not self._fit.goes_on(called, passed):
             return []
         allowed: list[int] = scores.isfinite().nonzero()[:, 0].tolist()
+        texts = {token: self._texts[token] for token in allowed}
         return [
             token
-            for token in allowed
-            if (text := self._texts[token]) != end
-            and text.startswith(end)
-            and not any(way.startswith(text) for way in ways)
+            for token, text in texts.items()
+            if text.startswith(end) and not (text and any(way.startswith(text) for way in ways))
         ]
 
     def _ways(self, matcher: Any) -> tuple[bytes, list[bytes]]:
         """What is left to be written of a call's end, and the texts by which another may follow;
         none within a call."""
+        outside = free(matcher)
+        if not outside and in_text(matcher):
+            return b"", []
         begun = {
             text[size:]
             for text in self._next
             for size in range(len(text))
             if self._written.endswith(text[:size])
         }
-        if free(matcher):
+        if outside:
             return b"", [*begun, *self._triggered]
-        if in_text(matcher):
-            return b"", []
         if ways := [text for text in begun if accepts(matcher, text)]:
             return b"", ways
         for start in range(len(self._end)):

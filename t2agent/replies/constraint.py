@@ -71,8 +71,8 @@ class Constraint:
         prior: what a model makes of the names of itself, which is divided out.
         fit: how well the tools fit the request, in the order of the names.
         said: the texts that values may be from.
-        values: what a text copies, where that is all that it is held to.
-        grounding: nats that a value loses which is not in it: see `t2agent.models.grounding`.
+        values: what a text about tools' results copies, instead.
+        grounding: nats that it costs to leave them: see `t2agent.models.grounding`.
         caution: nats that are taken from the logarithm of the probability that a free reply begins
             with a call.
         beams: beginnings of a greedy reply that are written at once: see `t2agent.models.beams`.

@@ -12,12 +12,14 @@ class OpenValue:
         text: what of a string or a number is written, as JSON writes it; b"" where a value may
             begin; None where none may, and within names.
         quoted: whether it is a string.
+        before: the strings and numbers that have ended, of no array, in their order.
         ended: whether the object is whole; what follows is not read.
     """
 
     def __init__(self) -> None:
         self.text: bytes | None = None
         self.quoted = self.ended = False
+        self.before: tuple[bytes, ...] = ()
         self._open = b""  # the brackets
         self._named = False  # whether a string is a name
         self._string = self._escaped = False
@@ -34,8 +36,8 @@ class OpenValue:
             ends = byte == b'"' and not self._escaped
             self._escaped = byte == b"\\" and not self._escaped
             if ends:
+                self._end()
                 self._string = self.quoted = False
-                self.text = None
             elif self.text is not None:
                 self.text += byte
         elif not self._open and byte != b"{":
@@ -47,14 +49,27 @@ class OpenValue:
             self._open += byte
             self._begin()
         elif byte in _BRACKETS.values():
-            self._open, self.text = self._open[:-1], None
+            self._end()
+            self._open = self._open[:-1]
             self.ended = not self._open
         elif byte == b":":
             self._named, self.text = False, b""
         elif byte == b",":
+            self._end()
             self._begin()
         elif self.text is not None and not byte.isspace():
             self.text += byte
+
+    @property
+    def listed(self) -> bool:
+        """Whether it is one of an array."""
+        return self._open.endswith(b"[")
+
+    def _end(self) -> None:
+        """A value may have ended."""
+        if self.text is not None and (self.text or self.quoted) and not self.listed:
+            self.before += (self.text,)
+        self.text = None
 
     def _begin(self) -> None:
         """A member of an object or an array may begin."""

@@ -15,6 +15,7 @@ from t2agent.engine.two_passes import Engine, Given
 from t2agent.models import call_weights
 from t2agent.models.compiling import Tokens
 from t2agent.models.constrained import Constrained
+from t2agent.models.decoding import end_tokens
 from t2agent.models.generate import Prompt
 from t2agent.models.model import T2Model
 from t2agent.models.options import GenerationOptions
@@ -111,6 +112,8 @@ def test_calls_do_not_end_while_a_part_of_the_request_is_left(
     second = first + len(form.separator + form.begin)
     assert all(first - len(left.end) <= at < second for at, _, _ in places)
     assert all(token not in moved for _, token, moved in places)
+    if not form.before:  # free text may follow, and the end of the reply
+        assert any({*end_tokens(model)} <= moved.keys() for _, _, moved in places)
     texts = Tokens.of(model).texts
     for at, _, moved in places:
         rest = left.end.encode()[len(left.end) - (first - at) :] if at < first else b""

@@ -30,7 +30,7 @@ SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
         "name": {"type": "string"}, "guests": {"type": "number"},
-        "tags": {"type": "array", "items": {"type": "string"}},
+        "seat": {"type": "string"}, "tags": {"type": "array", "items": {"type": "string"}},
     },
 }  # fmt: skip
 SAID = "A table at Café Rome for two, 12,500 points; the code is 90.45.30."
@@ -82,6 +82,8 @@ def letters(model: T2Model, text: str) -> Sequence[int]:
         '{"guests": 12#, "tags": ["table", "#sofa"]}',
         '{"guests": 3#}',  # of 30
         '{"guests": -2}',
+        # A value that an argument before has, but in an array.
+        '{"name": "table", "seat": "table#", "tags": ["Rome", "Rome", "table"]}',
     ],
 )
 def test_a_value_loses_where_it_leaves_what_was_said(model: T2Model, text: str) -> None:
@@ -138,6 +140,14 @@ def test_rows_that_branch_are_weighed_by_themselves(model: T2Model) -> None:
     [other] = letters(model, "a")
     assert scores[0, letter] - scores[0, other] == 4.0
     assert scores[1, letter] == scores[1, other]  # it has left before
+
+
+def test_half_a_character_is_read(model: T2Model) -> None:
+    half = json.loads('"Caf\\ud83d Rome"')
+    constraint = replace(json_constraint(SCHEMA), said=half)
+    assert losses(model, constraint, '{"name": "Rome"}') == '{"name": "Rome"}'
+    constraint = replace(text_constraint(), values=(half,))
+    assert losses(model, constraint, "Caf and") == "Caf# and"
 
 
 def test_said_is_json(model: T2Model) -> None:

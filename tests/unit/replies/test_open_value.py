@@ -24,6 +24,15 @@ JSON = st.dictionaries(
 )
 
 
+def members(value: Any) -> Iterator[Any]:
+    """The strings, numbers and literals that are members of objects, in their order."""
+    for one in value.values() if isinstance(value, dict) else value:
+        if isinstance(one, dict | list):
+            yield from members(one)
+        elif isinstance(value, dict):
+            yield one
+
+
 def scalars(value: Any) -> Iterator[Any]:
     """Those that a JSON text writes, in its order."""
     if isinstance(value, dict | list):
@@ -55,6 +64,9 @@ def test_every_value_is_open_as_it_is_written_and_no_name_is(
         one.encode("utf-8", "replace") for one in wanted
     ]
     assert place.ended
+    written = [json.dumps(one, ensure_ascii=ascii_only) for one in members(value)]
+    bare = [one.removeprefix('"').removesuffix('"') for one in written]
+    assert list(place.before) == [one.encode("utf-8", "replace") for one in bare]
 
 
 @given(JSON, st.data())

@@ -17,7 +17,7 @@ from t2agent.dispatch.encoder import Vectors
 from t2agent.dispatch.fitting import Fitted
 from t2agent.dispatch.pieces import Piece, asks, pieces
 from t2agent.dispatch.tool_offers import ToolSimilarity, without_offer
-from t2agent.replies.tool_fit import Part, ToolFit
+from t2agent.replies.tool_fit import Part, ToolFit, another_value
 
 # Cosines of a request with the tool that is closest to it. Small talk stayed below the first, most
 # requests for tools above. Questions that experts answer without tools stayed below the second.
@@ -100,9 +100,10 @@ def goes_on(request: Request, similarity: ToolSimilarity) -> bool:
     made = {str(call["name"]) for call in request.called}
     called = {place for place, name in enumerate(names) if name in made}
     passed = " ".join(str(call.get("arguments", "")) for call in request.called)
-    return bool(called) and tool_fit(request.text, request.tools, similarity).goes_on(
-        called, passed
-    )
+    # What the text alone tells is not encoded.
+    if not called or len(called) == len(names):
+        return bool(called) and another_value(request.text, passed)
+    return tool_fit(request.text, request.tools, similarity).goes_on(called, passed)
 
 
 def tool_fit(text: str, tools: Sequence[Mapping[str, Any]], similarity: ToolSimilarity) -> ToolFit:

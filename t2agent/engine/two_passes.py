@@ -280,9 +280,11 @@ class Engine:
             said = said_by_others(prompt.messages)
             return found and replace(found, said=said, grounding=grounding)
         values = tuple(result_values(prompt.messages))
-        if values and found is None and open_thoughts(self.model, prompt) is None:
+        if not values:
+            return found
+        if found is None and open_thoughts(self.model, prompt) is None:
             found = text_constraint()
-        return found and replace(found, values=values, grounding=grounding if values else 0.0)
+        return found and replace(found, values=values, grounding=grounding)
 
     def _held(
         self, prompt: Prompt | str, constraint: Constraint | None, what: Resolved

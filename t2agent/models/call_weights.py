@@ -31,7 +31,6 @@ class CallWeights:
         self._trigger = constraint.trigger.encode()
         self._end, between = constraint.end.encode(), constraint.separator
         self._next = [(between + name).encode() for name in constraint.names if between is not None]
-        self._triggered = [self._trigger] if self._next else []
         self._caution = constraint.caution
         self._prior, self._fit = constraint.prior, constraint.fit
         self._begun, self._written = False, b""
@@ -100,18 +99,16 @@ class CallWeights:
         outside = free(matcher)
         if not outside and in_text(matcher):
             return b"", []
-        begun = {
-            text[size:]
-            for text in self._next
-            for size in range(len(text))
-            if self._written.endswith(text[:size])
-        }
+        # Any tool may be called next: where the first one's call may go on, all may.
+        first = self._next[0]
+        sizes = [size for size in range(len(first)) if self._written.endswith(first[:size])]
+        if not outside:
+            sizes = [size for size in sizes if accepts(matcher, first[size:])]
+        ways = [text[size:] for size in sizes for text in self._next]
         if outside:
-            return b"", [*begun, *self._triggered]
-        if ways := [text for text in begun if accepts(matcher, text)]:
+            return b"", [*ways, self._trigger]
+        if ways:
             return b"", ways
-        for start in range(len(self._end)):
-            end = self._end[start:]
-            if ways := [end + text for text in self._next if accepts(matcher, end + text)]:
-                return end, ways
-        return b"", []
+        ends = (self._end[start:] for start in range(len(self._end)))
+        end = next((end for end in ends if accepts(matcher, end + first)), None)
+        return (b"", []) if end is None else (end, [end + text for text in self._next])

@@ -55,7 +55,7 @@ class Grounding:
     def fork(self) -> Grounding:
         """What goes on from here by itself."""
         new = copy.copy(self)
-        new._value = copy.copy(self._value)
+        new._value = copy.deepcopy(self._value)
         return new
 
     def accept(self, token: int) -> None:
@@ -112,10 +112,11 @@ class Copying:
     ) -> None:
         self._texts, self._speller, self._nats = tokens.texts, speller, nats
         self._values: dict[bytes, list[bytes]] = {}
-        for value in map(_bytes, values):
+        encoded = [_bytes(value) for value in values]
+        for value in encoded:
             self._values.setdefault(value[:_BEGUN], []).append(value)
         self._longest = tokens.longest
-        self._kept = max(map(len, map(_bytes, values))) + 1
+        self._kept = max(map(len, encoded)) + 1
         self._tail = b""
 
     def fork(self) -> Copying:

@@ -58,8 +58,7 @@ class ToolFit:
 
         passed: the arguments of the calls, as text.
         """
-        passed = passed.casefold()
-        if _another_value(self.text, passed):
+        if another_value(self.text, passed):
             return True
         if len(set(called)) == len(self.fits):
             return False
@@ -101,12 +100,14 @@ class ToolFit:
 
 def _of_others(part: Part, passed: str) -> bool:
     """Whether a part of a request asks, and names values, none of which was passed to a tool."""
+    passed = passed.casefold()
     named = [one.casefold() for one in _ONE.findall(part.text.partition(" ")[2])]
     return part.asks and bool(named) and not any(one in passed for one in named)
 
 
-def _another_value(text: str, passed: str) -> bool:
+def another_value(text: str, passed: str) -> bool:
     """Whether a value that was passed to a tool stands beside another one that was not."""
+    passed = passed.casefold()
     for found in _ONE.finditer(text):
         if found[0].casefold() not in passed:
             continue
